@@ -1,0 +1,1 @@
+"""A milter for Postfix that keeps recipients' addresses out of each other's sight."""

@@ -1,0 +1,114 @@
+"""The decision on one message, from its envelope and header alone: facts only, and nothing is changed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from undisclosed import domains, rewrite
+from undisclosed.addresses import addresses
+from undisclosed.message import Exposure, Message, expose
+from undisclosed.policy import Action, Policy, Rule, Standing
+
+
+class Scope(StrEnum):
+    """Whether a message is the organisation's own outgoing mail."""
+
+    OUTGOING = "outgoing"
+    INTERNAL_ONLY = "internal_only"
+    NOT_OUTGOING = "not_outgoing"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to happen to a message, and why."""
+
+    scope: Scope
+    action: Action
+    rule: str | None = None
+    """The name of the rule that decided."""
+    exposure: Exposure = Exposure()
+    reason: str = ""
+    obstacle: str | None = None
+    """Why a message that a rule wanted rewritten must not be."""
+
+
+def decide(policy: Policy, message: Message) -> Decision:
+    """Decide on a message at the end of its header. Total: every message gets an answer, and nothing is raised."""
+    scope = _scope(policy, message)
+    if scope is Scope.NOT_OUTGOING:
+        return Decision(scope, Action.ACCEPT, reason="not outgoing mail of this organisation")
+    if scope is Scope.INTERNAL_ONLY:
+        return Decision(scope, Action.ACCEPT, reason="every recipient of this transaction is internal")
+    exposure = expose(policy, message.fields)
+    for rule in policy.rules:
+        if _matches(rule, message, exposure):
+            decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
+            if rule.action is Action.REWRITE and (obstacle := rewrite.obstacle(policy, message)):
+                return unsafe(policy, decision, obstacle)
+            return decision
+    return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
+
+
+def unsafe(policy: Policy, decision: Decision, obstacle: str) -> Decision:
+    """The decision on a message that was to be rewritten and must not be."""
+    return replace(decision, action=Action(policy.rewrite.when_unsafe), obstacle=obstacle)
+
+
+def _scope(policy: Policy, message: Message) -> Scope:
+    if not _is_outgoing(policy, message):
+        return Scope.NOT_OUTGOING
+    if message.recipients and all(_stays_inside(policy, recipient) for recipient in message.recipients):
+        return Scope.INTERNAL_ONLY
+    return Scope.OUTGOING
+
+
+def _is_outgoing(policy: Policy, message: Message) -> bool:
+    if message.client.login and policy.scope.authenticated:
+        return True
+    if not policy.scope.holds(message.client.address):
+        return False
+    if not message.sender or _is_internal(policy, message.sender):
+        return True
+    return any(
+        policy.standing(author.domain) is Standing.INTERNAL
+        for value in message.values("from")
+        for author in addresses(value)
+    )
+
+
+def _is_internal(policy: Policy, address: str) -> bool:
+    """Whether an envelope address is the organisation's own. One without a domain is: Postfix appends its own."""
+    _, at, domain = address.rpartition("@")
+    return not at or policy.standing(domains.to_ascii(domain)) is Standing.INTERNAL
+
+
+def _stays_inside(policy: Policy, recipient: str) -> bool:
+    """Whether an envelope recipient is surely internal.
+
+    Postfix strips its own domain from `user%outside@inside` and `outside!user@inside` and then routes by the rest
+    (allow_percent_hack, swap_bangpath in postconf(5)), and honours a source route `@inside:user@outside`: such a
+    recipient may leave.
+    """
+    local, _, _ = recipient.rpartition("@")
+    return _is_internal(policy, recipient) and not any(char in local or not local and char in recipient for char in "%!@")
+
+
+def _matches(rule: Rule, message: Message, exposure: Exposure) -> bool:
+    if rule.more_than_addresses is not None and exposure.count <= rule.more_than_addresses:
+        return False
+    if rule.more_than_organisations is not None and exposure.organisations <= rule.more_than_organisations:
+        return False
+    return rule.concerns(message.sender)
+
+
+def _because(rule: Rule, exposure: Exposure) -> str:
+    limits = [
+        f"{found} {what}, the limit is {limit}"
+        for found, what, limit in (
+            (exposure.count, "external addresses", rule.more_than_addresses),
+            (exposure.organisations, "organisations", rule.more_than_organisations),
+        )
+        if limit is not None
+    ]
+    return "; ".join(limits) or "the rule names the sender"

@@ -1,0 +1,133 @@
+"""What one message says of itself, and what it shows."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from undisclosed.addresses import Address, addresses
+from undisclosed.policy import Policy, Standing
+
+REFERENCE_LETTERS = "23456789BCDFGHJKMNPQRSTVWXYZ"
+"""Read aloud over a telephone without a mistake: no vowels (no words), no 0, 1, I, L or O."""
+
+
+class Field(NamedTuple):
+    """One header field: its name, and its value as pymilter gives it.
+
+    The value is UTF-8 decoded with surrogateescape, with its folds as line feed and blank, and no leading blank.
+    """
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who handed the message to Postfix."""
+
+    address: str | None = None
+    """The numeric address; None where Postfix did not know it."""
+    port: int | None = None
+    """0 where the message came through sendmail(1)."""
+    login: str = ""
+    """The SASL login name; empty where the client is not authenticated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message in one transaction: the envelope, the header, the client. Addresses are without angle brackets."""
+
+    sender: str
+    """The envelope sender; empty for the null sender."""
+    recipients: tuple[str, ...]
+    fields: tuple[Field, ...]
+    client: Client = Client()
+    queue_id: str = ""
+
+    def values(self, name: str) -> list[str]:
+        """The values of every field of that name (case-folded), in order."""
+        return [value for field, value in self.fields if field.strip().casefold() == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What a message shows to each of its recipients: distinct addresses, by what their domains are to us."""
+
+    external: tuple[Address, ...] = ()
+    partner: tuple[Address, ...] = ()
+    internal: tuple[Address, ...] = ()
+    per_field: Mapping[str, int] | None = None
+    """How many distinct external addresses each counted field shows, by the field's name as the policy writes it."""
+    organisations: int = 0
+    """How many organisations the external addresses belong to."""
+
+    @property
+    def count(self) -> int:
+        """How many distinct external addresses are visible."""
+        return len(self.external)
+
+
+def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
+    """What these header fields show, by the policy. The author's own address in Reply-To is no recipient."""
+    counted = policy.counted_fields
+    by_standing: dict[Standing, dict[tuple[str, str], Address]] = {standing: {} for standing in Standing}
+    per_field: dict[str, set[tuple[str, str]]] = {}
+    replies: list[str] = []
+    authors: list[str] = []
+
+    def count(name: str, found: Iterable[Address]) -> None:
+        for address in found:
+            standing = policy.standing(address.domain)
+            by_standing[standing].setdefault(address.key, address)
+            if standing is Standing.EXTERNAL:
+                per_field.setdefault(name, set()).add(address.key)
+
+    for raw_name, value in fields:
+        name = raw_name.strip().casefold()
+        if name == "from":
+            authors.append(value)
+        elif name not in counted:
+            continue
+        elif name == "reply-to":
+            replies.append(value)
+        else:
+            count(name, addresses(value))
+    if replies:
+        own = {address.key for value in authors for address in addresses(value)}
+        count("reply-to", (one for value in replies for one in addresses(value) if one.key not in own))
+
+    external = tuple(by_standing[Standing.EXTERNAL].values())
+    return Exposure(
+        external=external,
+        partner=tuple(by_standing[Standing.PARTNER].values()),
+        internal=tuple(by_standing[Standing.INTERNAL].values()),
+        per_field={name: len(keys) for name, keys in per_field.items()},
+        organisations=len({policy.organisation_of(address) for address in external}),
+    )
+
+
+def reference(key: bytes, message: Message, exposure: Exposure) -> str:
+    """The incident's name, such as `K7QF-3M2D`: a keyed hash of sender, Message-ID and visible set.
+
+    Every transaction of one message gives the same one. A message without a Message-ID is an incident of its own, told
+    apart by its queue id.
+    """
+    ids = message.values("message-id")
+    identity = ids[0].strip() if ids and ids[0].strip() else f"queue id {message.queue_id}"
+    seen = sorted(
+        f"{address.local}@{address.domain}"
+        for addresses_ in (exposure.external, exposure.partner, exposure.internal)
+        for address in addresses_
+    )
+    text = "\0".join([message.sender.casefold(), identity, *seen])
+    number = int.from_bytes(hmac.digest(key, text.encode("utf-8", "surrogateescape"), hashlib.sha256)[:8])
+    letters = []
+    for _ in range(8):
+        number, place = divmod(number, len(REFERENCE_LETTERS))
+        letters.append(REFERENCE_LETTERS[place])
+    return "".join(letters[:4]) + "-" + "".join(letters[4:])
+
