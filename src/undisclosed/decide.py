@@ -31,6 +31,10 @@ class Decision:
     reason: str = ""
     obstacle: str | None = None
     """Why a message that a rule wanted rewritten must not be."""
+    edits: tuple[rewrite.Edit, ...] = ()
+    """The header edits of a rewrite, in the order in which they are applied."""
+    needs_body: bool = False
+    """Whether a rewrite stands only after `after_body` has seen the body."""
 
 
 def decide(policy: Policy, message: Message) -> Decision:
@@ -44,15 +48,32 @@ def decide(policy: Policy, message: Message) -> Decision:
     for rule in policy.rules:
         if _matches(rule, message, exposure):
             decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
-            if rule.action is Action.REWRITE and (obstacle := rewrite.obstacle(policy, message)):
-                return unsafe(policy, decision, obstacle)
-            return decision
+            return _with_edits(policy, message, decision) if rule.action is Action.REWRITE else decision
     return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
 
 
-def unsafe(policy: Policy, decision: Decision, obstacle: str) -> Decision:
-    """The decision on a message that was to be rewritten and must not be."""
-    return replace(decision, action=Action(policy.rewrite.when_unsafe), obstacle=obstacle)
+def after_body(policy: Policy, decision: Decision, body: bytes, complete: bool) -> Decision:
+    """The decision on a message to be rewritten, now that its body is known.
+
+    `body` is its beginning, at most rewrite.BODY_LIMIT bytes; `complete` says whether that is all of it.
+    """
+    obstacle = rewrite.body_obstacle(body, complete)
+    return decision if obstacle is None else _unsafe(policy, decision, obstacle)
+
+
+def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decision:
+    if obstacle := rewrite.obstacle(policy, message):
+        return _unsafe(policy, decision, obstacle)
+    try:
+        edits = rewrite.hide(policy, message)
+    except rewrite.Unsafe as unsafe:
+        return _unsafe(policy, decision, str(unsafe))
+    return replace(decision, edits=edits, needs_body=rewrite.needs_body(message))
+
+
+def _unsafe(policy: Policy, decision: Decision, obstacle: str) -> Decision:
+    action = Action(policy.rewrite.when_unsafe)
+    return replace(decision, action=action, obstacle=obstacle, edits=(), needs_body=False)
 
 
 def _scope(policy: Policy, message: Message) -> Scope:
