@@ -1,0 +1,322 @@
+"""A real Postfix of our own: its own configuration, queue, data, log and port, beside whatever the host runs.
+
+It needs root, as Postfix's master does, and Debian's `postfix` package in any state of configuration. With "No
+configuration" there is no /etc/postfix/main.cf; then only root may name another configuration directory to sendmail(1)
+and postdrop(1), since anybody else would have to be allowed by `alternate_config_directories` in that missing file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from lab import processes
+from lab.waiting import until
+
+INTERNAL_DOMAINS = ("council.test", "city.test")
+"""The domains of the two councils whose breaches are played; mail to them reaches the sink as well."""
+
+AUTHENTICATED_NETWORK = "203.0.113.0/24"
+"""Clients that Postfix relays for although they are in no local network, as it does for people who have logged in.
+
+Say `XCLIENT ADDR=203.0.113.9 LOGIN=clerk` to come as one. Every other address but 127.0.0.0/8 is a stranger, who may
+write to the internal domains only."""
+
+COMMANDS = Path("/usr/sbin")
+DAEMONS = Path("/usr/lib/postfix/sbin")
+DEADLINE = 20.0
+"""Seconds to wait for Postfix to start, reload or stop: many times what it takes on a busy machine."""
+
+MASTER_CF = """\
+# service type  private unpriv  chroot  wakeup  maxproc command
+127.0.0.1:{port} inet n - {chroot} - - smtpd
+pickup     unix  n  -  {chroot}  2     1  pickup
+cleanup    unix  n  -  {chroot}  -     0  cleanup
+qmgr       unix  n  -  n         300   1  qmgr
+rewrite    unix  -  -  {chroot}  -     -  trivial-rewrite
+bounce     unix  -  -  {chroot}  -     0  bounce
+defer      unix  -  -  {chroot}  -     0  bounce
+trace      unix  -  -  {chroot}  -     0  bounce
+verify     unix  -  -  {chroot}  -     1  verify
+flush      unix  n  -  {chroot}  1000? 0  flush
+proxymap   unix  -  -  n         -     -  proxymap
+smtp       unix  -  -  {chroot}  -     -  smtp
+relay      unix  -  -  {chroot}  -     -  smtp
+showq      unix  n  -  {chroot}  -     -  showq
+error      unix  -  -  {chroot}  -     -  error
+retry      unix  -  -  {chroot}  -     -  error
+discard    unix  -  -  {chroot}  -     -  discard
+local      unix  -  n  n         -     -  local
+anvil      unix  -  -  {chroot}  -     1  anvil
+scache     unix  -  -  {chroot}  -     1  scache
+postlog    unix-dgram n - n      -     1  postlogd
+"""
+
+
+def main_cf(base: Path, outside: int) -> dict[str, str]:
+    """The settings of a Postfix that lives below `base` and hands everything to port `outside` of 127.0.0.1."""
+    return {
+        "compatibility_level": "3.6",
+        "queue_directory": f"{base}/queue",
+        "data_directory": f"{base}/data",
+        "maillog_file": f"{base}/mail.log",
+        "maillog_file_prefixes": str(base),
+        "inet_interfaces": "127.0.0.1",
+        "inet_protocols": "ipv4",
+        "myhostname": "mx.council.test",
+        "myorigin": INTERNAL_DOMAINS[0],
+        "mydestination": "",
+        "local_recipient_maps": "",
+        "alias_maps": "",
+        "alias_database": "",
+        "mynetworks": "127.0.0.0/8",
+        "relay_domains": ", ".join(INTERNAL_DOMAINS),
+        "relayhost": f"[127.0.0.1]:{outside}",
+        "smtpd_relay_restrictions": "permit_mynetworks, "
+        f"check_client_access cidr:{{{{{AUTHENTICATED_NETWORK} permit}}}}, reject_unauth_destination",
+        "smtpd_authorized_xclient_hosts": "127.0.0.0/8",
+        # Nothing here asks the DNS: the answers would come from outside the machine, and late.
+        "smtpd_peername_lookup": "no",
+        "smtp_dns_support_level": "disabled",
+        "smtp_tls_security_level": "none",
+        "smtpd_tls_security_level": "none",
+        # One message, one transaction at the sink; and more recipients than a person would send to.
+        "default_destination_recipient_limit": "20000",
+        "smtpd_recipient_limit": "20000",
+        # A client of the tests makes many mistakes in a row and must not be slowed down or thrown out for them; and
+        # after 100 rejected messages Postfix would let each one wait a second.
+        "in_flow_delay": "0",
+        "smtpd_error_sleep_time": "0",
+        "smtpd_soft_error_limit": "100000",
+        "smtpd_hard_error_limit": "100000",
+        "smtpd_junk_command_limit": "100000",
+        "smtpd_client_connection_count_limit": "0",
+        # What the sink did not take is tried again soon.
+        "queue_run_delay": "2s",
+        "minimal_backoff_time": "2s",
+        "maximal_backoff_time": "4s",
+        "notify_classes": "",
+    }
+
+
+class CommandError(RuntimeError):
+    """A Postfix command ended with another status than 0; the text is what it said, or what it logged."""
+
+
+class PrivatePostfix:
+    """One instance of Postfix in a temporary directory. A context manager; it ends with the process that started it.
+
+    `outside` is the port of the sink. `chroot` runs smtpd, cleanup and their like in the queue directory, as Debian
+    does. `settings` is laid over `main_cf()`.
+
+    Attributes: `directory` (all of it is below), `config_dir`, `queue_dir`, `maillog`, `port` (of smtpd, once started).
+    """
+
+    def __init__(self, *, outside: int, chroot: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="undisclosed-lab-"))
+        # Postfix's processes and an unprivileged milter have to pass through; the queue below keeps its own modes.
+        self.directory.chmod(0o755)
+        self.config_dir = self.directory / "postfix"
+        self.queue_dir = self.directory / "queue"
+        self.maillog = self.directory / "mail.log"
+        self.port = 0
+        self._chroot = "y" if chroot else "n"
+        self._main_cf = main_cf(self.directory, outside) | dict(settings or {})
+        self._master: subprocess.Popen[bytes] | None = None
+        self._lay_out()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            self.remove()
+
+    # -- life
+
+    def _lay_out(self) -> None:
+        self.config_dir.mkdir()
+        self.queue_dir.mkdir()
+        (self.directory / "data").mkdir()
+        shutil.chown(self.directory / "data", "postfix")
+
+    def start(self) -> None:
+        """Start, and wait until the port answers. Raises RuntimeError with the log if it does not."""
+        for _ in range(3):
+            # Between asking for a free port and master's taking it another program may have got it: try again.
+            self.port = processes.free_port()
+            self._write_files()
+            self.run("postfix", "check")
+            # What postfix(1) start would run after the same checks, but as our child: it can be waited for, and dies
+            # with us. -d: stay in the foreground.
+            self._master = processes.start(
+                [str(DAEMONS / "master"), "-c", str(self.config_dir), "-d"], environment=self._environment()
+            )
+            try:
+                until(self._is_up, within=DEADLINE, what="Postfix to start")
+            except TimeoutError:
+                self.stop()
+            if self._master is not None and self._master.poll() is None:
+                return
+            self._master = None
+        raise RuntimeError("Postfix did not start:\n" + "\n".join(self.log_lines()))
+
+    def _is_up(self) -> bool:
+        """Whether master has said that it listens, or is over and never will."""
+        ended = self._master is None or self._master.poll() is not None
+        return ended or any("daemon started" in line for line in self.log_lines())
+
+    def stop(self) -> None:
+        """End master by its id and wait until none of its processes is left. Without effect when it does not run."""
+        master, self._master = self._master, None
+        if master is not None:
+            processes.end(master, within=DEADLINE)
+
+    def remove(self) -> None:
+        """Delete the directory with everything in it."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def master_pid(self) -> int:
+        """The process id of master(8). Raises RuntimeError if it does not run."""
+        if self._master is None:
+            raise RuntimeError("this Postfix is not running")
+        return self._master.pid
+
+    # -- settings
+
+    def set(self, **settings: str) -> None:
+        """Set parameters of main.cf, the lab's own or any other, and reload."""
+        self.run("postconf", "-e", *(f"{name}={value}" for name, value in settings.items()))
+        self.reload()
+
+    def get(self, name: str) -> str:
+        """The value that a parameter has now."""
+        return self.run("postconf", "-h", name).stdout.strip()
+
+    def _files(self) -> dict[str, str]:
+        """main.cf and master.cf as the instance begins with them."""
+        return {
+            "main.cf": "".join(f"{name} = {value}\n" for name, value in self._main_cf.items()),
+            "master.cf": MASTER_CF.format(port=self.port, chroot=self._chroot),
+        }
+
+    def _write_files(self) -> None:
+        for name, text in self._files().items():
+            (self.config_dir / name).write_text(text)
+        self._age_main_cf()
+
+    def _age_main_cf(self) -> None:
+        """Make main.cf look ten seconds old.
+
+        Postfix takes a file that changed this very second for one that is still being written, and waits
+        (dict_load_file): a second and a half at each start and reload.
+        """
+        main_cf = self.config_dir / "main.cf"
+        then = main_cf.stat().st_mtime - 10
+        os.utime(main_cf, (then, then))
+
+    def restore(self) -> None:
+        """Put main.cf and master.cf back to what the instance began with; reload if anything differed."""
+        if any((self.config_dir / name).read_text() != text for name, text in self._files().items()):
+            self._write_files()
+            self.reload()
+
+    def reload(self) -> None:
+        """Have the files read again, and wait until no idle process works by the old ones.
+
+        A process in the middle of an SMTP session finishes that first: close yours before. Raises TimeoutError.
+        """
+        self._age_main_cf()
+        before = set(processes.children(self.master_pid))
+        said = len(self.log_lines("reload -- version"))
+        os.kill(self.master_pid, signal.SIGHUP)
+        until(lambda: len(self.log_lines("reload -- version")) > said, within=DEADLINE, what="Postfix to reload")
+        until(
+            lambda: not before & set(processes.children(self.master_pid)),
+            within=DEADLINE,
+            what="the processes from before the reload to end",
+        )
+
+    # -- commands
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": f"{COMMANDS}:/usr/bin:/bin", "LC_ALL": "C", "MAIL_CONFIG": str(self.config_dir)}
+
+    def run(self, command: str, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one of Postfix's commands on this instance, and return what it printed. Raises CommandError."""
+        option = "-C" if command == "sendmail" else "-c"
+        done = subprocess.run(
+            [str(COMMANDS / command), option, str(self.config_dir), *arguments],
+            input=stdin if stdin is not None else b"",
+            env=self._environment(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        text, errors = (stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr))
+        if done.returncode:
+            raise CommandError(f"{command} {' '.join(arguments)}: {errors.strip() or self.log_lines()[-5:]}")
+        return subprocess.CompletedProcess(done.args, done.returncode, text, errors)
+
+    def sendmail(self, arguments: Sequence[str], message: bytes) -> None:
+        """Hand a message over through sendmail(1), as a script on the host would. Raises CommandError."""
+        self.run("sendmail", *arguments, stdin=message)
+
+    def postsuper(self, *arguments: str) -> None:
+        """Run postsuper(1), for instance `-H QUEUE_ID` to release or `-d ALL` to delete."""
+        self.run("postsuper", *arguments)
+
+    def postcat(self, queue_id: str) -> str:
+        """Header and body of a queued message; bytes that are no UTF-8 come as lone surrogates."""
+        return self.run("postcat", "-hbq", queue_id).stdout
+
+    def envelope(self, queue_id: str) -> str:
+        """The envelope records of a queued message, as `postcat -e` prints them."""
+        return self.run("postcat", "-eq", queue_id).stdout
+
+    # -- looking
+
+    def queue(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The queued messages as `postqueue -j` gives them, of one queue (`hold`, `deferred`, ...) or of all."""
+        entries = [json.loads(line) for line in self.run("postqueue", "-j").stdout.splitlines()]
+        return [entry for entry in entries if name in (None, entry["queue_name"])]
+
+    def wait_until_idle(self, *, within: float = DEADLINE) -> None:
+        """Wait until nothing is under way any more: every message is delivered, bounced or on hold.
+
+        What the sink has after that is all it will ever get. Raises TimeoutError.
+        """
+        until(self._is_idle, within=within, what="Postfix's queue to become empty")
+
+    def _is_idle(self) -> bool:
+        # In the order in which messages move, so that none can slip past; deferred ones go back to active.
+        way = ("deferred", "maildrop", "incoming", "active", "deferred")
+        return not any(path.is_file() for name in way for path in (self.queue_dir / name).rglob("*"))
+
+    def empty(self) -> None:
+        """Delete every queued message, the held ones too."""
+        self.postsuper("-d", "ALL")
+
+    def log_lines(self, pattern: str = "") -> list[str]:
+        """The lines of the mail log in which the regular expression is found."""
+        try:
+            text = self.maillog.read_text(errors="surrogateescape")
+        except FileNotFoundError:
+            return []
+        return [line for line in text.splitlines() if re.search(pattern, line)]
+
+    def wait_for_log(self, pattern: str, *, within: float = DEADLINE) -> str:
+        """The first line of the log that the regular expression is found in, waited for. Raises TimeoutError."""
+        return until(lambda: self.log_lines(pattern), within=within, what=f"{pattern!r} in the mail log")[0]

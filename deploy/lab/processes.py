@@ -1,0 +1,107 @@
+"""Processes as /proc shows them, and children that do not outlive us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from lab.waiting import until
+
+
+class Process(NamedTuple):
+    """One process: its id, its parent's, its group's, and the letter of its state (`Z` has ended)."""
+
+    pid: int
+    parent: int
+    group: int
+    state: str
+
+
+def running() -> Iterator[Process]:
+    """Every process of this machine that has not ended: a zombie that nobody reaped is none (proc(5))."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        # The command in parentheses may itself hold blanks and parentheses: the fields are counted from the last one.
+        state, parent, group, *_ = stat.rpartition(")")[2].split()
+        if state not in "ZX":
+            yield Process(int(entry.name), int(parent), int(group), state)
+
+
+def children(pid: int) -> list[int]:
+    """The ids of the running children of a process, the oldest first."""
+    return sorted(process.pid for process in running() if process.parent == pid)
+
+
+def group(pgid: int) -> list[int]:
+    """The ids of the running members of a process group."""
+    return sorted(process.pid for process in running() if process.group == pgid)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and has not ended."""
+    return any(process.pid == pid for process in running())
+
+
+def start(
+    command: Sequence[str],
+    *,
+    user: str | None = None,
+    group: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; it gets SIGTERM should the thread that started it die.
+
+    setpriv(1) asks the kernel for that (PR_SET_PDEATHSIG) and then becomes the command, so that the child's id is the
+    command's. A Ctrl-C on the terminal does not reach it: whoever started it ends it, in order. With `user` the child
+    has that user's rights and `group`'s, and no supplementary groups.
+    """
+    rights = [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"] if user else []
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", *rights, "--", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not subprocess.DEVNULL else output,
+        env=dict(environment) if environment is not None else None,
+        start_new_session=True,
+    )
+
+
+def end(child: subprocess.Popen[bytes], *, within: float) -> int:
+    """SIGTERM to the child, wait for it and for all of its process group, and return its exit status.
+
+    `within` is in seconds; after that the rest of the group is killed and TimeoutError raised, so that a program that
+    does not end is a failure and yet leaves nothing running.
+    """
+    if child.poll() is None:
+        child.terminate()
+    try:
+        child.wait(within)
+        until(lambda: not group(child.pid), within=within, what=f"the processes of group {child.pid} to end")
+    except (subprocess.TimeoutExpired, TimeoutError) as error:
+        for pid in group(child.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        child.wait()
+        raise TimeoutError(f"{child.args!r} did not end within {within:g} s and was killed") from error
+    return child.returncode
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
