@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from undisclosed import domains, rewrite
 from undisclosed.addresses import addresses
-from undisclosed.message import Exposure, Message, expose
+from undisclosed.message import NOTHING_SHOWN, Exposure, Message, expose
 from undisclosed.policy import Action, Policy, Rule, Standing
 
 
@@ -27,7 +27,7 @@ class Decision:
     action: Action
     rule: str | None = None
     """The name of the rule that decided."""
-    exposure: Exposure = Exposure()
+    exposure: Exposure = NOTHING_SHOWN
     reason: str = ""
     obstacle: str | None = None
     """Why a message that a rule wanted rewritten must not be."""
@@ -111,8 +111,8 @@ def _stays_inside(policy: Policy, recipient: str) -> bool:
     (allow_percent_hack, swap_bangpath in postconf(5)), and honours a source route `@inside:user@outside`: such a
     recipient may leave.
     """
-    local, _, _ = recipient.rpartition("@")
-    return _is_internal(policy, recipient) and not any(char in local or not local and char in recipient for char in "%!@")
+    local = recipient.rpartition("@")[0] if "@" in recipient else recipient
+    return _is_internal(policy, recipient) and not any(char in local for char in "%!@")
 
 
 def _matches(rule: Rule, message: Message, exposure: Exposure) -> bool:

@@ -71,6 +71,9 @@ class Exposure:
         return len(self.external)
 
 
+NOTHING_SHOWN = Exposure()
+
+
 def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
     """What these header fields show, by the policy. The author's own address in Reply-To is no recipient."""
     counted = policy.counted_fields
@@ -130,4 +133,3 @@ def reference(key: bytes, message: Message, exposure: Exposure) -> str:
         number, place = divmod(number, len(REFERENCE_LETTERS))
         letters.append(REFERENCE_LETTERS[place])
     return "".join(letters[:4]) + "-" + "".join(letters[4:])
-

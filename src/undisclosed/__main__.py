@@ -1,0 +1,6 @@
+"""`python -m undisclosed`."""
+
+from undisclosed.cli import main
+
+if __name__ == "__main__":
+    main()

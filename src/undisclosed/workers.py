@@ -1,0 +1,278 @@
+"""The supervisor: pre-forked workers on one socket, signals, reload, restart.
+
+The parent opens the socket, forks, and never runs libmilter itself, for Python handles no signal inside
+`milter.main()`. Its handlers only queue (through the wake-up descriptor of signal(7)); its loop acts, one
+`_handle_<name>` a signal. It speaks to each worker over a pipe; the end of file there ends the worker, so that none
+survives its supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe
+from typing import NoReturn
+
+import structlog
+
+from undisclosed import milter, notify
+from undisclosed.listener import Listener
+from undisclosed.session import Runtime, Settings
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+CALLBACKS_END = 5.0
+"""Seconds that a worker which is to end gives the callbacks that run."""
+ANSWERS_LEAVE = 0.05
+"""Seconds in which libmilter writes the last answers (2 ms under load were seen to do)."""
+WORKERS_END = 9.0
+"""Seconds after which a worker that is still there is killed; systemd kills all of us later (TimeoutStopSec)."""
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
+"""Seconds before a worker that died is replaced: doubled for each that died young."""
+PATIENCE = (2, 0)
+"""Seconds and microseconds for which the supervisor waits for a worker to take what it is told (socket(7))."""
+OLD_ENOUGH = 10.0
+"""Seconds after which a worker's death says nothing about the next one's."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A child as the supervisor sees it."""
+
+    pid: int
+    control: Connection
+    born: float
+    ready: bool = False
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs until it is told to stop. `load` reads the configuration again and raises what is wrong with it."""
+
+    settings: Settings
+    load: Callable[[], Settings]
+    log: structlog.BoundLogger
+    _workers: dict[int, Worker] = field(default_factory=dict)
+    _stopping: bool = False
+    _announced: bool = False
+    _restart_at: list[float] = field(default_factory=list)
+    _backoff: float = FIRST_BACKOFF
+    _listener: Listener = field(init=False)
+    _wakeup: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises listener.ListenError if the socket cannot be opened."""
+        self._listener = Listener(self.settings.policy.milter)
+        self._listener.open()
+        try:
+            self._catch_signals()
+            gc.freeze()  # what the parent has built is shared by the workers, and is not copied by a collection
+            for _ in range(self.settings.policy.milter.workers):
+                self._start_worker()
+            while not self._stopping:
+                self._wait(self._pause())
+                self._replace_the_dead()
+        finally:
+            notify.send("STOPPING=1")
+            self._listener.remove()
+            self._end_workers()
+            self.log.info("stopped")
+
+    def _catch_signals(self) -> None:
+        for end in self._wakeup:
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._wakeup[0], selectors.EVENT_READ, self._read_signals)
+
+    def _wait(self, pause: float | None) -> None:
+        for key, _ in self._selector.select(pause):
+            key.data()
+
+    def _pause(self) -> float | None:
+        return max(0.0, min(self._restart_at) - time.monotonic()) if self._restart_at else None
+
+    def _read_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in sorted(set(self._wakeup[0].recv(4096))):
+                name = signal.Signals(number).name.removeprefix("SIG").lower()
+                getattr(self, f"_handle_{name}")()
+
+    def _handle_term(self) -> None:
+        self._stopping = True
+
+    def _handle_int(self) -> None:
+        self._stopping = True
+
+    def _handle_hup(self) -> None:
+        """Take the new configuration into use if it is sound, else keep the old one and say why."""
+        notify.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            new = self.load()
+        except Exception as error:  # noqa: BLE001 - a reload that fails, however, must leave the old policy in force
+            self.log.error("reload_refused", reason=str(error), in_force="the old configuration")
+        else:
+            self._tell_what_needs_a_restart(new)
+            self.settings = new
+            for worker in self._workers.values():
+                self._tell(worker, new)
+            self.log.info("reloaded", mode=new.policy.mode.value, rules=len(new.policy.rules))
+        notify.send("READY=1")
+
+    def _tell_what_needs_a_restart(self, new: Settings) -> None:
+        old = self.settings.policy
+        changed = [
+            f"{section}.{name}"
+            for section in ("milter", "log")
+            for name in type(getattr(old, section)).model_fields
+            if getattr(getattr(old, section), name) != getattr(getattr(new.policy, section), name)
+        ]
+        if changed:
+            self.log.warning("restart_needed", settings=changed, reason="a reload does not change them")
+
+    def _handle_chld(self) -> None:
+        while self._workers:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if worker := self._workers.pop(pid, None):
+                self._bury(worker, status)
+
+    def _bury(self, worker: Worker, status: int) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.control)
+        worker.control.close()
+        if self._stopping:
+            return
+        lived = time.monotonic() - worker.born
+        if lived > OLD_ENOUGH:
+            self._backoff = FIRST_BACKOFF
+        code = os.waitstatus_to_exitcode(status)
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        self.log.error("worker_died", pid=worker.pid, how=how, lived_seconds=round(lived, 3), next_in=self._backoff)
+        self._restart_at.append(time.monotonic() + self._backoff)
+        self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
+
+    def _replace_the_dead(self) -> None:
+        now = time.monotonic()
+        due = [moment for moment in self._restart_at if moment <= now]
+        if due and not self._stopping:
+            self._restart_at = [moment for moment in self._restart_at if moment > now]
+            for _ in due:
+                self._start_worker()
+
+    def _start_worker(self) -> None:
+        ours, theirs = Pipe()
+        with socket.socket(fileno=os.dup(ours.fileno())) as end:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *PATIENCE))
+        # A signal between fork and libmilter's own blocking would end the child by its default action, or run our
+        # handler there: they are blocked before, and stay so in the child (pthread_sigmask(3)).
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(theirs, ours)
+        except OSError as error:  # no memory, no process table entry: try again later
+            ours.close()
+            self.log.error("fork_failed", reason=str(error), next_in=self._backoff)
+            self._restart_at.append(time.monotonic() + self._backoff)
+            self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
+            return
+        finally:
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        worker = self._workers[pid] = Worker(pid, ours, time.monotonic())
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(worker))
+
+    def _become_worker(self, control: Connection, supervisors_end: Connection) -> NoReturn:
+        status = 1
+        try:
+            os.setpgid(0, 0)  # Ctrl-C on a terminal goes to the supervisor alone, which ends us gently
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            supervisors_end.close()
+            for sibling in self._workers.values():
+                sibling.control.close()  # else a sibling's end of file would never come while we live
+            self._listener.close_in_worker()
+            self._selector.close()
+            for end in self._wakeup:
+                end.close()
+            work(self.settings, control, self.log)
+            status = 0
+        except BaseException as error:  # nothing may return into the supervisor's loop
+            self.log.error("worker_failed", cause=f"{type(error).__name__}: {error}", exc_info=error)
+        finally:
+            os._exit(status)
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            worker.control.recv()
+        except (EOFError, OSError):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(worker.control)
+            return
+        worker.ready = True
+        alive = [one for one in self._workers.values() if one.ready]
+        if not self._announced and len(alive) == self.settings.policy.milter.workers:
+            self._announced = True
+            self.log.info("ready", socket=self.settings.policy.milter.socket, workers=len(alive))
+            notify.send("READY=1")
+
+    def _tell(self, worker: Worker, message: Settings | None) -> None:
+        try:
+            worker.control.send(message)
+        except BlockingIOError:  # frozen: it may have half of the message, and cannot be spoken to again
+            self.log.error("worker_frozen", pid=worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+        except OSError:
+            pass  # it died meanwhile; its successor starts with the new settings
+
+    def _end_workers(self) -> None:
+        for worker in self._workers.values():
+            self._tell(worker, None)
+        deadline = time.monotonic() + WORKERS_END
+        while self._workers and time.monotonic() < deadline:
+            self._wait(max(0.0, deadline - time.monotonic()))
+            self._handle_chld()
+        for pid in list(self._workers):
+            self.log.error("worker_killed", pid=pid, reason=f"still there after {WORKERS_END} s")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def work(settings: Settings, control: Connection, log: structlog.BoundLogger) -> None:
+    """What a worker does, from its birth to the end of libmilter; its ordinary end is in the control thread."""
+    runtime, gate = Runtime(settings, log), milter.Gate()
+    threading.Thread(target=_obey, args=(runtime, gate, control), name="control", daemon=True).start()
+    milter.serve(runtime, gate)
+
+
+def _obey(runtime: Runtime, gate: milter.Gate, control: Connection) -> None:
+    """Take new settings from the supervisor, until it wants the worker to end, or is gone itself."""
+    try:
+        control.send("ready")
+        while (message := control.recv()) is not None:
+            runtime.settings = message
+            milter.set_mode(runtime)
+    except (EOFError, OSError):
+        pass  # the supervisor was killed
+    finally:
+        # Not through libmilter: smfi_stop closes the sessions whose callbacks end after it, answers and all.
+        if gate.close(time.monotonic() + CALLBACKS_END):
+            time.sleep(ANSWERS_LEAVE)
+        os._exit(0)
