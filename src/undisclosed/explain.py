@@ -71,7 +71,7 @@ def fault(policy: Policy, queue_id: str | None) -> Reply:
 
 
 def quarantine_reason(decision: Decision, reference: str | None) -> str:
-    """The reason that goes with a held message: one short ASCII line for the administrator (logged from Postfix 3.10)."""
+    """The reason that goes with a held message: one short ASCII line, logged from Postfix 3.10 on."""
     count = decision.exposure.count
     head = f"{count} external {'address' if count == 1 else 'addresses'} visible to every recipient"
     tail = f"; reference {_plain(reference)}"[:40] if reference else ""
