@@ -1,0 +1,62 @@
+"""A policy and a message as tests want them: sound where the test does not say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from undisclosed.message import Client, Field, Message
+from undisclosed.policy import Policy, Rule
+
+ORGANISATION: Mapping[str, Any] = {
+    "name": "Exampleshire County Council",
+    "internal_domains": ["council.test", ".council.test"],
+}
+
+
+def policy(**over: Any) -> Policy:
+    """A Policy from TOML-like sections: each keyword replaces a setting, or adds to `organisation` and to no other.
+
+    Without `rules` there is one: `reject` above 10 external addresses. Raises pydantic's ValidationError.
+    """
+    sections = {"rules": [rule()], **over}
+    sections["organisation"] = {**ORGANISATION, **over.get("organisation", {})}
+    return Policy.model_validate(sections)
+
+
+def rule(**over: Any) -> dict[str, Any]:
+    """A rule's settings; without any, `reject` above 10 external addresses. None takes one away."""
+    settings = {"name": "too many in sight", "more_than_addresses": 10, "action": "reject", **over}
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def make_rule(**over: Any) -> Rule:
+    """A Rule made of `rule(**over)`."""
+    return Rule.model_validate(rule(**over))
+
+
+def message(
+    *,
+    sender: str = "clerk@council.test",
+    recipients: Iterable[str] = ("parent@family.test",),
+    fields: Iterable[tuple[str, str]] = (),
+    client: Client = Client("127.0.0.1", 40000),  # noqa: B008  frozen: it can be shared
+    queue_id: str = "4dX1c23kLmz9Q",
+    **header: str | Iterable[str],
+) -> Message:
+    """A Message of the council's own, leaving it.
+
+    Each further keyword is a header field, or several: `to="a@x.test"`, `reply_to=[…]`; `from_` is From. `fields`
+    stands before them. From, Message-ID and Subject are there unless the keyword says otherwise ("" leaves one out).
+    """
+    header = {"from_": sender, "message_id": "<1@council.test>", "subject": "School admissions", **header}
+    found = [Field(*pair) for pair in fields]
+    for keyword, values in header.items():
+        name = "-".join(part.capitalize() for part in keyword.strip("_").split("_")).replace("Message-Id", "Message-ID")
+        found += [Field(name, value) for value in ([values] if isinstance(values, str) else values) if value]
+    return Message(sender, tuple(recipients), tuple(found), client, queue_id)
+
+
+def strangers(count: int, domain: str = "family{}.test") -> list[str]:
+    """Distinct addresses outside the organisation, each in a domain of its own where `domain` has a place for it."""
+    return [f"parent{number}@{domain.format(number)}" for number in range(1, count + 1)]
