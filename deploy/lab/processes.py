@@ -14,12 +14,11 @@ from lab.waiting import until
 
 
 class Process(NamedTuple):
-    """One process: its id, its parent's, its group's, and the letter of its state (`Z` has ended)."""
+    """One process: its id, its parent's and its session's."""
 
     pid: int
     parent: int
-    group: int
-    state: str
+    session: int
 
 
 def running() -> Iterator[Process]:
@@ -32,9 +31,9 @@ def running() -> Iterator[Process]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
         # The command in parentheses may itself hold blanks and parentheses: the fields are counted from the last one.
-        state, parent, group, *_ = stat.rpartition(")")[2].split()
+        state, parent, _group, session, *_ = stat.rpartition(")")[2].split()
         if state not in "ZX":
-            yield Process(int(entry.name), int(parent), int(group), state)
+            yield Process(int(entry.name), int(parent), int(session))
 
 
 def children(pid: int) -> list[int]:
@@ -42,9 +41,9 @@ def children(pid: int) -> list[int]:
     return sorted(process.pid for process in running() if process.parent == pid)
 
 
-def group(pgid: int) -> list[int]:
-    """The ids of the running members of a process group."""
-    return sorted(process.pid for process in running() if process.group == pgid)
+def session(leader: int) -> list[int]:
+    """The ids of the running processes of a session: what a child of `start` and its descendants are."""
+    return sorted(process.pid for process in running() if process.session == leader)
 
 
 def is_running(pid: int) -> bool:
@@ -78,18 +77,18 @@ def start(
 
 
 def end(child: subprocess.Popen[bytes], *, within: float) -> int:
-    """SIGTERM to the child, wait for it and for all of its process group, and return its exit status.
+    """SIGTERM to the child, wait for it and for all of its session, and return its exit status.
 
-    `within` is in seconds; after that the rest of the group is killed and TimeoutError raised, so that a program that
+    `within` is in seconds; after that the rest of the session is killed and TimeoutError raised, so that a program that
     does not end is a failure and yet leaves nothing running.
     """
     if child.poll() is None:
         child.terminate()
     try:
         child.wait(within)
-        until(lambda: not group(child.pid), within=within, what=f"the processes of group {child.pid} to end")
+        until(lambda: not session(child.pid), within=within, what=f"the processes of session {child.pid} to end")
     except (subprocess.TimeoutExpired, TimeoutError) as error:
-        for pid in group(child.pid):
+        for pid in session(child.pid):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -1,0 +1,158 @@
+"""Postfix, the milter on its socket, and the outside world: one mail gateway, put together."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from lab import client, milter, toml
+from lab.client import Outcome
+from lab.milter import Milter
+from lab.postfix import INTERNAL_DOMAINS, PrivatePostfix
+from lab.sink import Sink
+
+LIMIT = 10
+"""The threshold of the default rule: more external addresses than this are too many."""
+
+
+class Gateway:
+    """A private Postfix with the milter attached as an administrator attaches it. A context manager.
+
+    `postfix` and `sink` run already and go on running afterwards: the milter is stopped, and Postfix is as it was.
+    `socket` is `unix` (in Postfix's queue directory, as in production) or the whole of `milter.socket`.
+    `user` is whom the milter runs as; None is ourselves.
+
+    Attributes: `postfix`, `sink`, `milter`, `config` (the configuration's path).
+    """
+
+    def __init__(
+        self,
+        postfix: PrivatePostfix,
+        sink: Sink,
+        *,
+        document: toml.Document | None = None,
+        socket: str = "unix",
+        user: tuple[str, str] | None = None,
+    ) -> None:
+        self.postfix = postfix
+        self.sink = sink
+        self._user = user
+        self._state = postfix.directory / "milter"
+        self._socket = socket if socket != "unix" else f"unix:{postfix.queue_dir}/undisclosed/milter.sock"
+        self.config = self._state / "config.toml"
+        self._make_directories()
+        self.configure(document if document is not None else self.policy())
+        self.milter = Milter(self.config, directory=self._state, user=user)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _make_directories(self) -> None:
+        """What tmpfiles.d and systemd make in production: the socket's directory, and one for the milter's state."""
+        owner = self._user[0] if self._user else "root"
+        for directory, group, mode in (
+            (self._state, None, 0o755),
+            # setgid: the socket gets Postfix's group although the milter's user is no member of it.
+            (self.postfix.queue_dir / "undisclosed", "postfix", 0o2750),
+        ):
+            directory.mkdir(exist_ok=True)
+            shutil.chown(directory, owner, group)
+            directory.chmod(mode)
+
+    def policy(
+        self, action: str = "reject", **sections: toml.Scalar | toml.Table | Sequence[toml.Table]
+    ) -> toml.Document:
+        """A configuration of one rule: more than ten external addresses meet with `action`.
+
+        `sections` are laid over it, key by key within a section: `policy("rewrite", rewrite={"keep_internal": False})`,
+        `policy(rules=[...])`, `policy(mode="monitor")`.
+        """
+        document: dict[str, toml.Scalar | toml.Table | Sequence[toml.Table]] = {
+            "mode": "enforce",
+            "organisation": {
+                "name": "Cyngor Llŷn Council",
+                "internal_domains": [name for domain in INTERNAL_DOMAINS for name in (domain, f".{domain}")],
+                "partner_domains": ["partner.example"],
+                "help": "the service desk, extension 1234",
+            },
+            "milter": {"socket": self._socket, "workers": 2},
+            "postfix": {"config_dir": str(self.postfix.config_dir)},
+            "journal": {"key_file": str(self._state / "key")},
+            "rules": [{"name": "many strangers", "more_than_addresses": LIMIT, "action": action}],
+        }
+        for key, value in sections.items():
+            before = document.get(key)
+            document[key] = (
+                {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+            )  # fmt: skip
+        return document
+
+    def configure(self, document: toml.Document | str) -> None:
+        """Write the configuration file; a running milter goes by the old one until `milter.reload()`."""
+        self.config.write_text(document if isinstance(document, str) else toml.dumps(document))
+
+    def start(self) -> None:
+        """Start the milter, attach it, reload Postfix. Raises RuntimeError with what went wrong."""
+        self.milter.start()
+        try:
+            self.attach()
+            self.postfix.reload()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Put Postfix's files back and stop the milter."""
+        try:
+            self.postfix.restore()
+        finally:
+            self.milter.stop()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run an `undisclosed` command with this configuration, whatever its exit status."""
+        return subprocess.run(
+            [str(milter.console_script()), *arguments, "--config", str(self.config)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd="/",
+        )
+
+    def attach(self) -> None:
+        """`undisclosed postfix attach`. Raises RuntimeError with what it said if it failed."""
+        done = self.command("postfix", "attach", "--config-dir", str(self.postfix.config_dir))
+        if done.returncode:
+            raise RuntimeError(f"postfix attach ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+    def send(
+        self,
+        message: bytes,
+        *,
+        sender: str,
+        to: Sequence[str],
+        options: Sequence[str] = (),
+        address: str | None = None,
+        login: str | None = None,
+    ) -> Outcome:
+        """Send one message through this gateway; see `lab.client.send`."""
+        return client.send(
+            self.postfix.port, message, sender=sender, to=to, options=options, address=address, login=login
+        )
+
+    def settle(self) -> None:
+        """Wait until the gateway has nothing more to deliver: what the sink has then is all that got out."""
+        self.postfix.wait_until_idle()
+
+    @property
+    def state(self) -> Path:
+        """The milter's own directory: configuration, key, log."""
+        return self._state

@@ -1,0 +1,188 @@
+"""The milter as a service manager runs it: a child process that is told where to say that it is ready."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from lab import processes
+from lab.waiting import until
+
+DEADLINE = 20.0
+"""Seconds to wait for the milter to start, to reload, or to say something."""
+
+STOPS_WITHIN = 12.0
+"""Seconds in which it has to end: its own limit is 10."""
+
+
+def console_script() -> Path:
+    """The `undisclosed` command of the virtual environment that this program runs in."""
+    return Path(sys.executable).with_name("undisclosed")
+
+
+@functools.cache
+def unprivileged_user() -> tuple[str, str] | None:
+    """User and group without rights to run the milter as, or None where they cannot read the checkout.
+
+    A checkout below /root, for one: nobody else may pass through that directory.
+    """
+    user, group = "nobody", "nogroup"
+    probe = subprocess.run(
+        ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--",
+         sys.executable, "-c", "import undisclosed.cli"],
+        cwd="/", env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL, capture_output=True, check=False,
+    )  # fmt: skip
+    return (user, group) if probe.returncode == 0 else None
+
+
+class Milter:
+    """`undisclosed run --config FILE` as a child. A context manager; it ends with the thread that started it.
+
+    `directory` takes its log (`milter.log`) and the socket that it notifies; the user must be able to pass through it.
+    Without `user` (name and group) it runs as we do.
+    """
+
+    def __init__(self, config: Path, *, directory: Path, user: tuple[str, str] | None = None) -> None:
+        self.config = config
+        self.log_file = directory / "milter.log"
+        self._notify_path = directory / "notify"
+        self._user = user
+        self._manager: socket.socket | None = None
+        self._said: list[str] = []
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id. Raises RuntimeError if it was not started."""
+        if self._child is None:
+            raise RuntimeError("this milter is not running")
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start, and wait until it says that it is ready. Raises RuntimeError with its log if it does not."""
+        self._listen()
+        user, group = self._user or (None, None)
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(self._notify_path)}
+        with self.log_file.open("wb") as log:
+            self._child = child = processes.start(
+                [str(console_script()), "run", "--config", str(self.config)],
+                user=user,
+                group=group,
+                environment=environment,
+                output=log,
+            )
+        try:
+            until(
+                lambda: self.has_said("READY=1") or child.poll() is not None,
+                within=DEADLINE,
+                what="the milter to be ready",
+            )
+        finally:
+            if not self.has_said("READY=1"):
+                self.kill()
+        if self._child is None:
+            raise RuntimeError("the milter did not start:\n" + self.log_file.read_text(errors="replace"))
+
+    def stop(self) -> int | None:
+        """SIGTERM, and wait until it and its workers have ended; returns its exit status, None if it does not run.
+
+        Raises TimeoutError if they need more than 12 s; then they are killed.
+        """
+        child, self._child = self._child, None
+        try:
+            return processes.end(child, within=STOPS_WITHIN) if child is not None else None
+        finally:
+            if self._manager is not None:
+                self._manager.close()
+            self._manager = None
+            self._notify_path.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """SIGKILL to the supervisor alone, as a failing machine would; then wait until its workers have gone as well.
+
+        Raises TimeoutError if they stay; then they are killed.
+        """
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+        self.stop()
+
+    # -- being its service manager
+
+    def _listen(self) -> None:
+        self._notify_path.unlink(missing_ok=True)
+        self._said = []
+        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._manager.bind(str(self._notify_path))
+        self._notify_path.chmod(0o666)
+
+    def notifications(self) -> list[str]:
+        """Every line that it has told its service manager so far, such as `READY=1` (sd_notify(3))."""
+        while self._manager is not None:
+            try:
+                self._said += self._manager.recv(65536).decode().splitlines()
+            except BlockingIOError:
+                break
+        return list(self._said)
+
+    def has_said(self, line: str) -> bool:
+        """Whether it has told its service manager this."""
+        return line in self.notifications()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the supervisor."""
+        os.kill(self.pid, number)
+
+    def reload(self) -> None:
+        """SIGHUP, and wait until it says that it is ready again: with the new configuration, or still with the old."""
+        before = self.notifications().count("READY=1")
+        self.signal(signal.SIGHUP)
+        until(
+            lambda: self.notifications().count("READY=1") > before, within=DEADLINE, what="the milter to have reloaded"
+        )
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers that run now, the oldest first."""
+        return processes.children(self.pid)
+
+    # -- its log
+
+    def log(self, **having: object) -> list[dict[str, Any]]:
+        """The events it has logged, those that have these values: `log(event="message", action="reject")`.
+
+        What is no JSON object, such as a traceback of Python itself, comes as `{"event": "unstructured", "text": …}`,
+        so that no test overlooks it by parsing around it.
+        """
+        events = [_event(line) for line in self.log_file.read_text(errors="replace").splitlines()]
+        return [event for event in events if having.items() <= event.items()]
+
+    def wait_for_log(
+        self, wanted: Callable[[Mapping[str, Any]], bool], *, within: float = DEADLINE, what: str = "an event"
+    ) -> dict[str, Any]:
+        """The first logged event that `wanted` is true for, waited for. Raises TimeoutError."""
+        return until(
+            lambda: [event for event in self.log() if wanted(event)], within=within, what=f"{what} in the milter's log"
+        )[0]
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    return event if isinstance(event, dict) else {"event": "unstructured", "text": line}

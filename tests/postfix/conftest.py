@@ -1,0 +1,90 @@
+"""A real Postfix, an outside world that keeps what it gets, and the milter between them.
+
+- `postfix`: a `lab.postfix.PrivatePostfix` that runs without any milter. Shared by all tests, and handed to each one
+  with its own settings back in place and an empty queue.
+- `sink`: the `lab.sink.Sink` that this Postfix hands everything to; empty at the start of each test.
+- `gateway`: starts the milter and attaches it. `gateway("rewrite")` is one rule, more than ten external addresses meet
+  with that action; `gateway("reject", counting={...}, mode="monitor")` lays sections over it;
+  `gateway(document={...})` is a whole configuration; `socket="inet:PORT@127.0.0.1"` another socket. Returns a
+  running `lab.gateway.Gateway`: `.send(...)`, `.sink`, `.milter`, `.postfix`, `.configure(...)`, `.settle()`.
+  All of them end with the test.
+
+The milter runs as `nobody`, as it runs without rights in production, unless nobody may read the checkout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+import pytest
+
+from lab import milter, toml
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+
+
+class StartGateway(Protocol):
+    """The signature of the `gateway` fixture's value."""
+
+    def __call__(
+        self,
+        action: str = "reject",
+        *,
+        document: toml.Document | None = None,
+        socket: str = "unix",
+        **sections: toml.Scalar | toml.Table | Sequence[toml.Table],
+    ) -> Gateway: ...
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Sink]:
+    """The one sink of the test run."""
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
+def installed_postfix(outside: Sink) -> Iterator[PrivatePostfix]:
+    """The one Postfix of the test run."""
+    with PrivatePostfix(outside=outside.port) as postfix:
+        yield postfix
+
+
+@pytest.fixture
+def sink(outside: Sink) -> Sink:
+    """The outside world, with nothing in it yet."""
+    outside.clear()
+    return outside
+
+
+@pytest.fixture
+def postfix(installed_postfix: PrivatePostfix, sink: Sink) -> Iterator[PrivatePostfix]:
+    """Postfix without a milter, its queue empty."""
+    yield installed_postfix
+    sink.answer()
+    installed_postfix.restore()
+    # What is under way arrives before the next test begins, not in the middle of it.
+    installed_postfix.wait_until_idle()
+    installed_postfix.empty()
+
+
+@pytest.fixture
+def gateway(postfix: PrivatePostfix, sink: Sink) -> Iterator[StartGateway]:
+    """Start the milter with some policy, attached to `postfix`."""
+    with ExitStack() as stack:
+
+        def start(
+            action: str = "reject",
+            *,
+            document: toml.Document | None = None,
+            socket: str = "unix",
+            **sections: toml.Scalar | toml.Table | Sequence[toml.Table],
+        ) -> Gateway:
+            gateway = Gateway(postfix, sink, socket=socket, user=milter.unprivileged_user())
+            gateway.configure(document if document is not None else gateway.policy(action, **sections))
+            return stack.enter_context(gateway)
+
+        yield start
