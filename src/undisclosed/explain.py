@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from anyascii import anyascii
 
 from undisclosed.decide import Decision
+from undisclosed.obstacles import INVITATION, PROTECTED, TNEF
 from undisclosed.policy import Policy
 
 LINE_LIMIT: Final = 100
@@ -47,7 +48,7 @@ def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
     words = _words(policy)
     reply = policy.reply
     room = _room(reply.code, reply.enhanced)
-    remedy = words.remedy if decision.obstacle is None else words.remedies.get(decision.obstacle, words.by_hand)
+    remedy = words.remedy if decision.obstacle is None else _remedy(words, decision.obstacle)
     lines = (
         words.exposed.format(outside=words.outside(decision.exposure.count)),
         *remedy.lines,
@@ -94,10 +95,10 @@ class _Words(NamedTuple):
     """The number of outside addresses, in words that agree with it."""
     exposed: str
     remedy: _Remedy
+    obstacles: tuple[tuple[tuple[str, ...], _Remedy], ...]
+    """The remedy by what stood in the way of hiding the addresses for the sender: how obstacles.py's text begins."""
     by_hand: _Remedy
-    """The remedy where a message was to be corrected for its sender and could not be; `remedies` has nearer words."""
-    remedies: Mapping[str, _Remedy]
-    """The remedy by what stood in the way of correcting the message, in the words of rewrite.py."""
+    """The remedy where something else did."""
     ask: str
     ask_if_again: str
     administrator: str
@@ -118,14 +119,45 @@ _ENGLISH: Final = _Words(
         ),
         "Not sent: please put the addresses in Bcc and send again.",
     ),
+    obstacles=(
+        (
+            (INVITATION,),
+            _Remedy(
+                (
+                    "It is an invitation, and an invitation lists every guest: Bcc cannot hide them.",
+                    "Please write an ordinary message with everyone in Bcc, or invite one by one.",
+                ),
+                "Not sent: please write an ordinary message and use Bcc.",
+            ),
+        ),
+        (
+            (TNEF,),
+            _Remedy(
+                (
+                    "It is in Outlook's Rich Text format, which lists all addresses a second time.",
+                    "Please choose HTML or plain text, put everyone in Bcc, and send it again.",
+                ),
+                "Not sent: please use HTML and Bcc, and send it again.",
+            ),
+        ),
+        (
+            ("signed", "sealed", PROTECTED),
+            _Remedy(
+                (
+                    "It is digitally signed or encrypted, so the addresses could not be hidden for you.",
+                    "Please put all but your own address in Bcc, use a mail merge, or send one each.",
+                ),
+                "Not sent: please put the addresses in Bcc and send again.",
+            ),
+        ),
+    ),
     by_hand=_Remedy(
         (
-            "It could not be corrected automatically, so please do that yourself:",
-            "put all addresses but your own in Bcc, use a mail merge, or send one message each.",
+            "The addresses could not be hidden automatically, so please do that yourself:",
+            "put all but your own address in Bcc, use a mail merge, or send one message each.",
         ),
         "Not sent: please put the addresses in Bcc and send again.",
     ),
-    remedies={},
     ask="For help, ask {whom}.",
     ask_if_again="If it happens again, ask {whom}.",
     administrator="your mail administrator",
@@ -146,6 +178,10 @@ def _words(policy: Policy) -> _Words:
     return next((_LANGUAGES[one] for one in policy.organisation.languages if one in _LANGUAGES), _ENGLISH)
 
 
+def _remedy(words: _Words, obstacle: str) -> _Remedy:
+    return next((remedy for starts, remedy in words.obstacles if obstacle.startswith(starts)), words.by_hand)
+
+
 def _room(code: int, enhanced: str) -> int:
     return LINE_LIMIT - len(f"{code}-{enhanced} ")
 
@@ -156,7 +192,7 @@ def _ask(policy: Policy, sentence: str, administrator: str, room: int) -> str:
     languages = policy.organisation.languages
     whom = _cut(_plain(policy.organisation.help, languages), room) or administrator
     name = _cut(_plain(policy.organisation.name, languages), room - len(whom) - len(" ()"))
-    return sentence.format(whom=f"{whom} ({name})" if name else whom)
+    return sentence.format(whom=f"{whom} ({name})" if name else whom).replace("....", "...")
 
 
 def _last(lead: str, label: str, value: str | None, room: int) -> str:
