@@ -73,6 +73,11 @@ class Milter:
             raise RuntimeError("this milter is not running")
         return self._child.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the supervisor was started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
     def start(self) -> None:
         """Start, and wait until it says that it is ready. Raises RuntimeError with its log if it does not."""
         self._listen()

@@ -188,6 +188,11 @@ class PrivatePostfix:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and master has not ended."""
+        return self._master is not None and self._master.poll() is None
+
+    @property
     def master_pid(self) -> int:
         """The process id of master(8). Raises RuntimeError if it does not run."""
         if self._master is None:
@@ -228,7 +233,10 @@ class PrivatePostfix:
         os.utime(main_cf, (then, then))
 
     def restore(self) -> None:
-        """Put main.cf and master.cf back to what the instance began with; reload if anything differed."""
+        """Put the configuration back to what the instance began with; reload if main.cf or master.cf differed."""
+        for path in self.config_dir.iterdir():
+            if path.name not in self._files():
+                path.unlink()
         if any((self.config_dir / name).read_text() != text for name, text in self._files().items()):
             self._write_files()
             self.reload()

@@ -1,0 +1,118 @@
+"""What a person needs to see of the play, on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lab.breaches import Breach
+from lab.client import Reply
+from lab.sink import Delivery
+from lab.trial import Trial
+
+SHOWN_FIELDS = ("From", "To", "Cc", "Subject")
+ENTRIES = 3
+"""How many lines of a long field are shown."""
+
+
+def terminal() -> Console:
+    """Standard output; in colour where it is a terminal, at most 100 columns wide."""
+    console = Console(highlight=False)
+    console.width = min(console.width, 100)
+    return console
+
+
+def plural(count: int, singular: str, several: str = "") -> str:
+    """`1 message`, `10 messages`."""
+    return f"{count} {singular if count == 1 else several or singular + 's'}"
+
+
+def span(numbers: Sequence[int]) -> str:
+    """`499`, or `75 to 94`."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def wire(reply: Reply) -> str:
+    """A reply as it stands on the wire (RFC 5321, 4.2.1)."""
+    *first, last = reply.lines
+    return "\n".join([*(f"{reply.code}-{line}" for line in first), f"{reply.code} {last}"])
+
+
+def excerpt(delivery: Delivery) -> str:
+    """The fields of a delivered message that its readers look at, long ones cut."""
+    lines: list[str] = []
+    for name, value in delivery.fields():
+        if name in SHOWN_FIELDS:
+            first, *more = value.decode("utf-8", "replace").split("\r\n")
+            lines += [f"{name}: {first}", *more[: ENTRIES - 1]]
+            if len(more) >= ENTRIES:
+                lines.append(f"    … and {len(more) - ENTRIES + 1} more lines like these")
+    return "\n".join(lines)
+
+
+def boxed(console: Console, title: str, text: str, style: str) -> None:
+    """Text as it was read, in a frame, so that nobody takes it for ours."""
+    panel = Panel(Text(text), title=title, title_align="left", border_style=style, box=box.ROUNDED, expand=False)
+    console.print(Padding(panel, (0, 0, 0, 2)))
+
+
+def breach(console: Console, told: Breach, before: Trial) -> None:
+    """What happened, and what happens today: who can read whose address."""
+    console.print()
+    console.rule(f"[bold]{told.title}", align="left")
+    field = "To" if len(told.letters) > 1 else "Cc"
+    people = sum(len(letter.people) for letter in told.letters)
+    console.print(
+        f"{plural(len(told.letters), 'message')} from {told.letters[0].sender}, {people} people's addresses in {field}."
+    )
+    others = [shown - 1 for shown in before.shown]
+    seen = sum(readers * other for readers, other in zip(before.readers, others, strict=True))
+    console.print(
+        f"\n[bold]Without the milter[/] {plural(len(before.deliveries), 'message')} went out."
+        f" Each of [bold red]{sum(before.readers)} people[/] could read the addresses of"
+        f" [bold red]{span(others)} others[/]: {seen:,} times somebody's address before a stranger's eyes."
+    )
+    worst = max(zip(before.shown, before.deliveries, strict=True), key=lambda pair: pair[0])[1]
+    boxed(console, f"what each of {len(worst.recipients) - 1} strangers received", excerpt(worst), "red")
+
+
+def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
+    """What each action made of the same messages."""
+    console.print(f"\n[bold]With the milter[/], for more than {limit} outside addresses in sight:")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, justify in (("action", "left"), ("got out", "right"), ("held", "right"), ("visible", "right")):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    table.add_column("the sender hears", overflow="fold")
+    for trial in trials:
+        most = max(trial.shown, default=0)
+        visible = Text(str(most) if trial.deliveries else "-", style="red" if most else "green")
+        table.add_row(
+            Text(str(trial.action), style="bold"),
+            str(len(trial.deliveries)),
+            str(trial.held),
+            visible,
+            Text(f"{trial.reply.code} {trial.reply.lines[0]}", overflow="ellipsis", no_wrap=True),
+        )
+    console.print(Padding(table, (0, 0, 0, 2)))
+    for trial in trials:
+        if trial.action == "rewrite" and trial.deliveries:
+            number = plural(trial.readers[0], "person", "people")
+            boxed(console, f"rewrite: what {number} outside receive now", excerpt(trial.deliveries[0]), "green")
+        if trial.action == "reject":
+            boxed(console, "reject: what the sender reads", wire(trial.reply), "yellow")
+
+
+def verdict(console: Console, problems: Sequence[str]) -> None:
+    """Whether all of it was as promised."""
+    console.print()
+    if not problems:
+        console.print("[bold green]✓[/] Every figure above was read from what the outside received. All as promised.")
+    for problem in problems:
+        console.print(Text("✗ " + problem, style="bold red"))
