@@ -1,0 +1,105 @@
+"""What the milter adds to one message: the median in a single SMTP session, against a Postfix without a milter.
+
+    .venv/bin/python tests/bench/latency.py [--messages N] [--rounds N]
+
+Three private instances of Postfix run side by side, alike but for the milter: none, ours on a unix socket, ours on an
+inet socket. Each round sends to each in turn, so that whatever else the machine does falls on all of them. A message
+has two addresses and 4 kB; `passed` is accepted at the end of its header, `rewritten` is read to its end, gets a new
+To and loses its Cc. What Postfix does with a message afterwards is kept out (transport discard). Times are those of
+the client, from MAIL to the answer after the final dot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
+
+from lab import processes
+from lab.client import Client
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+from rich.console import Console
+from rich.table import Table
+
+ALLOWED = 1.5
+"""Milliseconds that the milter may add to the median message."""
+
+MESSAGE = b"""From: Clerk <clerk@council.test>
+To: Parent One <one@family.example>
+Cc: two@home.example
+Subject: School places
+Message-ID: <%d@council.test>
+Date: Mon, 02 Feb 2026 09:00:00 +0000
+
+""" + b"The school term begins on Monday, as it does each year; please bring a pen.\n" * 53
+
+RULES = [{"name": "hide", "senders": ["rewrite@*"], "more_than_addresses": 0, "action": "rewrite"},
+         {"name": "limit", "more_than_addresses": 10, "action": "reject"}]  # fmt: skip
+
+
+def gateways(stack: ExitStack) -> dict[str, int]:
+    """Start the three, and return their ports by name."""
+    sink = stack.enter_context(Sink())
+    ports = {}
+    for name in ("no milter", "unix", "inet"):
+        settings = {"default_transport": "discard", "relay_transport": "discard", "relayhost": ""}
+        postfix = stack.enter_context(PrivatePostfix(outside=sink.port, settings=settings))
+        if name != "no milter":
+            socket = "unix" if name == "unix" else f"inet:{processes.free_port()}@127.0.0.1"
+            gateway = Gateway(postfix, sink, socket=socket)
+            gateway.configure(gateway.policy(rules=RULES))
+            stack.enter_context(gateway)
+        ports[name] = postfix.port
+    return ports
+
+
+def session(port: int, sender: str, count: int) -> list[float]:
+    """Milliseconds of each of `count` messages in one SMTP session."""
+    took = []
+    with Client(port) as client:
+        for number in range(count):
+            began = time.perf_counter()
+            outcome = client.send(MESSAGE % number, sender=sender, to=["one@family.example", "two@home.example"])
+            took.append((time.perf_counter() - began) * 1e3)
+            if not outcome.accepted:
+                raise RuntimeError(f"refused: {outcome.final}")
+    return took
+
+
+def main() -> int:
+    """Measure, print the table, and return 1 if the milter adds more than it may."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--messages", type=int, default=200, help="messages in a session (default 200)")
+    parser.add_argument("--rounds", type=int, default=5, help="sessions with each of the three (default 5)")
+    arguments = parser.parse_args()
+    times: dict[tuple[str, str], list[float]] = {}
+    with ExitStack() as stack:
+        ports = gateways(stack)
+        senders = {"passed": "clerk@council.test", "rewritten": "rewrite@council.test"}
+        for round_number in range(arguments.rounds + 1):
+            for name, port in ports.items():
+                for kind, sender in senders.items():
+                    took = session(port, sender, arguments.messages)
+                    if round_number:  # the first one warms up
+                        times.setdefault((name, kind), []).extend(took)
+    table = Table("milter", "message", "median ms", "95 % ms", "added ms", "ratio", title="One SMTP session, 2 addresses")
+    most = 0.0
+    for (name, kind), took in times.items():
+        median, base = statistics.median(took), statistics.median(times["no milter", kind])
+        most = max(most, median - base)
+        tail = statistics.quantiles(took, n=20)[-1]
+        table.add_row(name, kind, f"{median:.2f}", f"{tail:.2f}", f"{median - base:+.2f}", f"{median / base:.2f}")
+    Console(width=100).print(table)
+    print(f"at most {ALLOWED} ms may be added: {'reached' if most <= ALLOWED else 'NOT reached'} ({most:.2f} ms)")
+    return int(most > ALLOWED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What a message shows, and the name of its incident."""
+
+from __future__ import annotations
+
+import re
+
+from factories import message, policy, strangers
+from undisclosed.message import REFERENCE_LETTERS, Field, Message, expose, reference
+
+
+def test_every_instance_of_every_counted_field_counts_once_an_address() -> None:
+    """The same address in several fields is one; each field tells how many it shows."""
+    shown = expose(
+        policy(),
+        message(
+            to=["a@family.test, b@family.test", "C <c@family.test>"],
+            cc="A@Family.Test, d@family.test",
+            resent_to="e@family.test",
+            mail_followup_to="f@family.test",
+            bcc="g@family.test",
+            x_to="h@family.test",
+        ).fields,
+    )
+    assert [address.text for address in shown.external] == [f"{letter}@family.test" for letter in "abcdefg"]
+    assert shown.per_field == {"to": 3, "cc": 2, "resent-to": 1, "mail-followup-to": 1, "bcc": 1}
+
+
+def test_the_authors_own_address_in_reply_to_is_no_recipient() -> None:
+    """Reply-To counts, but for what From says already."""
+    shown = expose(
+        policy(), message(from_="Me <me@home.test>", reply_to="me@home.test, all@list.test", to="x@council.test").fields
+    )
+    assert [address.text for address in shown.external] == ["all@list.test"]
+
+
+def test_a_field_name_with_a_blank_before_its_colon_is_that_field() -> None:
+    """RFC 5322, section 4.5.3: the obsolete form `To : …` is To."""
+    assert expose(policy(), [Field("TO ", "a@family.test")]).count == 1
+
+
+def test_a_reference_is_short_and_the_same_for_every_transaction_of_one_message() -> None:
+    """Sender, Message-ID and visible set make it; queue id and recipients do not."""
+    one = message(to=", ".join(strangers(3)), queue_id="4dX1", recipients=["a@family.test"])
+    two = Message("CLERK@council.test", ("b@family.test",), one.fields, one.client, "4dX2")
+    names = {reference(b"key", each, expose(policy(), each.fields)) for each in (one, two)}
+    assert len(names) == 1
+    assert re.fullmatch(f"[{REFERENCE_LETTERS}]{{4}}-[{REFERENCE_LETTERS}]{{4}}", names.pop())
+
+
+def test_a_reference_differs_by_key_sender_message_id_and_list() -> None:
+    """Nobody without the key can tell whether a list is the one behind a reference."""
+    first = message(to="a@family.test")
+    variants = [
+        (b"key", first),
+        (b"other", first),
+        (b"key", message(to="a@family.test", sender="other@council.test")),
+        (b"key", message(to="a@family.test", message_id="<2@council.test>")),
+        (b"key", message(to="b@family.test")),
+    ]
+    names = {reference(key, each, expose(policy(), each.fields)) for key, each in variants}
+    assert len(names) == len(variants)
+
+
+def test_messages_without_a_message_id_are_told_apart_by_queue_id() -> None:
+    """Without a Message-ID nothing is merged."""
+    pair = [message(to="a@family.test", message_id="", queue_id=queue_id) for queue_id in ("4dX1", "4dX2")]
+    names = {reference(b"key", each, expose(policy(), each.fields)) for each in pair}
+    assert len(names) == 2

@@ -1,0 +1,171 @@
+"""The other end of the milter protocol: what Postfix would say, through the client that PyPI's `miltertest` is.
+
+It minds what that client leaves to its caller: events that were negotiated to go unanswered, and a quarantine, after
+which the verdict still comes.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from miltertest import MilterConnection, constants
+from miltertest.codec import encode_msg
+
+NO_REPLY = {
+    constants.SMFIC_CONNECT: constants.SMFIP_NR_CONN,
+    constants.SMFIC_MAIL: constants.SMFIP_NR_MAIL,
+    constants.SMFIC_RCPT: constants.SMFIP_NR_RCPT,
+    constants.SMFIC_DATA: constants.SMFIP_NR_DATA,
+    constants.SMFIC_HEADER: constants.SMFIP_NR_HDR,
+    constants.SMFIC_EOH: constants.SMFIP_NR_EOH,
+    constants.SMFIC_BODY: constants.SMFIP_NR_BODY,
+}
+
+FINAL = {
+    constants.SMFIR_ACCEPT,
+    constants.SMFIR_CONTINUE,
+    constants.SMFIR_REJECT,
+    constants.SMFIR_TEMPFAIL,
+    constants.SMFIR_REPLYCODE,
+    constants.SMFIR_DISCARD,
+}
+
+WORDS = {
+    constants.SMFIR_ACCEPT: "accept",
+    constants.SMFIR_CONTINUE: "accept",
+    constants.SMFIR_REJECT: "reject",
+    constants.SMFIR_TEMPFAIL: "tempfail",
+    constants.SMFIR_DISCARD: "discard",
+}
+
+
+@dataclass
+class Verdict:
+    """What the milter made of one message."""
+
+    word: str
+    """accept, reject, tempfail or hold."""
+    stage: str
+    """eoh or eom: at which of them the verdict came."""
+    reply: str = ""
+    edits: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    body_chunks: int = 0
+    """How many pieces of the body were sent before the milter had enough."""
+
+
+class Mta:
+    """One milter connection, as one SMTP session of Postfix makes it. A context manager."""
+
+    def __init__(
+        self,
+        address: Path | tuple[str, int],
+        *,
+        protocol: int = constants.SMFI_V6_PROT & ~constants.SMFIP_HDR_LEADSPC,
+        actions: int = constants.SMFI_V6_ACTS,
+        timeout: float = 20,
+    ) -> None:
+        if isinstance(address, Path):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(str(address))
+        else:
+            self.socket = socket.create_connection(address, timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.milter = MilterConnection(self.socket)
+        _, self.protocol = self.milter.optneg_mta(actions, protocol)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def say(self, command: str, **arguments: Any) -> tuple[str, dict[str, Any]] | None:
+        """Send one event; its answer, or None where none was negotiated."""
+        self.socket.sendall(encode_msg(command, **arguments))
+        if self.protocol & NO_REPLY.get(command, 0):
+            return None
+        answer: tuple[str, dict[str, Any]] = self.milter.recv()
+        return answer
+
+    def connect(self, address: str = "127.0.0.1", port: int = 40000) -> Self:
+        """The client of the session."""
+        self.say(constants.SMFIC_CONNECT, hostname="client", family=constants.SMFIA_INET, port=port, address=address)
+        return self
+
+    def mail(self, sender: str, *, login: str = "") -> None:
+        """MAIL, with the login of the client in its macro."""
+        if login:
+            self.milter.send_macro(constants.SMFIC_MAIL, **{"{auth_authen}": login})
+        self.say(constants.SMFIC_MAIL, args=[f"<{sender}>"])
+
+    def envelope(self, sender: str, recipients: Iterable[str], *, login: str = "", queue_id: str = "4dX1") -> None:
+        """MAIL, RCPT and DATA."""
+        self.mail(sender, login=login)
+        for recipient in recipients:
+            self.say(constants.SMFIC_RCPT, args=[f"<{recipient}>"])
+        self.milter.send_macro(constants.SMFIC_DATA, i=queue_id)
+        if not self.protocol & constants.SMFIP_NODATA:
+            self.say(constants.SMFIC_DATA)
+
+    def header(self, fields: Iterable[tuple[str, str]]) -> None:
+        """The header fields."""
+        for name, value in fields:
+            self.say(constants.SMFIC_HEADER, name=name, value=value)
+
+    def end_of_header(self) -> Verdict | None:
+        """The end of the header: a verdict, or None where the milter wants to go on."""
+        answer = self.say(constants.SMFIC_EOH)
+        assert answer is not None
+        return None if answer[0] == constants.SMFIR_CONTINUE else _verdict([answer], "eoh")
+
+    def end_of_message(self, body: bytes = b"") -> Verdict:
+        """The body, as far as the milter wants it, and the end of the message."""
+        chunks = 0
+        for start in range(0, len(body), 65535):
+            chunks += 1
+            answer = self.say(constants.SMFIC_BODY, buf=body[start : start + 65535])
+            assert answer is not None
+            if answer[0] == constants.SMFIR_SKIP:
+                break
+        answers = [self.say(constants.SMFIC_BODYEOB)]
+        while answers[-1] is not None and answers[-1][0] not in FINAL:
+            answers.append(self.milter.recv())
+        return _verdict([answer for answer in answers if answer], "eom", chunks)
+
+    def send(
+        self,
+        fields: Sequence[tuple[str, str]],
+        *,
+        sender: str = "clerk@council.test",
+        recipients: Sequence[str] = ("parent@family.test",),
+        body: bytes = b"Dear all\r\n",
+        login: str = "",
+        queue_id: str = "4dX1",
+    ) -> Verdict:
+        """One message from MAIL to its verdict."""
+        self.envelope(sender, recipients, login=login, queue_id=queue_id)
+        self.header(fields)
+        return self.end_of_header() or self.end_of_message(body)
+
+    def abort(self) -> None:
+        """RSET: no answer is given to it."""
+        self.socket.sendall(encode_msg(constants.SMFIC_ABORT))
+
+
+def _verdict(answers: Sequence[tuple[str, dict[str, Any]]], stage: str, chunks: int = 0) -> Verdict:
+    edits = [(command, arguments) for command, arguments in answers if command not in FINAL]
+    command, arguments = answers[-1]
+    reply = ""
+    if command == constants.SMFIR_REPLYCODE:
+        reply = arguments["smtpcode"] + arguments["space"] + arguments["text"]
+        word = "reject" if reply.startswith("5") else "tempfail"
+    else:
+        word = WORDS[command]
+    if word == "accept" and any(command == constants.SMFIR_QUARANTINE for command, _ in edits):
+        word = "hold"
+    return Verdict(word, stage, reply, edits, chunks)

@@ -1,0 +1,40 @@
+"""A milter that runs on a socket of its own, without Postfix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from factories import ORGANISATION, rule
+from lab import processes, toml
+from lab.milter import Milter
+
+
+class Running:
+    """A milter that runs, and how to reach it. `configure` rewrites its file; `milter.reload()` makes it look."""
+
+    def __init__(self, directory: Path, socket: str) -> None:
+        self.directory = directory
+        self.path = directory / "milter.sock"
+        port = processes.free_port()
+        self.address: Path | tuple[str, int] = self.path if socket == "unix" else ("127.0.0.1", port)
+        self.socket = f"unix:{self.path}" if socket == "unix" else f"inet:{port}@127.0.0.1"
+        self.config = directory / "config.toml"
+        self.milter = Milter(self.config, directory=directory)
+
+    def configure(self, **over: Any) -> None:
+        """Write a configuration of one rule (`reject` above 10), with `over` laid over its sections."""
+        document: dict[str, Any] = {
+            "organisation": dict(ORGANISATION),
+            "milter": {"socket": self.socket, "workers": 2},
+            "journal": {"key_file": str(self.directory / "key")},
+            "rules": [rule()],
+        }
+        for key, value in over.items():
+            document[key] = {**document[key], **value} if isinstance(document.get(key), dict) else value
+        self.config.write_text(toml.dumps(document))
+
+
+Start = Callable[..., Running]
+"""`start(socket="unix" or "inet", **over)`: see Running.configure."""

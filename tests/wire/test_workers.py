@@ -1,0 +1,259 @@
+"""Supervisor and workers: killed, stopped, reloaded, orphaned."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from miltertest import MilterError
+
+from factories import rule, strangers
+from lab import processes
+from lab.milter import Milter, console_script
+from lab.waiting import until
+from wire.mta import Mta
+from wire.running import Running, Start
+
+ORDINARY = (("From", "clerk@council.test"), ("To", "parent@family.test"))
+MANY = (("From", "clerk@council.test"), ("To", ", ".join(strangers(11))))
+
+
+def answers(running: Running) -> bool:
+    """Whether a new session gets its verdict."""
+    try:
+        with Mta(running.address).connect() as mta:
+            return mta.send(MANY).word == "reject"
+    except (OSError, MilterError):
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind: str, number: signal.Signals) -> None:
+    """Killing or stopping each worker once leaves the socket in place, and new workers answer on it."""
+    running = start(kind)
+    before = running.milter.workers()
+    for pid in before:
+        os.kill(pid, number)
+        assert until(lambda: answers(running), within=10, what="an answer while a worker is away")
+
+    def replaced() -> bool:
+        return len(set(running.milter.workers()) - set(before)) == 2
+
+    until(replaced, within=10, what="two new workers")
+    assert [event["how"] for event in running.milter.log(event="worker_died")]
+    assert answers(running)
+
+
+def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly(start: Start) -> None:
+    """The backoff doubles, so that a crash at start does not become a loop that eats the machine."""
+    running = start(milter={"workers": 1})
+    for _ in range(3):
+        [pid] = until(running.milter.workers, within=10, what="a worker")
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: pid not in running.milter.workers(), within=10, what="its end")  # type: ignore[misc]
+    until(lambda: len(running.milter.log(event="worker_died")) == 3, within=10, what="three obituaries")
+    assert [event["next_in"] for event in running.milter.log(event="worker_died")] == [0.1, 0.2, 0.4]
+    assert until(lambda: answers(running), within=10, what="an answer")
+
+
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+def test_sigterm_answers_what_runs_and_leaves_nothing(start: Start, kind: str) -> None:
+    """Under load: every verdict is the right one or none, the exit is clean, and the socket is gone."""
+    running = start(kind)
+    wrong: list[str] = []
+    sent = threading.Semaphore(0)
+
+    def load() -> None:
+        try:
+            with Mta(running.address).connect() as mta:
+                while True:
+                    if (word := mta.send(MANY).word) != "reject":
+                        wrong.append(word)
+                    sent.release()
+        except (OSError, MilterError):
+            return  # the milter went away between two messages
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        assert sent.acquire(timeout=10)
+    workers = running.milter.workers()
+    assert running.milter.stop() == 0
+    for thread in threads:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert not [pid for pid in workers if processes.is_running(pid)]
+    assert not running.path.exists()
+    assert not running.milter.log(event="worker_killed")
+
+
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+def test_no_orphan_survives_the_supervisor_and_another_can_start(start: Start, kind: str) -> None:
+    """kill -9 of the supervisor ends its workers, and a new one takes the place at once."""
+    running = start(kind)
+    workers = running.milter.workers()
+    running.milter.kill()
+    until(lambda: not any(map(processes.is_running, workers)), within=10, what="the workers to end")
+    running.milter.start()
+    assert answers(running)
+
+
+def test_a_sound_file_is_taken_over_without_dropping_a_session(start: Start) -> None:
+    """A session that was open before SIGHUP gets the new policy with its next message."""
+    running = start()
+    with Mta(running.address).connect() as mta:
+        assert mta.send(MANY).word == "reject"
+        running.configure(rules=[rule(more_than_addresses=11)])
+        running.milter.reload()
+        until(lambda: mta.send(MANY).word == "accept", within=10, what="the new policy")
+    said = running.milter.notifications()
+    assert [line for line in said if "=" in line and not line.startswith("MONOTONIC")] == [
+        "READY=1",
+        "RELOADING=1",
+        "READY=1",
+    ]
+
+
+def test_a_broken_file_is_refused_and_the_old_policy_stays(start: Start) -> None:
+    """The log says why; a file that vanished is no different."""
+    running = start()
+    running.config.write_text("rules = 7")
+    running.milter.reload()
+    assert "rules" in running.milter.log(event="reload_refused")[0]["reason"]
+    assert answers(running)
+    running.config.unlink()
+    running.milter.reload()
+    assert len(running.milter.log(event="reload_refused")) == 2
+    assert answers(running)
+
+
+def test_what_a_reload_cannot_change_is_named(start: Start) -> None:
+    """A new socket needs a restart, and the log says so."""
+    running = start()
+    running.configure(milter={"workers": 3}, log={"format": "console"})
+    running.milter.reload()
+    [event] = running.milter.log(event="restart_needed")
+    assert event["settings"] == ["milter.workers", "log.format"]
+
+
+def test_a_message_under_way_ends_under_the_policy_it_began_with(start: Start) -> None:
+    """A reload between MAIL and the end of the header does not change the verdict."""
+    running = start(milter={"workers": 1})
+    with Mta(running.address).connect() as mta, Mta(running.address).connect() as other:
+        mta.envelope("clerk@council.test", ["parent@family.test"])
+        mta.header(MANY[:1])
+        assert other.send(MANY).word == "reject"  # the events before it were read as well
+        running.configure(rules=[rule(more_than_addresses=11)])
+        running.milter.reload()
+        until(lambda: other.send(MANY).word == "accept", within=10, what="the new policy")
+        mta.header(MANY[1:])
+        verdict = mta.end_of_header()
+    assert verdict is not None
+    assert verdict.word == "reject"
+
+
+def test_the_unix_socket_has_its_mode_and_group(start: Start) -> None:
+    """Postfix's group may write to it, others may not; the directory's setgid bit gives the group."""
+    running = start(milter={"socket_mode": "0640", "socket_group": "nogroup"})
+    found = running.path.stat()
+    assert (stat.S_ISSOCK(found.st_mode), stat.S_IMODE(found.st_mode)) == (True, 0o640)
+    assert running.path.group() == "nogroup"
+
+
+def test_a_second_supervisor_is_kept_away(start: Start) -> None:
+    """It says so and ends, and the first one goes on answering on its socket."""
+    running = start()
+    second = run(running.config)
+    assert second.returncode == 2
+    assert "another undisclosed runs" in second.stderr
+    assert answers(running)
+
+
+def test_a_file_in_the_sockets_place_is_not_harmed(tmp_path: Path, start: Start) -> None:
+    """No start, a clear word, and the file is as it was."""
+    running = start()
+    running.milter.stop()
+    running.path.write_text("precious")
+    refused = run(running.config)
+    assert refused.returncode == 2
+    assert "is no socket" in refused.stderr
+    assert running.path.read_text() == "precious"
+
+
+def test_a_stale_socket_is_replaced(start: Start) -> None:
+    """What a machine that lost power left behind does not stop the next start."""
+    running = start()
+    running.milter.stop()
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(running.path))
+    running.milter.start()
+    assert answers(running)
+
+
+def test_a_port_that_is_taken_is_named(start: Start) -> None:
+    """The error names the socket and what to do."""
+    running = start("inet")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        running.configure(milter={"socket": f"inet:{taken.getsockname()[1]}@127.0.0.1"})
+        refused = run(running.config)
+    assert refused.returncode == 2
+    assert "cannot listen at" in refused.stderr
+    assert "milter.socket" in refused.stderr
+
+
+def test_a_frozen_worker_does_not_keep_the_supervisor_from_stopping(start: Start) -> None:
+    """A worker that hears nothing is killed, and the exit is within ten seconds."""
+    running = start()
+    os.kill(running.milter.workers()[0], signal.SIGSTOP)
+    assert running.milter.stop() == 0
+    assert running.milter.log(event="worker_killed")
+
+
+def test_a_thousand_sessions_at_once_are_all_answered(start: Start) -> None:
+    """None is refused, and the descriptors of those that went are given back."""
+    running = start(milter={"workers": 1})
+    [worker] = running.milter.workers()
+
+    def descriptors() -> int:
+        return len(list(Path(f"/proc/{worker}/fd").iterdir()))
+
+    before = descriptors()
+    sessions = [Mta(running.address, timeout=60) for _ in range(1000)]
+    for mta in sessions:
+        mta.connect()
+    assert {mta.send(MANY).word for mta in sessions[::10]} == {"reject"}
+    for mta in sessions:
+        mta.socket.close()
+    until(lambda: descriptors() <= before + 2, within=20, what="the descriptors to be given back")
+
+
+def run(config: Path) -> subprocess.CompletedProcess[str]:
+    """`undisclosed run` where it is expected to end by itself."""
+    return subprocess.run(
+        [str(console_script()), "run", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_the_milter_needs_no_home(start: Start) -> None:
+    """It runs with nothing in its environment but PATH, as under a hardened service manager."""
+    running = start()
+    environment = Path(f"/proc/{running.milter.pid}/environ").read_bytes().split(b"\0")
+    assert not [variable for variable in environment if variable.startswith(b"HOME=")]
+    assert isinstance(running.milter, Milter)
+    assert answers(running)
