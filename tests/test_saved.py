@@ -1,0 +1,307 @@
+"""Saved messages: read as Postfix reads them, and refused in plain words where they are none."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undisclosed.message import Client
+from undisclosed.rewrite import BODY_LIMIT
+from undisclosed.saved import FIELD_LIMIT, READ_LIMIT, Envelope, SavedMessageError, content, read
+
+Fields = list[tuple[str, str]]
+
+AS_POSTFIX_3_7_HANDS_THEM_OVER: dict[str, tuple[bytes, Fields, bytes]] = {
+    "folds and blanks": (
+        b"From: a@council.test\nTo: b@x.test,\n\tc@y.test\nSubject:  2\nX-Tab:\ttab\nX-Empty:\nX-Fold:\n f\n\none\n\n",
+        [
+            ("From", "a@council.test"),
+            ("To", "b@x.test,\n\tc@y.test"),
+            ("Subject", " 2"),
+            ("X-Tab", "\ttab"),
+            ("X-Empty", ""),
+            ("X-Fold", "\n f"),
+        ],
+        b"one\r\n\r\n",
+    ),
+    "lines of a mailbox file": (
+        b"From b@x Mon Jan  1 00:00:00 2024\n>From c\nFrom: a@council.test\n\nbody\n",
+        [
+            ("X-Mailbox-Line", "From b@x Mon Jan  1 00:00:00 2024"),
+            ("X-Mailbox-Line", ">From c"),
+            ("From", "a@council.test"),
+        ],
+        b"body\r\n",
+    ),
+    "a From with a blank before its colon, at the top": (
+        b"From : a@council.test\nTo\t: b@x.test\nto: c@x.test\n\nbody\n",
+        [("X-Mailbox-Line", "From : a@council.test"), ("To", "b@x.test"), ("to", "c@x.test")],
+        b"body\r\n",
+    ),
+    "a line that is no field": (
+        b"From: a@council.test\nThis is no header\nTo: b@x.test\n\nbody\n",
+        [("From", "a@council.test")],
+        b"This is no header\r\nTo: b@x.test\r\n\r\nbody\r\n",
+    ),
+    "a quoted From line further down": (
+        b"From: a@council.test\n>From x: y\nTo: b@x.test\n\nb\n",
+        [("From", "a@council.test")],
+        b">From x: y\r\nTo: b@x.test\r\n\r\nb\r\n",
+    ),
+    "a name with 8-bit bytes": (
+        b"From: a@council.test\nT\xc3\xa9: x\nTo: b@x.test\n\nbody\n",
+        [("From", "a@council.test")],
+        b"T\xc3\xa9: x\r\nTo: b@x.test\r\n\r\nbody\r\n",
+    ),
+    "a name with a control character": (
+        b"From: a@council.test\nX\x01Y: z\nTo: b@x.test\n\nb\n",
+        [("From", "a@council.test")],
+        b"X\x01Y: z\r\nTo: b@x.test\r\n\r\nb\r\n",
+    ),
+    "a name of two words": (
+        b"From: a@council.test\nX Y: z\nTo: b@x.test\n\nb\n",
+        [("From", "a@council.test")],
+        b"X Y: z\r\nTo: b@x.test\r\n\r\nb\r\n",
+    ),
+    "no name": (
+        b"From: a@council.test\n: x\nTo: b@x.test\n\nb\n",
+        [("From", "a@council.test")],
+        b": x\r\nTo: b@x.test\r\n\r\nb\r\n",
+    ),
+    "8-bit values": (
+        b"From: a@council.test\nTo: Ll\xc5\xb7n <b@x.test>, L\xe9 <c@x.test>\n\nbody\n",
+        [("From", "a@council.test"), ("To", "Llŷn <b@x.test>, L\udce9 <c@x.test>")],
+        b"body\r\n",
+    ),
+    "a NUL in a value": (
+        b"From: a@council.test\nTo: b@x.test\0, c@x.test\n d@x.test\nCc: e@x.test\n\nbo\0dy\n",
+        [("From", "a@council.test"), ("To", "b@x.test\n d@x.test"), ("Cc", "e@x.test")],
+        b"bo\0dy\r\n",
+    ),
+    "a lone carriage return": (
+        b"From: a@council.test\nTo: b@x.test\r, c@x.test\n\nbody\n",
+        [("From", "a@council.test"), ("To", "b@x.test , c@x.test")],
+        b"body\r\n",
+    ),
+    "a line of blanks": (
+        b"From: a@council.test\nTo: b@x.test\n  \nCc: c@x.test\n\nbody\n",
+        [("From", "a@council.test"), ("To", "b@x.test\n  "), ("Cc", "c@x.test")],
+        b"body\r\n",
+    ),
+    "fields that no milter sees": (
+        b"Return-Path: <r@council.test>\nBCC : h@x.test\nContent-Length: 5\nResent-Bcc: i@x.test\nX-Bcc: q\n\nb\n",
+        [("X-Bcc", "q")],
+        b"b\r\n",
+    ),
+    "no body": (b"From: a@council.test\nTo: b@x.test", [("From", "a@council.test"), ("To", "b@x.test")], b""),
+}
+"""Messages as sent, and the header fields and body that a milter got from Postfix 3.7.11 for them."""
+
+
+def saved_file(directory: Path, raw: bytes) -> str:
+    """A file with these bytes in it."""
+    path = directory / "message.eml"
+    path.write_bytes(raw)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", AS_POSTFIX_3_7_HANDS_THEM_OVER)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_fields_are_those_that_postfix_gives_a_milter(name: str, line_end: bytes) -> None:
+    """Header and body end where Postfix ends them, and the values are what it hands over, byte by byte."""
+    raw, fields, body = AS_POSTFIX_3_7_HANDS_THEM_OVER[name]
+    got = read("m.eml", raw.replace(b"\n", line_end))
+    assert [tuple(field) for field in got.message.fields] == fields
+    assert got.body == body
+    assert got.complete
+
+
+def test_a_field_is_cut_where_postfix_cuts_it() -> None:
+    """What lies beyond 60,000 bytes of a field is not sent and not counted, and the person who asks is told."""
+    got = read("m.eml", b"Subject: " + b"w" * 70_000 + b"\nTo: b@x.test\n\n")
+    subject, to = got.message.fields
+    assert len("Subject: ") + len(subject.value) == FIELD_LIMIT
+    assert to.value == "b@x.test"
+    assert got.remarks == ("Subject is cut off after 60000 bytes, as Postfix does it",)
+
+
+def test_bcc_is_left_out_and_told() -> None:
+    """A copy from a Sent folder lists everybody in Bcc, and nobody saw it: counting it would blame careful senders."""
+    got = read("m.eml", b"From: a@council.test\nBcc: b@x.test\n\nb\n")
+    assert got.message.values("bcc") == []
+    assert got.message.recipients == ("b@x.test",)
+    assert got.remarks == ("Bcc is left out, as Postfix does it (message_drop_headers): nobody gets to see it",)
+
+
+def test_the_line_that_ends_the_header_is_told() -> None:
+    """A stray line hides all later fields from Postfix, which nobody sees who looks at the file."""
+    remarks = read("m.eml", b"From: a@council.test\nSubject: x\n oops\nhello\nTo: b@x.test\n\n").remarks
+    assert remarks == ("line 4 is no header field: Postfix takes it, and all that follows, for the body",)
+
+
+def test_a_byte_order_mark_is_the_editors() -> None:
+    """What an editor put before the first field is not part of the message."""
+    assert read("m.eml", b"\xef\xbb\xbfTo: b@x.test\n\n").message.values("to") == ["b@x.test"]
+
+
+@pytest.mark.parametrize(
+    ("header", "sender"),
+    [
+        (
+            b"Return-Path: <bounces+1@lists.council.test>\nFrom: Anna <anna@council.test>",
+            "bounces+1@lists.council.test",
+        ),
+        (b"Return-Path: <>\nFrom: mailer-daemon@council.test", ""),
+        (b"Return-Path: nonsense\nFrom: anna@council.test", "anna@council.test"),
+        (b'From: "Anna, of x@y.test" <anna@council.test>, b@council.test', "anna@council.test"),
+        (b"Subject: nobody", ""),
+    ],
+)
+def test_the_sender_is_guessed(header: bytes, sender: str) -> None:
+    """Where nobody says who sent it, Return-Path does, and then From."""
+    assert read("m.eml", header + b"\n\n").message.sender == sender
+
+
+def test_the_recipients_are_guessed() -> None:
+    """Where nobody says whom it goes to, it goes to everybody in To, Cc and Bcc, once each."""
+    raw = b"To: b@x.test, B@X.test\nCc: g: c@y.test;\nBcc: d@z.test\nReply-To: e@z.test\n\n"
+    assert read("m.eml", raw).message.recipients == ("b@x.test", "c@y.test", "d@z.test")
+
+
+def test_what_the_asker_says_comes_first() -> None:
+    """A given envelope replaces every guess, the null sender and an absent login included."""
+    raw = b"Return-Path: <r@council.test>\nTo: b@x.test\n\n"
+    asked = read("m.eml", raw, Envelope("", ("z@x.test",), "192.0.2.7", "anna")).message
+    assert (asked.sender, asked.recipients) == ("", ("z@x.test",))
+    assert asked.client == Client("192.0.2.7", None, "anna")
+    assert read("m.eml", raw).message.client == Client("127.0.0.1", None, "")
+
+
+POSTCAT = b"""*** ENVELOPE RECORDS hold/4jXjkv0STKzJDPn ***
+message_size:             435             694               2               0             435               0
+message_arrival_time: Sun Nov 22 22:03:35 2026
+named_attribute: log_ident=4jXjkv0STKzJDPn
+sender: clerk@council.test
+named_attribute: sasl_username=anna
+named_attribute: log_client_address=192.0.2.99
+named_attribute: client_address=192.0.2.7
+named_attribute: client_port=47040
+named_attribute: dsn_orig_rcpt=rfc822;b@x.test
+original_recipient: family@x.test
+recipient: b@x.test
+done_recipient: c@y.test
+*** MESSAGE CONTENTS hold/4jXjkv0STKzJDPn ***
+Received: from c (localhost [127.0.0.1])
+\tby mx.council.test (Postfix) with ESMTP id 4jXjkv0STKzJDPn;
+\tSun, 22 Nov 2026 22:03:35 +0000 (UTC)
+To: z@z.test
+
+*** HEADER EXTRACTED by hand ***
+body
+*** HEADER EXTRACTED hold/4jXjkv0STKzJDPn ***
+*** MESSAGE FILE END hold/4jXjkv0STKzJDPn ***
+"""
+
+
+def test_a_queue_file_tells_its_envelope() -> None:
+    """What `postcat -q` prints of a held message needs no guess: sender, recipients, client and login are in it."""
+    got = read("-", POSTCAT)
+    assert got.message.sender == "clerk@council.test"
+    assert got.message.recipients == ("b@x.test", "c@y.test")
+    assert got.message.client == Client("192.0.2.7", 47040, "anna")
+    assert got.message.values("to") == ["z@z.test"]
+    assert got.body == b"*** HEADER EXTRACTED by hand ***\r\nbody\r\n"
+
+
+def test_a_queue_file_of_mail_through_sendmail() -> None:
+    """A message without a client on record came through sendmail(1), which the milter sees as 127.0.0.1, port 0."""
+    raw = b"*** ENVELOPE RECORDS q/A ***\nsender: \nrecipient: b@x.test\n*** MESSAGE CONTENTS q/A ***\nTo: b@x.test\n"
+    got = read("-", raw).message
+    assert got.client == Client("127.0.0.1", 0, "")
+    assert got.sender == ""
+    assert read("-", raw, Envelope(client="192.0.2.7")).message.client == Client("192.0.2.7", None, "")
+
+
+def test_a_long_body_is_read_as_far_as_the_milter_reads_it() -> None:
+    """The milter looks at 1 MiB of a body, and says that it has not seen the rest."""
+    exact = read("m.eml", b"To: b@x.test\n\n" + b"x" * BODY_LIMIT)
+    assert (len(exact.body), exact.complete) == (BODY_LIMIT, True)
+    more = read("m.eml", b"To: b@x.test\n\n" + b"x" * (BODY_LIMIT + 1))
+    assert (len(more.body), more.complete) == (BODY_LIMIT, False)
+    cut = read("m.eml", b"To: b@x.test\nSubject: " + b"x" * (READ_LIMIT + 1))
+    assert not cut.complete
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"", "empty"),
+        (b"\r\n \n", "empty"),
+        (b"\nTo: b@x.test\n\n", "does not begin with a header field"),
+        (b" To: b@x.test\n\n", "does not begin with a header field"),
+        (b"Dear parents,\n\nsee you on Monday: 9 am.\n", "does not begin with a header field"),
+        (b"\x7fELF\x02\x01\x01\0\0\n", "does not begin with a header field"),
+        (b"From b@x Mon Jan  1 00:00:00 2024\n", "does not begin with a header field"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "in Outlook's own format (.msg)"),
+        (b"PK\x03\x04\x14\0", "a zip archive"),
+        (b"\x1f\x8b\x08\0", "compressed with gzip"),
+        ("To: b@x.test".encode("utf-16"), "text in UTF-16"),
+        (b"*** ENVELOPE RECORDS hold/A ***\nsender: a\n", "does not begin with a header field"),
+        (
+            b"From a@x Mon Jan  1 10:00:00 2024\nTo: b@x.test\n\n1\n\nFrom a@x Mon Jan  1 10:00:1 2024\nTo: c@x.test\n",
+            "a mailbox of several messages",
+        ),
+    ],
+)
+def test_what_is_no_message_is_named(raw: bytes, problem: str) -> None:
+    """What people save instead of a message is refused with what it is and what to do, never judged."""
+    with pytest.raises(SavedMessageError) as caught:
+        read("m.eml", raw)
+    assert caught.value.problem == problem
+    assert str(caught.value) == f"m.eml: {problem}; {caught.value.fix}"
+
+
+def test_one_message_of_a_mailbox_may_quote_a_from_line() -> None:
+    """A sentence that begins with From in the body does not make a second message."""
+    raw = b"From a@x Mon Jan  1 10:00:00 2024\nTo: b@x.test\n\none\n\nFrom 10:00 on we are open.\nCome in\n"
+    assert read("m.eml", raw).body.endswith(b"Come in\r\n")
+
+
+def test_files_and_standard_input(tmp_path: Path) -> None:
+    """A file is read from its place, and `-` from standard input."""
+    assert content(saved_file(tmp_path, b"To: b@x.test\n\n"), io.BytesIO(b"other")) == b"To: b@x.test\n\n"
+    assert content("-", io.BytesIO(b"other")) == b"other"
+    assert len(content("-", io.BytesIO(b"x" * (READ_LIMIT + 10)))) == READ_LIMIT + 1
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """A directory, a file that is not there and a name that no file can have are each refused in words."""
+    problems = {}
+    for name in (str(tmp_path), str(tmp_path / "none.eml"), "a\0b", "x" * 5000):
+        with pytest.raises(SavedMessageError) as caught:
+            content(name, io.BytesIO())
+        problems[name] = caught.value.problem
+    directory, missing, nul, long = problems.values()
+    assert (directory, missing) == ("a directory", "no such file")
+    assert nul.startswith("cannot be read (")
+    assert long.startswith("cannot be read (")
+
+
+PIECES = [b"To: ", b"a@x.test", b"\n", b" ", b"\0", b":", b"From ", b"\r", b"*** ENVELOPE RECORDS ", b"\xff", b"<>"]
+
+
+@given(st.binary(max_size=2000) | st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join))
+def test_any_bytes_are_a_message_or_refused(raw: bytes) -> None:
+    """Whatever a file holds, it is read as header fields that Postfix could hand over, or refused: nothing else."""
+    with contextlib.suppress(SavedMessageError):
+        got = read("m.eml", raw)
+        for name, value in got.message.fields:
+            assert re.fullmatch("[!-9;-~]+", name)
+            assert not re.search("[\0\r]|\n(?![ \t])", value)
+        assert b"\n" not in got.body.replace(b"\r\n", b"")
