@@ -64,12 +64,12 @@ def parse_socket(text: str) -> Socket:
     if family in ("unix", "local"):
         fix = 'write the whole path, such as "unix:/var/spool/postfix/undisclosed/milter.sock"'
         raise Refused("a relative path would depend on where the daemon is started", fix)
-    if (family == "inet" or family == "inet6") and (match := re.fullmatch(r"([0-9]{1,5})(?:@(\S+))?", rest)):
+    if family in ("inet", "inet6") and (match := re.fullmatch(r"([0-9]{1,5})(?:@(\S+))?", rest)):
         port, host = int(match[1]), match[2] or ""
         if re.search(r"[A-Za-z]:[0-9]|^[0-9]+(?:\.[0-9]+){3}:", host):
             raise Refused("libmilter writes PORT@HOST: the host carries no port", f'write "{family}:{port}@127.0.0.1"')
         if 0 < port < 65536:
-            return Socket(family, port=port, host=host)
+            return Socket("inet6" if family == "inet6" else "inet", port=port, host=host)
         raise Refused("there is no such port", f'write a port from 1 to 65535, such as "{family}:8899@127.0.0.1"')
     if match := re.fullmatch(r"(?:inet6?:)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]+)", text):  # as Postfix writes it
         fix = f'write the port first: "inet:{match[2]}@{match[1]}"'
@@ -222,6 +222,13 @@ def _language(text: str) -> str:
     return text
 
 
+def _enhanced_code(text: str) -> str:
+    if not re.fullmatch(r"5\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2})", text):
+        # Of another class, it would reach the client as "451 Server configuration problem".
+        raise Refused("not an enhanced status code of class 5 (RFC 3463)", 'write one such as "5.7.0"')
+    return text
+
+
 Domain = Annotated[str, AfterValidator(_domain_pattern)]
 SenderPattern = Annotated[str, Field(max_length=320), AfterValidator(_sender_pattern)]
 FieldName = Annotated[str, Field(max_length=78), AfterValidator(_field_name)]
@@ -234,6 +241,7 @@ WholePath = Annotated[Path, AfterValidator(_whole_path)]
 SocketText = Annotated[str, AfterValidator(_one_line), AfterValidator(_socket)]
 FileMode = Annotated[str, AfterValidator(_mode_bits)]
 ReplyCode = Annotated[Whole, Field(ge=500, le=559), AfterValidator(_reply_code)]
+EnhancedCode = Annotated[str, AfterValidator(_enhanced_code)]
 DatabaseUrl = Annotated[str, Field(max_length=1000), AfterValidator(_database_url)]
 BaseUrl = Annotated[str, Field(max_length=500), AfterValidator(_base_url)]
 Language = Annotated[str, AfterValidator(_language)]

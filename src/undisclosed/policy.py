@@ -85,7 +85,7 @@ class Standing(StrEnum):
 class Policy(Section):
     """The whole configuration: a snapshot, swapped at reload and never changed."""
 
-    mode: Mode = Field(Mode.ENFORCE, description="`enforce`, or `monitor`: decide, record, deliver unchanged.")
+    mode: Mode = Field(default=Mode.ENFORCE, description="`enforce`, or `monitor`: decide, record, deliver unchanged.")
     organisation: Organisation
     milter: Milter = Milter()
     postfix: Postfix = Postfix()

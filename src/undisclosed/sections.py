@@ -22,6 +22,7 @@ from undisclosed.kinds import (
     Domain,
     Duration,
     Endpoint,
+    EnhancedCode,
     FieldName,
     FileMode,
     Language,
@@ -60,6 +61,8 @@ class Action(StrEnum):
 
 NOT_YET_AVAILABLE = frozenset({Action.SPLIT, Action.DELAY})
 """Actions that the schema knows and this version cannot carry out: a rule that asks for one is refused."""
+
+AVAILABLE = tuple(action.value for action in Action if action not in NOT_YET_AVAILABLE)
 
 COUNTED_FIELDS = (
     "To",
@@ -100,14 +103,15 @@ class Organisation(Section):
         examples=[["council.example", ".council.example"]],
     )
     partner_domains: tuple[Domain, ...] = Field(
-        (),
+        default=(),
         description="Domains that the organisation trusts: their addresses are not counted. Written as internal ones.",
     )
     help: Annotated[Line, Field(max_length=200)] = Field(
-        "your mail administrator", description="Whom a sender asks for help, as it is to stand in replies."
+        default="your mail administrator", description="Whom a sender asks for help, as it is to stand in replies."
     )
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = Field(
-        ("en",), description="Languages of what senders read, the first one first. What lacks words in one is English."
+        default=("en",),
+        description="Languages of what senders read, the first one first. What lacks words in one is English.",
     )
 
 
@@ -115,15 +119,15 @@ class Milter(Section):
     """How Postfix reaches the milter. Changes need a restart."""
 
     socket: SocketText = Field(
-        "unix:/var/spool/postfix/undisclosed/milter.sock",
+        default="unix:/var/spool/postfix/undisclosed/milter.sock",
         description="Where to listen, in libmilter's syntax: `unix:PATH` (the faster) or `inet:PORT@HOST`. Whoever"
         " reaches it can speak as Postfix: keep an inet socket on the loopback address.",
     )
-    socket_mode: FileMode = Field("0660", description="The mode of a unix socket, in octal.")
+    socket_mode: FileMode = Field(default="0660", description="The mode of a unix socket, in octal.")
     socket_group: Annotated[Line, Field(max_length=32)] = Field(
-        "", description="The group of a unix socket. Empty: the one that the directory's setgid bit gives."
+        default="", description="The group of a unix socket. Empty: the one that the directory's setgid bit gives."
     )
-    workers: Annotated[Whole, Field(ge=1, le=64)] = Field(2, description="Worker processes.")
+    workers: Annotated[Whole, Field(ge=1, le=64)] = Field(default=2, description="Worker processes.")
 
     @property
     def endpoint(self) -> Socket:
@@ -134,18 +138,20 @@ class Milter(Section):
 class Postfix(Section):
     """The Postfix instance that the commands work on."""
 
-    config_dir: WholePath = Field(Path("/etc/postfix"), description="Its configuration directory.")
+    config_dir: WholePath = Field(default=Path("/etc/postfix"), description="Its configuration directory.")
 
 
 class Scope(Section):
     """Which mail is the organisation's own outgoing mail. All other mail passes untouched."""
 
     networks: tuple[Network, ...] = Field(
-        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
         description="Clients from which mail with an internal sender, a null sender or an internal From is outgoing:"
         " mail servers, applications and scanners that send without logging in.",
     )
-    authenticated: StrictBool = Field(True, description="Whether mail from an authenticated client is outgoing.")
+    authenticated: StrictBool = Field(
+        default=True, description="Whether mail from an authenticated client is outgoing."
+    )
 
     def holds(self, client_address: str | None) -> bool:
         """Whether a client is in `networks`; one whose address is unknown or unreadable counts as in."""
@@ -163,26 +169,28 @@ class Counting(Section):
     """What is counted."""
 
     fields: Annotated[tuple[FieldName, ...], Field(min_length=1)] = Field(
-        COUNTED_FIELDS,
+        default=COUNTED_FIELDS,
         description="The header fields in which addresses are counted and hidden. The author's own address in"
         " Reply-To is not counted.",
     )
     personal_mail_add: tuple[Domain, ...] = Field(
-        (),
+        default=(),
         description="Further personal-mail providers: each address there is an organisation of its own, and the domain"
         " can be neither internal nor partner.",
     )
     personal_mail_remove: tuple[Domain, ...] = Field(
-        (), description="Domains that are no personal-mail providers, although the list has them."
+        default=(), description="Domains that are no personal-mail providers, although the list has them."
     )
 
 
 class Reply(Section):
     """The SMTP reply to a rejected message."""
 
-    code: ReplyCode = Field(550, description="The reply code, of class 5; 521 and 552 mean something else to clients.")
-    enhanced: Annotated[str, Field(pattern=r"^5\.\d{1,3}\.\d{1,3}$")] = Field(
-        "5.7.0",
+    code: ReplyCode = Field(
+        default=550, description="The reply code, of class 5; 521 and 552 mean something else to clients."
+    )
+    enhanced: EnhancedCode = Field(
+        default="5.7.0",
         description="The enhanced status code (RFC 3463), of class 5. Some systems choose their own headline by it:"
         " 5.7.1 reads as a lack of permission.",
     )
@@ -192,13 +200,13 @@ class Rewrite(Section):
     """How recipients are hidden."""
 
     to: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
-        "{from}",
+        default="{from}",
         description="What To shows when nobody may stay in it: `{from}` is the author's own address where it is"
         " internal, else `undisclosed-recipients:;`. Also an internal address, or an empty group such as `parents:;`.",
     )
-    keep_internal: StrictBool = Field(True, description="Whether internal addresses stay visible.")
+    keep_internal: StrictBool = Field(default=True, description="Whether internal addresses stay visible.")
     when_unsafe: Literal[Action.QUARANTINE, Action.REJECT] = Field(
-        Action.QUARANTINE,
+        default=Action.QUARANTINE,
         description="What happens to a message that must not be rewritten (signed, encrypted, an invitation, …).",
     )
 
@@ -210,19 +218,19 @@ class Rule(Section):
         description="Its name, as it stands in the log.", examples=["too many in sight"]
     )
     senders: Annotated[tuple[SenderPattern, ...], Field(min_length=1)] = Field(
-        ("*",),
+        default=("*",),
         description="Envelope senders it applies to, in any case: `*` stands for anything, `?` for one character, `<>`"
         " is the null sender, and `file:PATH` takes one a line from a file (`#` begins a comment; the path is relative"
         " to the configuration). A client may write any envelope sender that Postfix lets it.",
     )
-    except_senders: tuple[SenderPattern, ...] = Field((), description="Envelope senders it does not apply to.")
+    except_senders: tuple[SenderPattern, ...] = Field(default=(), description="Envelope senders it does not apply to.")
     more_than_addresses: Annotated[Whole, Field(ge=0)] | None = Field(
-        None,
+        default=None,
         description="Matches when more distinct external addresses than this would be visible.",
         examples=[10],
     )
     more_than_organisations: Annotated[Whole, Field(ge=0)] | None = Field(
-        None,
+        default=None,
         description="Matches when they belong to more organisations than this; an address at a personal-mail provider"
         " is an organisation of its own. With both, both must hold.",
         examples=[3],
@@ -231,13 +239,14 @@ class Rule(Section):
         description="`accept`, `warn` (deliver, tell the sender), `rewrite` (deliver with the external addresses taken"
         " out of sight), `quarantine` (hold until someone decides) or `reject`. Each but `accept` needs a threshold.",
         examples=["reject"],
+        json_schema_extra={"enum": [*AVAILABLE]},
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.action in NOT_YET_AVAILABLE:
-            available = ", ".join(action for action in Action if action not in NOT_YET_AVAILABLE)
-            raise Refused(f"the action {self.action} is not yet available", f"write one of {available}", ["action"])
+            fix = f"write one of {', '.join(AVAILABLE)}"
+            raise Refused(f"the action {self.action} is not yet available", fix, ["action"], self.action.value)
         if self.action is not Action.ACCEPT and self.more_than_addresses is None is self.more_than_organisations:
             fix = "add more_than_addresses, more_than_organisations or both, such as more_than_addresses = 10"
             raise Refused(f"a rule with the action {self.action} needs a threshold", fix)
@@ -289,30 +298,32 @@ class Journal(Section):
     """The record of incidents."""
 
     url: DatabaseUrl = Field(
-        "sqlite:////var/lib/undisclosed/journal.db", description="SQLAlchemy's URL of the database."
+        default="sqlite:////var/lib/undisclosed/journal.db", description="SQLAlchemy's URL of the database."
     )
     key_file: WholePath = Field(
-        Path("/var/lib/undisclosed/key"),
+        default=Path("/var/lib/undisclosed/key"),
         description="The key of hashes and of the references in replies and log, made at first start; the same file on"
         " every gateway.",
     )
-    addresses: Literal["hashed", "plain", "none"] = Field("hashed", description="How addresses are recorded.")
-    subjects: StrictBool = Field(True, description="Whether subjects are recorded.")
+    addresses: Literal["hashed", "plain", "none"] = Field(default="hashed", description="How addresses are recorded.")
+    subjects: StrictBool = Field(default=True, description="Whether subjects are recorded.")
     retention_days: Annotated[Whole, Field(ge=1, le=36500)] = Field(
-        365, description="Days after which records are deleted."
+        default=365, description="Days after which records are deleted."
     )
 
 
 class Hold(Section):
     """Held mail."""
 
-    expire_days: Annotated[Whole, Field(ge=1, le=3650)] = Field(14, description="Days after which held mail expires.")
-    on_expiry: Literal["delete", "keep"] = Field("delete", description="What happens to it then.")
+    expire_days: Annotated[Whole, Field(ge=1, le=3650)] = Field(
+        default=14, description="Days after which held mail expires."
+    )
+    on_expiry: Literal["delete", "keep"] = Field(default="delete", description="What happens to it then.")
     delay: Duration = Field(
-        timedelta(minutes=5), description="How long `delay` holds a message: a number and `s`, `m`, `h` or `d`."
+        default=timedelta(minutes=5), description="How long `delay` holds a message: a number and `s`, `m`, `h` or `d`."
     )
     sender_may: tuple[Literal["bcc", "split", "unchanged", "delete"], ...] = Field(
-        ("bcc", "split", "delete"), description="What the sender may choose for a held message."
+        default=("bcc", "split", "delete"), description="What the sender may choose for a held message."
     )
 
 
@@ -320,10 +331,10 @@ class Notices(Section):
     """Messages to senders."""
 
     from_: Annotated[Line, Field(max_length=320), AfterValidator(_one_mailbox)] = Field(
-        "", alias="from", description="Their From. Empty: postmaster at the first internal domain."
+        default="", alias="from", description="Their From. Empty: postmaster at the first internal domain."
     )
     after: tuple[Action, ...] = Field(
-        (Action.WARN, Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE),
+        default=(Action.WARN, Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE),
         description="The actions that cause one.",
     )
 
@@ -331,17 +342,19 @@ class Notices(Section):
 class Console(Section):
     """The web pages."""
 
-    listen: Endpoint = Field("127.0.0.1:8026", description="Where to listen.")
-    base_url: BaseUrl = Field("", description="The address under which people reach it.")
+    listen: Endpoint = Field(default="127.0.0.1:8026", description="Where to listen.")
+    base_url: BaseUrl = Field(default="", description="The address under which people reach it.")
 
 
 class Metrics(Section):
     """Figures for monitoring."""
 
-    listen: Endpoint = Field("", description="Where to listen. Empty: nowhere.")
+    listen: Endpoint = Field(default="", description="Where to listen. Empty: nowhere.")
 
 
 class Log(Section):
     """The log."""
 
-    format: Literal["json", "console"] = Field("json", description="One JSON object a line, or text for a person.")
+    format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object a line, or text for a person."
+    )

@@ -24,12 +24,12 @@ class Senders:
         self._addresses = self.patterns.difference(self._globs)
         # fnmatch writes `*` so that matching never backtracks over it: a sender of 2,000 characters costs little.
         expressions = (translate(pattern.replace("[", "[[]")) for pattern in self._globs)
-        self._matches = re.compile("|".join(expressions)).match if self._globs else None
+        self._expression = re.compile("|".join(expressions)) if self._globs else None
 
     def __contains__(self, sender: str) -> bool:
         """Whether an envelope sender, without angle brackets and empty for the null sender, is among them."""
         name = _spelled(sender or NULL_SENDER)
-        return name in self._addresses or (self._matches is not None and self._matches(name) is not None)
+        return name in self._addresses or (self._expression is not None and self._expression.match(name) is not None)
 
     def include(self, other: Senders) -> bool:
         """Whether everything in the other is surely in this one, too. False may mean that it is hard to tell."""
