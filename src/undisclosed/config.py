@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from undisclosed import problems
 from undisclosed.keyfile import key
 from undisclosed.keylines import key_lines
+from undisclosed.plainfile import read_plain
 from undisclosed.policy import Policy
 from undisclosed.problems import ABSENT, ConfigError, Problem
 
@@ -147,19 +147,14 @@ def _text(path: Path, entry: str) -> str:
 
     other = "or name another file" if entry else "or name another file by --config or UNDISCLOSED_CONFIG"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not stop the start
-        with os.fdopen(fd, "rb") as file:
-            kind = os.fstat(fd)
-            if stat.S_ISDIR(kind.st_mode):
-                raise refused("is a directory", f"name a file in it, {other}")
-            if not stat.S_ISREG(kind.st_mode):
-                raise refused("is not a file", f"put a plain file there, {other}")
-            content = file.read(LARGEST_FILE + 1)
+        content, _ = read_plain(path, LARGEST_FILE + 1)
     except FileNotFoundError:
         example = "" if entry else " (config.example.toml is a beginning)"
         raise refused("does not exist", f"create it{example}, {other}") from None
     except PermissionError:
         raise refused("cannot be read: permission denied", f"let uid {os.geteuid()} read it, {other}") from None
+    except IsADirectoryError:
+        raise refused("is a directory", f"name a file in it, {other}") from None
     except OSError as error:
         raise refused(f"cannot be read: {error.strerror}", f"put a plain file there, {other}") from error
     except ValueError:

@@ -9,6 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from undisclosed.plainfile import read_plain
 from undisclosed.policy import Policy
 from undisclosed.problems import ConfigError, Problem
 
@@ -29,8 +30,11 @@ def key(policy: Policy, create: bool) -> bytes:
     except FileNotFoundError:
         if not create:
             raise _error(path, "there is no such file yet", _fix_missing(path)) from None
+    except PermissionError as error:
+        raise _error(path, "cannot be read: permission denied", f"give it to {_user()}, and to nobody else") from error
     except OSError as error:
-        raise _error(path, f"cannot be read: {error.strerror}", f"let {_user()} read it, and nobody else") from error
+        fix = "name a file; it is made at the first start where it does not exist"
+        raise _error(path, f"cannot be read: {error.strerror}", fix) from error
     try:
         _make(path)
         return _read(path)
@@ -43,16 +47,11 @@ def key(policy: Policy, create: bool) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place must not stop the start
-    with os.fdopen(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise _error(path, "not a file", "name a file; it is made at the first start where it does not exist")
-        if found.st_mode & 0o077:
-            mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            fix = f"chmod 600 {path}, and if strangers have read it, remove it: a new one is made at the next start"
-            raise _error(path, f"others than its owner can read or write it (mode {mode})", fix)
-        content = file.read(4096)
+    content, found = read_plain(path, 4096)
+    if found.st_mode & 0o077:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        fix = f"chmod 600 {path}, and if strangers have read it, remove it: a new one is made at the next start"
+        raise _error(path, f"others than its owner can read or write it (mode {mode})", fix)
     return _decoded(path, content)
 
 
