@@ -136,7 +136,7 @@ def test_bcc_is_left_out_and_told() -> None:
     got = read("m.eml", b"From: a@council.test\nBcc: b@x.test\n\nb\n")
     assert got.message.values("bcc") == []
     assert got.message.recipients == ("b@x.test",)
-    assert got.remarks == ("Bcc is left out, as Postfix does it (message_drop_headers): nobody gets to see it",)
+    assert got.remarks == ("Bcc is left out, as Postfix does it (message_drop_headers): no recipient sees it",)
 
 
 def test_the_line_that_ends_the_header_is_told() -> None:

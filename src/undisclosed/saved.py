@@ -176,7 +176,7 @@ def _remarks(header: _Header) -> Iterable[str]:
     names = {name.casefold() for name, _ in header.fields}
     for name in ("Bcc", "Resent-Bcc"):
         if name.casefold() in names:
-            yield f"{name} is left out, as Postfix does it (message_drop_headers): nobody gets to see it"
+            yield f"{name} is left out, as Postfix does it (message_drop_headers): no recipient sees it"
     for name, value in header.fields:
         if len(value) > _room(name):
             yield f"{name} is cut off after {FIELD_LIMIT} bytes, as Postfix does it"
