@@ -52,9 +52,10 @@ def warnings(policy: Policy) -> list[str]:
 
 
 def _section(title: str, items: Sequence[str]) -> str:
-    return "\n".join(
-        [title, *(textwrap.fill(item, WIDTH, initial_indent="  ", subsequent_indent="    ") for item in items)]
+    wrapper = textwrap.TextWrapper(
+        WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
     )
+    return "\n".join([title, *map(wrapper.fill, items)])
 
 
 def _mode(policy: Policy) -> str:
@@ -169,10 +170,10 @@ def _rewriting(policy: Policy) -> list[str]:
 def _refusing(policy: Policy) -> list[str]:
     if not _may(policy, Action.REJECT):
         return []
+    whom = f"whom to ask ({policy.organisation.help})" if policy.organisation.help else "whom to ask"
     return [
-        "The reply says how many outside addresses would have been visible, never what the limit is, and what"
-        " to do. It names whom to ask"
-        f"{f' ({policy.organisation.help})' if policy.organisation.help else ''} and a reference that is in the log, too.",
+        "The reply says how many outside addresses would have been visible, never what the limit is; what to do;"
+        f" {whom}; and a reference that is in the log, too.",
     ]
 
 
