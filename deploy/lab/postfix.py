@@ -35,6 +35,9 @@ DAEMONS = Path("/usr/lib/postfix/sbin")
 DEADLINE = 20.0
 """Seconds to wait for Postfix to start, reload or stop: many times what it takes on a busy machine."""
 
+STARTED = "postfix/master.*: daemon started"
+"""What master logs when it listens."""
+
 MASTER_CF = """\
 # service type  private unpriv  chroot  wakeup  maxproc command
 127.0.0.1:{port} inet n - {chroot} - - smtpd
@@ -88,7 +91,9 @@ def main_cf(base: Path, outside: int) -> dict[str, str]:
         "smtp_dns_support_level": "disabled",
         "smtp_tls_security_level": "none",
         "smtpd_tls_security_level": "none",
-        # One message, one transaction at the sink; and more recipients than a person would send to.
+        # One message, one transaction at the sink, the internal recipients in it too; and more recipients than a
+        # person would send to.
+        "relay_transport": "smtp",
         "default_destination_recipient_limit": "20000",
         "smtpd_recipient_limit": "20000",
         # A client of the tests makes many mistakes in a row and must not be slowed down or thrown out for them; and
@@ -130,7 +135,8 @@ class PrivatePostfix:
         self.port = 0
         self._chroot = "y" if chroot else "n"
         self._main_cf = main_cf(self.directory, outside) | dict(settings or {})
-        self._master: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._starts_before = 0
         self._lay_out()
 
     def __enter__(self) -> Self:
@@ -158,30 +164,30 @@ class PrivatePostfix:
             self.port = processes.free_port()
             self._write_files()
             self.run("postfix", "check")
-            # What postfix(1) start would run after the same checks, but as our child: it can be waited for, and dies
-            # with us. -d: stay in the foreground.
-            self._master = processes.start(
+            self._starts_before = len(self.log_lines(STARTED))
+            # What postfix(1) start would run after the same checks, but below us: it can be waited for, and ends with
+            # us. -d: stay in the foreground.
+            self._guard = processes.start_guarded(
                 [str(DAEMONS / "master"), "-c", str(self.config_dir), "-d"], environment=self._environment()
             )
             try:
                 until(self._is_up, within=DEADLINE, what="Postfix to start")
             except TimeoutError:
                 self.stop()
-            if self._master is not None and self._master.poll() is None:
+            if self.is_running:
                 return
-            self._master = None
+            self._guard = None
         raise RuntimeError("Postfix did not start:\n" + "\n".join(self.log_lines()))
 
     def _is_up(self) -> bool:
         """Whether master has said that it listens, or is over and never will."""
-        ended = self._master is None or self._master.poll() is not None
-        return ended or any("daemon started" in line for line in self.log_lines())
+        return not self.is_running or len(self.log_lines(STARTED)) > self._starts_before
 
     def stop(self) -> None:
         """End master by its id and wait until none of its processes is left. Without effect when it does not run."""
-        master, self._master = self._master, None
-        if master is not None:
-            processes.end(master, within=DEADLINE)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            processes.end(guard, within=DEADLINE, leader=next(iter(processes.children(guard.pid)), None))
 
     def remove(self) -> None:
         """Delete the directory with everything in it."""
@@ -190,14 +196,15 @@ class PrivatePostfix:
     @property
     def is_running(self) -> bool:
         """Whether it was started and master has not ended."""
-        return self._master is not None and self._master.poll() is None
+        return self._guard is not None and self._guard.poll() is None
 
     @property
     def master_pid(self) -> int:
         """The process id of master(8). Raises RuntimeError if it does not run."""
-        if self._master is None:
+        masters = processes.children(self._guard.pid) if self._guard is not None else []
+        if not masters:
             raise RuntimeError("this Postfix is not running")
-        return self._master.pid
+        return masters[0]
 
     # -- settings
 

@@ -76,19 +76,37 @@ def start(
     )
 
 
-def end(child: subprocess.Popen[bytes], *, within: float) -> int:
+GUARD = "trap 'kill -TERM $!' TERM; setsid -- \"$@\" & wait $!; wait $!"
+"""Runs a command in a session of its own and passes SIGTERM on; the second `wait` is for after the signal."""
+
+
+def start_guarded(command: Sequence[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command below a shell that ends it with SIGTERM should the thread that started it die.
+
+    For a program that changes its user for a moment, as Postfix's master does: the kernel then forgets what `start`
+    asked it for (prctl(2)). The command is the child of the process that is returned, and leads a session of its own.
+    """
+    return start(["sh", "-c", GUARD, "guard", *command], environment=environment)
+
+
+def end(child: subprocess.Popen[bytes], *, within: float, leader: int | None = None) -> int:
     """SIGTERM to the child, wait for it and for all of its session, and return its exit status.
 
     `within` is in seconds; after that the rest of the session is killed and TimeoutError raised, so that a program that
-    does not end is a failure and yet leaves nothing running.
+    does not end is a failure and yet leaves nothing running. `leader` names the session of a guarded command.
     """
+    sessions = [child.pid] if leader is None else [child.pid, leader]
+
+    def members() -> list[int]:
+        return [pid for number in sessions for pid in session(number)]
+
     if child.poll() is None:
         child.terminate()
     try:
         child.wait(within)
-        until(lambda: not session(child.pid), within=within, what=f"the processes of session {child.pid} to end")
+        until(lambda: not members(), within=within, what=f"the processes of {child.args!r} to end")
     except (subprocess.TimeoutExpired, TimeoutError) as error:
-        for pid in session(child.pid):
+        for pid in members():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

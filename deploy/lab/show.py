@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich import box
@@ -17,14 +18,16 @@ from lab.sink import Delivery
 from lab.trial import Trial
 
 SHOWN_FIELDS = ("From", "To", "Cc", "Subject")
+WIDTH = 110
+"""Columns: what an SMTP reply's longest line (100 characters) and its frame take."""
 ENTRIES = 3
 """How many lines of a long field are shown."""
 
 
 def terminal() -> Console:
-    """Standard output; in colour where it is a terminal, at most 100 columns wide."""
+    """Standard output: in colour and as wide as the window where it is a terminal."""
     console = Console(highlight=False)
-    console.width = min(console.width, 100)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     return console
 
 
@@ -87,20 +90,22 @@ def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
     """What each action made of the same messages."""
     console.print(f"\n[bold]With the milter[/], for more than {limit} outside addresses in sight:")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading, justify in (("action", "left"), ("got out", "right"), ("held", "right"), ("visible", "right")):
-        table.add_column(heading, justify="right" if justify == "right" else "left")
-    table.add_column("the sender hears", overflow="fold")
+    table.add_column("action", style="bold")
+    table.add_column("messages out", justify="right")
+    table.add_column("held", justify="right")
+    table.add_column("others' addresses in sight", justify="right")
+    table.add_column("the sender hears")
     for trial in trials:
-        most = max(trial.shown, default=0)
-        visible = Text(str(most) if trial.deliveries else "-", style="red" if most else "green")
         table.add_row(
-            Text(str(trial.action), style="bold"),
+            trial.action,
             str(len(trial.deliveries)),
             str(trial.held),
-            visible,
-            Text(f"{trial.reply.code} {trial.reply.lines[0]}", overflow="ellipsis", no_wrap=True),
+            Text(span(trial.shown), style="red" if any(trial.shown) else "green") if trial.deliveries else "",
+            Text(textwrap.shorten(f"{trial.reply.code} {trial.reply.lines[0]}", 42, placeholder=" …")),
         )
     console.print(Padding(table, (0, 0, 0, 2)))
+    if any(trial.accepted for trial in trials):
+        console.print("  [dim]250 says that all is well: this version sends no notice to tell the sender more.[/]\n")
     for trial in trials:
         if trial.action == "rewrite" and trial.deliveries:
             number = plural(trial.readers[0], "person", "people")
