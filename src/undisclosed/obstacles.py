@@ -174,9 +174,12 @@ _SIGNS: Final = (
     (re.compile(r"pkcs7-(?:mime|signature)|\bsmime\.p7[ms]\b|smime-type"), SMIME),
     (re.compile(r"multipart\s*/\s*encrypted|application\s*/\s*pgp-(?:encrypted|signature)"), PGP),
     (re.compile(r"multipart\s*/\s*signed"), SIGNED),
+    (re.compile(r"message\s*/\s*partial"), "a fragment of a message"),
 )
 
-_SECTION: Final = re.compile(r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("(?:[^"\\]|\\.)*+"?|[^;\s]*)""", re.DOTALL)
+_SECTION: Final = re.compile(
+    r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("(?:[^"\\]|\\.)*+"?|[^;\s]*)""", re.DOTALL | re.IGNORECASE
+)
 
 
 def _recognised(text: str) -> str | None:

@@ -197,8 +197,10 @@ def _hide_to(policy: Policy, message: Message, fields: list[_Placed]) -> list[Ed
         there = {address.key for address in addresses(first.value)}
         if all(box.address.key in there for box in more):
             return edits
-    kept = {box.address.key: box for box in reversed([*_kept(policy, first), *more])}
-    value = _render(first.name, reversed(kept.values())) or _nobody(policy, message)
+    kept: dict[Key, Mailbox] = {}
+    for box in (*_kept(policy, first), *more):
+        kept.setdefault(box.address.key, box)
+    value = _render(first.name, kept.values()) or _nobody(policy, message)
     if value != first.value:
         edits.append(Change(first.name, first.index, value))
     return edits
