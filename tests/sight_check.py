@@ -1,0 +1,67 @@
+"""What a person can still read in a delivered header, found with plain expressions: nothing of the product is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from email.header import decode_header
+
+RECIPIENT_FIELDS = frozenset(
+    (
+        "to",
+        "cc",
+        "bcc",
+        "resent-to",
+        "resent-cc",
+        "resent-bcc",
+        "apparently-to",
+        "reply-to",
+        "mail-followup-to",
+    )
+)
+INTERNAL = ("council.test", "city.test")
+
+_ADDRESS = re.compile(r"""([^\s<>()\[\],;:"'@]*)["\s]*@\s*([\w.\[:-]*)""")
+
+
+def leaks(header: bytes, *, internal: Collection[str] = INTERNAL, author: str = "") -> list[str]:
+    """What is wrong with the header of a message whose recipients were hidden; empty when nothing is.
+
+    `internal` are the domains, with all below them, whose addresses may be seen; `author` is an address that may stand
+    in Reply-To. There must be one To, no Bcc, and in no recipient field an address of anybody else, as it stands or
+    decoded (RFC 2047).
+    """
+    fields = [
+        (name.strip().lower(), value)
+        for name, _, value in (line.partition(":") for line in _unfolded(header).split("\n"))
+    ]
+    names = [name for name, _ in fields]
+    found = [] if names.count("to") == 1 else [f"{names.count('to')} To fields"]
+    found += [f"a {name} field" for name in names if name in ("bcc", "resent-bcc")]
+    for name, value in fields:
+        if name in RECIPIENT_FIELDS:
+            seen = {match.groups() for text in (value, _decoded(value)) for match in _ADDRESS.finditer(text)}
+            found += sorted(
+                f"{name}: {local}@{domain}"
+                for local, domain in seen
+                if not _is_below(domain, internal)
+                and not (name == "reply-to" and f"{local}@{domain}".lower() == author.lower())
+            )
+    return found
+
+
+def _unfolded(header: bytes) -> str:
+    text = header.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    return re.sub(r"\n([ \t])", r"\1", text.partition("\n\n")[0])
+
+
+def _decoded(value: str) -> str:
+    return "".join(
+        part.decode(charset or "latin-1", "replace") if isinstance(part, bytes) else part
+        for part, charset in decode_header(value)
+    )
+
+
+def _is_below(domain: str, parents: Collection[str]) -> bool:
+    name = domain.strip(".").lower()
+    return any(name == parent or name.endswith(f".{parent}") for parent in parents)

@@ -1,0 +1,92 @@
+"""The cases, played by the milter on its socket: every byte of the protocol passes, and Postfix is a client of ours."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from miltertest import constants
+
+import casefile
+from casefile import Case, Seen
+from sight_check import leaks
+from undisclosed.rewrite import Change, Delete, Edit, Insert
+from wire.mta import Mta, Verdict
+from wire.running import Running
+
+OUTCOMES = {"accept": "accepted", "hold": "held", "reject": "rejected"}
+
+
+class Stage:
+    """One milter at a time: it is started anew for each other configuration."""
+
+    def __init__(self, directory: Path) -> None:
+        self._running = Running(directory, "unix")
+        self._setting: object = None
+
+    def play(self, case: Case) -> tuple[Seen, bytes | None]:
+        """What the milter answers, and the message as it would leave (None where it would not)."""
+        if self._setting != case.setting:
+            self.close()
+            key = str(self._running.directory / "key")
+            case.configure(self._running.config, milter={"socket": self._running.socket}, journal={"key_file": key})
+            self._running.milter.start()
+            self._setting = case.setting
+        before = len(self._running.milter.log(event="message"))
+        with Mta(self._running.address).connect(case.client, case.port) as mta:
+            verdict = send(mta, case)
+        [line] = self._running.milter.log(event="message")[before:]
+        message = None if verdict.word == "reject" else casefile.edited(case.message, edits(verdict))
+        outcome = "rewritten" if edits(verdict) else OUTCOMES[verdict.word]
+        # On the wire a per cent sign is doubled; the MTA makes it one again.
+        reply = verdict.reply.replace("%%", "%").split("\r\n") if verdict.reply else []
+        return casefile.seen(case, line, outcome=outcome, stage=verdict.stage, reply=reply, message=message), message
+
+    def close(self) -> None:
+        """Stop the milter that runs."""
+        self._running.milter.stop()
+
+
+def send(mta: Mta, case: Case) -> Verdict:
+    """The message, with header packets made by hand: `miltertest` sends no bytes that are not UTF-8."""
+    mta.envelope(case.sender, case.recipients, login=case.login)
+    for name, value in casefile.header_events(case.message):
+        mta.packet(b"L" + name + b"\0" + value + b"\0")
+    return mta.end_of_header() or mta.end_of_message(b"".join(casefile.body_events(case.message)))
+
+
+def edits(verdict: Verdict) -> list[Edit]:
+    """The header edits as the milter sent them: an empty value deletes."""
+    made: list[Edit] = []
+    for command, said in verdict.edits:
+        if command == constants.SMFIR_CHGHEADER:
+            name, index, value = said["name"], said["index"], said["value"]
+            made.append(Change(name, index, value) if value else Delete(name, index))
+        elif command == constants.SMFIR_ADDHEADER:
+            made.append(Insert(said["name"], said["value"]))
+        else:
+            assert command == constants.SMFIR_QUARANTINE
+    return made
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """Where the cases are played, in a short-named directory (sun_path holds 108 bytes)."""
+    directory = Path(tempfile.mkdtemp(prefix="udw"))
+    stage = Stage(directory)
+    yield stage
+    stage.close()
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("case", casefile.every_case(), ids=lambda case: case.name)
+def test_case(case: Case, stage: Stage) -> None:
+    """What the case expects; and after a rewrite no outside address is left in sight."""
+    actual, message = stage.play(case)
+    assert actual == casefile.wanted(case)
+    if actual.outcome == "rewritten":
+        assert message is not None
+        assert leaks(message, internal=casefile.internal(case), author=case.expected["author"]) == []
