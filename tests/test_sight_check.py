@@ -7,8 +7,6 @@ import pytest
 from sight_check import leaks
 
 HIDDEN = b"From: ann@post.test\r\nTo: clerk@council.test\r\nReply-To: Ann <ann@post.test>\r\n\r\nTo: b@post.test\r\n"
-    b"From: Ann <ann@post.test>\r\nTo: clerk@council.test\r\nReply-To: Ann <ann@post.test>\r\n\r\nTo: x@post.test\r\n"
-)
 
 
 def test_a_hidden_header_has_nothing_to_be_seen() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -114,3 +116,106 @@ def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     with _told():
         policy = config.load(config_file)
     typer.echo(describe.describe(policy))
+
+
+@app.command("explain")
+def explain_messages(
+    files: Annotated[list[str], typer.Argument(help="Saved messages; - is standard input.", metavar="FILE…")],
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    sender: Annotated[
+        str | None, typer.Option(help="The envelope sender; <> is the null sender. Else Return-Path, else From.")
+    ] = None,
+    rcpt: Annotated[
+        list[str] | None, typer.Option(help="An envelope recipient, any number of times. Else To, Cc and Bcc.")
+    ] = None,
+    client: Annotated[str | None, typer.Option(help="The client's address. Else this host.", metavar="IP")] = None,
+    authenticated: Annotated[
+        str | None, typer.Option(help="The login name of an authenticated client.", metavar="LOGIN")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Say what would happen to a message, and why. Exit status 1 if any would be stopped."""
+    from undisclosed import explain_command, saved
+
+    with _told():
+        policy = config.load(config_file)
+    try:
+        key = config.key(policy, create=False)
+    except config.ConfigError:
+        key = None  # whoever asks need not be the milter's user; without the key there is no reference to show
+    if client is not None and not _is_address(client):
+        _fail(f"--client {client}: not an address; write one such as 192.0.2.1 or 2001:db8::1")
+    envelope = saved.Envelope(
+        sender=_bare(sender) if sender is not None else None,
+        recipients=tuple(map(_bare, rcpt)) if rcpt else None,
+        client=client,
+        login=authenticated,
+    )
+    status = explain_command.run(
+        policy, key, files, envelope, as_json=as_json, stdin=sys.stdin.buffer, out=sys.stdout, err=sys.stderr
+    )
+    raise typer.Exit(status)
+
+
+def _bare(address: str) -> str:
+    return address.removeprefix("<").removesuffix(">")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _postfix_told() -> Iterator[None]:
+    from undisclosed.postconf import PostfixError
+
+    try:
+        yield
+    except PostfixError as error:
+        _fail(error)
+
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")]
+
+
+@postfix_app.command()
+def attach(
+    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Put the milter first in Postfix's lists of milters, for SMTP and for sendmail(1)."""
+    from undisclosed import postfix
+
+    with _told(), _postfix_told():
+        policy = config.load(config_file)
+        typer.echo(str(postfix.attach(policy, config_dir or policy.postfix.config_dir, dry_run)))
+
+
+@postfix_app.command()
+def detach(
+    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Take back what attach added and nobody has changed since."""
+    from undisclosed import postfix
+
+    with _told(), _postfix_told():
+        policy = config.load(config_file)
+        typer.echo(str(postfix.detach(policy, config_dir or policy.postfix.config_dir, dry_run)))
+
+
+@postfix_app.command()
+def status(config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None) -> None:
+    """Say what is in place and what is not. Exit status 1 if mail can pass the milter by."""
+    from undisclosed import postfix
+    from undisclosed.postfix_settings import Level
+
+    with _told(), _postfix_told():
+        policy = config.load(config_file)
+        findings = postfix.status(policy, config_dir or policy.postfix.config_dir)
+    for finding in findings:
+        typer.echo(str(finding))
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise typer.Exit(1)

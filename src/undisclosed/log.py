@@ -30,12 +30,13 @@ class _Line:
     debug = info = warning = error = critical = msg
 
 
-def _visible(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Text from a message cannot end the line, move a terminal's cursor or fake another line."""
-    for key, value in event.items():
+def _in_one_line(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """What happened first; and no text from a message can end the line, fake another or move a terminal's cursor."""
+    ordered = {key: event.pop(key) for key in ("timestamp", "level", "event")} | event
+    for key, value in ordered.items():
         if isinstance(value, str) and not value.isprintable():
-            event[key] = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
-    return event
+            ordered[key] = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
+    return ordered
 
 
 def configure(form: Literal["json", "console"], fd: int = 2) -> None:
@@ -51,7 +52,7 @@ def configure(form: Literal["json", "console"], fd: int = 2) -> None:
             structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
             if form == "json"
             else structlog.processors.ExceptionRenderer(),
-            _visible,
+            _in_one_line,
             renderer,
         ],
         wrapper_class=structlog.BoundLogger,

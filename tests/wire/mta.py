@@ -7,6 +7,7 @@ which the verdict still comes.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,11 +87,18 @@ class Mta:
 
     def say(self, command: str, **arguments: Any) -> tuple[str, dict[str, Any]] | None:
         """Send one event; its answer, or None where none was negotiated."""
-        self.socket.sendall(encode_msg(command, **arguments))
+        if command == constants.SMFIC_BODY:  # the client would encode it as text
+            self.packet(b"B" + arguments["buf"])
+        else:
+            self.socket.sendall(encode_msg(command, **arguments))
         if self.protocol & NO_REPLY.get(command, 0):
             return None
         answer: tuple[str, dict[str, Any]] = self.milter.recv()
         return answer
+
+    def packet(self, content: bytes) -> None:
+        """Send one event made by hand: what the client, strict about UTF-8, could not encode."""
+        self.socket.sendall(struct.pack("!I", len(content)) + content)
 
     def connect(self, address: str = "127.0.0.1", port: int = 40000) -> Self:
         """The client of the session."""
@@ -162,7 +170,7 @@ def _verdict(answers: Sequence[tuple[str, dict[str, Any]]], stage: str, chunks: 
     command, arguments = answers[-1]
     reply = ""
     if command == constants.SMFIR_REPLYCODE:
-        reply = arguments["smtpcode"] + arguments["space"] + arguments["text"]
+        reply = arguments["smtpcode"] + arguments["space"] + arguments["text"].replace("%%", "%")  # as an MTA does
         word = "reject" if reply.startswith("5") else "tempfail"
     else:
         word = WORDS[command]
