@@ -17,7 +17,7 @@ import socket as sockets
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,12 +107,13 @@ def _load(text: bytes, file: Path) -> Record:
 
 def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
     """Put our milter first in both lists of main.cf. Raises PostfixError."""
-    return _change(policy, config_dir, dry_run, _attached)
+    plan = _change(policy, config_dir, dry_run, _attached)
+    return replace(plan, findings=tuple(finding for finding in plan.findings if finding.level is Level.PROBLEM))
 
 
 def detach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
     """Take back what attach added and nobody has changed since. Raises PostfixError."""
-    return _change(policy, config_dir, dry_run, _detached)
+    return replace(_change(policy, config_dir, dry_run, _detached), findings=())  # that mail passes by is the purpose
 
 
 def status(policy: Policy, config_dir: Path) -> list[Finding]:
@@ -154,16 +155,12 @@ def _change(
             raise PostfixError(postconf.main_cf, str(error), fix) from error
         with postconf.draft(outcome.main_cf) as then:
             changes = _changes(postconf, then)
-            findings = tuple(finding for finding in _judge(policy, then.settings(), mine) if _matters(command, finding))
+            findings = tuple(_judge(policy, then.settings(), mine))
         if writer is not None:
             _write(writer, now, outcome, record)
-    written = writer is not None and (outcome.main_cf != now)
-    steps = _next_steps(postconf.directory, dry_run, outcome.main_cf != now)
-    return Plan(changes, _diff(postconf.main_cf, now, outcome.main_cf), outcome.notes, findings, steps, written)
-
-
-def _matters(command: object, finding: Finding) -> bool:
-    return command is _attached and finding.level is Level.PROBLEM  # that mail passes by is what detach is for
+    differs = outcome.main_cf != now
+    diff, steps = _diff(postconf.main_cf, now, outcome.main_cf), _next_steps(postconf.directory, dry_run, differs)
+    return Plan(changes, diff, outcome.notes, findings, steps, written=differs and not dry_run)
 
 
 def _write(writer: Writer, now: bytes, outcome: _Outcome, record: Record | None) -> None:

@@ -6,7 +6,7 @@ Values in, values out: `postfix.py` looks at the places that `targets` names.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from undisclosed.postfix_lists import ListError, Milter, Ours, milters
@@ -42,16 +42,24 @@ class Account(NamedTuple):
     gids: frozenset[int]
 
 
-def targets(settings: Settings, mine: Ours) -> dict[str, list[Service]]:
+class Caller(NamedTuple):
+    """A service that calls our milter, and what it does with mail while nothing answers."""
+
+    service: Service
+    default_action: str
+
+
+def targets(settings: Settings, mine: Ours) -> dict[str, list[Caller]]:
     """Where services look for our milter: a unix socket's path outside any chroot, or `inet:HOST:PORT`."""
-    found: dict[str, list[Service]] = {}
+    found: dict[str, list[Caller]] = {}
     for service, parameter in settings.entrances:
         try:
             elements = [milter for milter in milters(service.settings[parameter]) if mine.is_(milter)]
         except ListError:
-            continue  # _lists says so
+            continue  # such a list is a finding of its own
         for milter in elements:
-            found.setdefault(_target(milter, service), []).append(service)
+            action = milter.attribute("default_action") or service.settings["milter_default_action"]
+            found.setdefault(_target(milter, service), []).append(Caller(service, action))
     return found
 
 
@@ -64,33 +72,30 @@ def _target(milter: Milter, service: Service) -> str:
     return posixpath.normpath(f"{service.settings['queue_directory']}/{rest}")
 
 
-# -- the socket ----------------------------------------------------------------------------------------------------
-
-
-def reach(
-    settings: Settings, mine: Ours, enforce: bool, places: Mapping[str, Place], account: Account | None
-) -> Iterator[Finding]:
+def reach(settings: Settings, mine: Ours, places: Mapping[str, Place], account: Account | None) -> Iterator[Finding]:
     """What keeps Postfix from our milter. `places` has the result of a look at each of `targets(settings, mine)`."""
-    meanwhile = "all mail is told to come back later" if enforce else "mail goes out unchecked"
     if account is None:
         text = f"the account of Postfix, mail_owner = {settings.main['mail_owner']}, does not exist on this host."
         yield Finding(Level.NOTE, text, "run this command on the host of that Postfix")
-    for target, services in targets(settings, mine).items():
-        who = names(services)
-        why = _obstacle(target, places[target], account)
-        jails = sorted(
-            {service.settings["queue_directory"] for service in services if service.chroot and target.startswith("/")}
-        )
-        if why is None:
-            yield Finding(Level.OK, f"{who}: the milter's socket {target} can be reached.")
-        elif places[target].state == "hidden":
-            yield Finding(Level.NOTE, f"{who}: {why}.", "run this command as root")
-        else:
-            chrooted = f" (chrooted in {', '.join(jails)})" if jails else ""
-            fix = "start the milter (undisclosed run) with this configuration"
-            if target.startswith("/"):
-                fix += ", its socket below the queue directory, in a directory that Postfix's account may enter"
-            yield Finding(Level.PROBLEM, f"{who}{chrooted}: {why}. Until then {meanwhile}.", fix)
+    for target, callers in targets(settings, mine).items():
+        yield _reached(target, callers, places[target], account)
+
+
+def _reached(target: str, callers: Sequence[Caller], place: Place, account: Account | None) -> Finding:
+    who = names(caller.service for caller in callers)
+    why = _obstacle(target, place, account)
+    if why is None:
+        return Finding(Level.OK, f"{who}: the milter's socket {target} can be reached.")
+    if place.state == "hidden":
+        return Finding(Level.NOTE, f"{who}: {why}.", "run this command as root")
+    fix = "start the milter (undisclosed run) with this configuration"
+    if target.startswith("/"):
+        jails = sorted({caller.service.settings["queue_directory"] for caller in callers if caller.service.chroot})
+        who += f" (chrooted in {', '.join(jails)})" if jails else ""
+        fix += ", its socket below the queue directory, in a directory that Postfix's account may enter"
+    leaks = any(caller.default_action == "accept" for caller in callers)
+    meanwhile = "mail goes out unchecked" if leaks else "all mail that comes in there waits or is turned away"
+    return Finding(Level.PROBLEM, f"{who}: {why}. Until then {meanwhile}.", fix)
 
 
 def _obstacle(target: str, place: Place, account: Account | None) -> str | None:

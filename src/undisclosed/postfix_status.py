@@ -51,7 +51,7 @@ def assess(
         *_lists(settings, expected),
         *_switched_off(settings),
         *_protocol(settings, expected),
-        *reach(settings, expected.ours, expected.enforce, places, account),
+        *reach(settings, expected.ours, places, account),
         *_networks(settings, expected),
         *_asides(settings, expected),
     ]
