@@ -89,11 +89,12 @@ def breach(console: Console, told: Breach, before: Trial) -> None:
 def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
     """What each action made of the same messages."""
     console.print(f"\n[bold]With the milter[/], for more than {limit} outside addresses in sight:")
+    room = console.width - 66  # what the other columns leave
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("action", style="bold")
     table.add_column("messages out", justify="right")
     table.add_column("held", justify="right")
-    table.add_column("others' addresses in sight", justify="right")
+    table.add_column("addresses in sight", justify="right")
     table.add_column("the sender hears")
     for trial in trials:
         table.add_row(
@@ -101,7 +102,7 @@ def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
             str(len(trial.deliveries)),
             str(trial.held),
             Text(span(trial.shown), style="red" if any(trial.shown) else "green") if trial.deliveries else "",
-            Text(textwrap.shorten(f"{trial.reply.code} {trial.reply.lines[0]}", 42, placeholder=" …")),
+            Text(textwrap.shorten(f"{trial.reply.code} {trial.reply.lines[0]}", room, placeholder=" …")),
         )
     console.print(Padding(table, (0, 0, 0, 2)))
     if any(trial.accepted for trial in trials):
