@@ -62,10 +62,8 @@ def after_body(policy: Policy, decision: Decision, body: bytes, complete: bool) 
 
 
 def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decision:
-    if obstacle := rewrite.obstacle(policy, message):
-        return _unsafe(policy, decision, obstacle)
     try:
-        edits = rewrite.hide(policy, message)
+        edits = rewrite.plan(policy, message)
     except rewrite.Unsafe as unsafe:
         return _unsafe(policy, decision, str(unsafe))
     return replace(decision, edits=edits, needs_body=rewrite.needs_body(message))
