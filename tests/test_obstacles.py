@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from undisclosed.rewrite import obstacle
 TO = "x@family.test, ann@council.test"
 
 
-def found(*fields: tuple[str, str], **header: str) -> str | None:
+def found(*fields: tuple[str, str], **header: Any) -> str | None:
     """What stands against hiding To and Cc of a message with these further fields."""
     return obstacle(policy(), message(**{"fields": fields, "to": TO, "cc": "y@family.test", **header}))
 

@@ -8,12 +8,11 @@ raises `Unsafe`. The edits follow the rules of libmilter and Postfix for header 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from email.charset import Charset
 from typing import Final
 
+from undisclosed import rendering
 from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
 from undisclosed.message import Field, Message, expose
 from undisclosed.obstacles import BODY_LIMIT, body_obstacle, header_obstacle, needs_body
@@ -32,6 +31,7 @@ __all__ = [
     "hide",
     "needs_body",
     "obstacle",
+    "plan",
 ]
 
 NOBODY: Final = "undisclosed-recipients:;"
@@ -44,13 +44,6 @@ MOST_EDITS: Final = 1000
 
 LONGEST_VALUE: Final = 60_000
 """Bytes of an edited value. Postfix cuts a longer field when it reads it; libmilter takes no more than 65,535."""
-
-LONGEST_NAME: Final = 200
-LONGEST_ADDRESS: Final = 320
-"""Characters: 64 of a local part, the at-sign, 255 of a domain (RFC 5321, section 4.5.3.1)."""
-
-LINE: Final = 77
-ENCODED_WORD: Final = 75  # RFC 2047, section 2
 
 Key = tuple[str, str]
 
@@ -99,16 +92,26 @@ class _Placed:
     value: str
 
 
+def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
+    """The edits of `hide`, where nothing in the header stands against making them. Raises Unsafe with the reason.
+
+    What only the body tells is for `needs_body` and `body_obstacle`.
+    """
+    edits = hide(policy, message)
+    if edits:
+        edited = dict.fromkeys(edit.name for edit in reversed(edits))
+        if reason := header_obstacle(message.fields, tuple(edited), _hidden(policy, message)):
+            raise Unsafe(reason)
+    return edits
+
+
 def obstacle(policy: Policy, message: Message) -> str | None:
     """Why the message must not be rewritten, as far as its header tells; None where nothing stands against it."""
     try:
-        edits = hide(policy, message)
+        plan(policy, message)
     except Unsafe as unsafe:
         return str(unsafe)
-    if not edits:
-        return None
-    edited = dict.fromkeys(edit.name for edit in reversed(edits))
-    return header_obstacle(message.fields, tuple(edited), _hidden(policy, message))
+    return None
 
 
 def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
@@ -212,7 +215,7 @@ def _nobody(policy: Policy, message: Message) -> str:
         return policy.rewrite.to
     for value in message.values("from"):
         for box in mailboxes(value):
-            if policy.standing(box.address.domain) is Standing.INTERNAL and _is_writable(box.address):
+            if policy.standing(box.address.domain) is Standing.INTERNAL and rendering.is_writable(box.address):
                 return _render("To", [box])
     return NOBODY
 
@@ -249,102 +252,27 @@ def _is_seen(policy: Policy, key: str, value: str, own: frozenset[Key]) -> bool:
 
 def _kept(policy: Policy, field: _Placed, own: frozenset[Key] = frozenset()) -> list[Mailbox]:
     """The entries of a field that may stay and can be written anew. Raises Unsafe for one that only SMTPUTF8 can."""
+    if not any(_stays(policy, field.key, address, own) for address in addresses(field.value)):
+        return []  # most lists are all strangers, and entries are dear to tell apart
     kept: dict[Key, Mailbox] = {}
     for box in mailboxes(field.value):
         if not _stays(policy, field.key, box.address, own):
             continue
         if not box.address.text.isascii():
             raise Unsafe(f"an address that stays in {field.key.title()} is not ASCII")
-        if _is_writable(box.address):
+        if rendering.is_writable(box.address):
             kept.setdefault(box.address.key, box)
     return list(kept.values())
 
 
-_ADDR_SPEC: Final = re.compile(
-    r"""(?: [A-Za-z0-9!\#$%&'*+/=?^_`{|}~.-]+ | "(?: [ !\#-\[\]-~] | \\[ -~] )*" )
-        @ (?: [A-Za-z0-9._-]+ | \[[A-Za-z0-9.:-]+\] )""",
-    re.VERBOSE,
-)
-
-
-def _is_writable(address: Address) -> bool:
-    """Whether an address can be written as it is: it fits a line, and its local part shows no other address."""
-    text = address.text
-    return (
-        len(text) <= LONGEST_ADDRESS
-        and _ADDR_SPEC.fullmatch(text) is not None
-        and text.count("@") == 1
-        and not any(sign in text for sign in _SUSPECT)
-    )
-
-
-_SUSPECT: Final = ("=?", "=40", "%40")
-"""What becomes an at-sign, or may hide one, when somebody decodes it once more."""
-
-
-def _name(name: str) -> str:
-    """A display name as it may be shown again; empty where it holds an address or what a header cannot."""
-    words = " ".join(name.split())
-    plain = unicodedata.normalize("NFKC", words)
-    if (
-        len(words) > LONGEST_NAME
-        or any(sign in plain for sign in ("@", *_SUSPECT))
-        or any(unicodedata.category(char) in ("Cc", "Cs") for char in words)  # controls; raw bytes, as surrogates
-        or addresses(plain)
-    ):
-        return ""
-    return words
-
-
 def _render(field: str, boxes: Iterable[Mailbox]) -> str:
-    """The value of a field that shows these mailboxes: ASCII, folded; empty for none."""
     boxes = list(boxes)
-    value = _folded(field, [_entry(box) for box in boxes])
+    value = rendering.value(field, boxes)
     if len(value) > LONGEST_VALUE:
-        value = _folded(field, [box.address.text for box in boxes])
+        value = rendering.value(field, [box._replace(name="") for box in boxes])
     if len(value) > LONGEST_VALUE:
         raise Unsafe("the internal addresses that stay do not fit into one field")
     return value
-
-
-def _entry(box: Mailbox) -> str:
-    name = _name(box.name)
-    return f"{_phrase(name)} <{box.address.text}>" if name else box.address.text
-
-
-_ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
-_UTF8: Final = Charset("utf-8")
-
-
-def _phrase(name: str) -> str:
-    """A display name as RFC 5322, section 3.2.5, and RFC 2047, section 5, want it."""
-    if not name.isascii():
-        return " ".join(_encoded_words(name))
-    if _ATOMS.fullmatch(name):
-        return name
-    return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
-
-
-def _encoded_words(text: str) -> list[str]:
-    word = _UTF8.header_encode(text)
-    if len(word) <= ENCODED_WORD:
-        return [word]
-    half = len(text) // 2
-    return _encoded_words(text[:half]) + _encoded_words(text[half:])
-
-
-def _folded(field: str, entries: Sequence[str]) -> str:
-    """Entries as a comma-separated list, folded at blanks into lines of less than 78 characters where that can be."""
-    words = " ".join(", ".join(entries).split()).split(" ")
-    lines = [words[0]]
-    room = LINE - len(field) - len(": ")
-    for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) > room:
-            lines.append(word)
-            room = LINE - 1
-        else:
-            lines[-1] += " " + word
-    return "\n ".join(lines)
 
 
 def _hidden(policy: Policy, message: Message) -> frozenset[Key]:

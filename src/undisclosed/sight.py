@@ -7,11 +7,12 @@ none (that costs a display name), and is not led astray by one that is broken.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import itertools
-import quopri
 import re
 import unicodedata
 from collections.abc import Iterator
+from encodings.aliases import aliases
 from typing import Final, NamedTuple
 
 from undisclosed.domains import to_ascii
@@ -21,7 +22,11 @@ _BETWEEN_ENCODED_WORDS: Final = re.compile(r"\?=\s+(?==\?)")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
-_DELIMITERS: Final = r"""\s<>()\[\]\\,;:"'@"""
+_CODECS: Final = frozenset(aliases.values())
+"""Character sets that may be asked for. A name outside Python's own table would be looked up in the file system and
+remembered for ever, and two codecs outside it cost the square of what a hostile sender writes."""
+
+_DELIMITERS: Final = r"""\s<>()\[\]\\,;:"'@\u2018-\u201f\xab\xbb"""
 _DOMAIN: Final = re.compile(rf"(\s*)(\[[^\]\s]*\]|[^{_DELIMITERS}?=/&|!]+)")
 _LOCAL_BACKWARDS: Final = re.compile(rf"\s*([^{_DELIMITERS}]*)")
 
@@ -64,10 +69,16 @@ def _decoded(word: re.Match[str]) -> str:
     charset, encoding, text = word.groups()
     raw = text.encode("utf-8", "surrogateescape")
     try:
-        data = binascii.a2b_base64(raw + b"===") if encoding in "bB" else quopri.decodestring(raw, header=True)
-        return data.decode(charset, "replace")
-    except (LookupError, ValueError):  # an unknown character set, bad base64: show what is legible
-        return raw.decode("latin-1")
+        data = binascii.a2b_base64(raw + b"===") if encoding in "bB" else binascii.a2b_qp(raw, header=True)
+    except binascii.Error:
+        return text
+    shown = data.decode("latin-1")  # what a client shows that does not know the character set
+    name = charset.lower().replace("-", "_")
+    codec = aliases.get(name, name)
+    if codec in _CODECS:
+        with contextlib.suppress(UnicodeError, LookupError):
+            shown += " " + data.decode(codec, "replace")
+    return shown
 
 
 def _around_at_signs(text: str) -> Iterator[Sighting]:
