@@ -191,8 +191,11 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     number = int(match[1]) if match and match[1] else len(text.rstrip("\n").split("\n"))
     line = lines[number - 1]
     problem = "not TOML: " + message.removesuffix(match[0] if match else "").lower()
-    if "overwrite" in message or "twice" in message or "already" in message:
-        fix = "it stands in the file twice: remove one, or for a further rule write [[rules]]"
+    if re.search("overwrite|twice|already|mutate", message):
+        problem = "not TOML: what this line sets is set above already"
+        fix = "remove one of the two; a further rule begins with [[rules]]"
+    elif "Unclosed" in message:
+        fix = "a list or table that begins here or above lacks its ] or }, or a comma between its entries"
     else:
         fix = next((fix for expression, fix in _SYNTAX_FIXES if re.search(expression, line)), "mend the line")
     raise ConfigError(Problem(path, "", ABSENT, problem, fix, number, line))

@@ -133,9 +133,9 @@ class Policy(Section):
             for place, earlier in enumerate(self.rules[:number]):
                 if earlier.covers(rule):
                     which = f"rule {place + 1} ({earlier.name!r})"
-                    problem = f"never reached: every message that it could match is matched by {which} before it"
+                    problem = f"{rule.name!r} is never reached: all that it could match is matched by {which} before it"
                     fix = f"move it above {which}, narrow that one, or remove this one"
-                    yield Refused(problem, fix, ("rules", number), rule.name)
+                    yield Refused(problem, fix, ("rules", number))
                     break
 
     def _refused_to(self) -> Iterator[Refused]:

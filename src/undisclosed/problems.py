@@ -66,7 +66,9 @@ def of_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...], o
         path, value = details["loc"], details["input"]
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, RefusedTogether):
-            found += [(one.where, one.value, str(one), one.fix) for one in cause.refused]
+            found += [
+                (one.where, ABSENT if one.value is None else one.value, str(one), one.fix) for one in cause.refused
+            ]
         elif isinstance(cause, Refused):
             at = (*path, *cause.where)
             value = ABSENT if isinstance(value, Mapping) and cause.value is None else cause.value or value
@@ -86,7 +88,7 @@ def _words(details: ErrorDetails) -> tuple[str, str]:
     path, kind, value = details["loc"], details["type"], details["input"]
     setting = setting_at(path)
     key = str(path[-1]) if isinstance(path[-1], str) else ""
-    if kind == "missing":
+    if kind == "missing" or (path == ("rules",) and not value):
         return _missing(path, setting)
     if kind == "extra_forbidden":
         return _unknown(path)
@@ -182,7 +184,7 @@ def _short(text: str) -> str:
 
 def _without_password(text: str) -> str:
     """The text without the passwords of URLs: errors go to logs that more people read than the configuration."""
-    return re.sub(r"(://[^\s:/@\"]*):[^\s/\"]*@", r"\1:…@", text)
+    return re.sub(r"(://[^\s:/@\"]*):[^\s\"]*@", r"\1:…@", text)
 
 
 def shown(path: Sequence[Any]) -> str:

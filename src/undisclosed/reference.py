@@ -33,8 +33,8 @@ A running milter reads the file again on SIGHUP. A message on its way keeps the 
 error is refused, its errors are in the log, and the old settings stay in force. `[milter]` and `[log]` need a restart.
 
 Refused are: unknown settings and sections, values of the wrong kind, a configuration without internal domains or
-without rules, a rule that no message can reach, a list that is missing or names nobody, and an internal or partner domain
-where anybody can have an address.
+without rules, a rule that no message can reach, a list that is missing or names nobody, and an internal or partner
+domain where anybody can have an address.
 
 <!-- Written by `python -m undisclosed.reference` from the schema: change descriptions there. -->
 """
