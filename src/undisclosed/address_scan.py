@@ -41,17 +41,17 @@ _BETWEEN: Final = (
 
 _COMMON: Final = rf"""(?P<word>[^\s{AT_SIGNS}"()<>,:;\[\]\\{_BETWEEN}]++) | (?P<blank>\s++) | (?P<at>[{AT_SIGNS}])"""
 _TOKEN: Final = re.compile(
-    rf"""{_COMMON} | (?P<quoted>"(?:[^"\\]++|\\.)*+") | (?P<backslash>\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
+    rf"""{_COMMON} | (?P<quoted>"(?:[^"\\]++|\\.)*") | (?P<backslash>\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
 )
 # Where a quote means nothing: in a comment, and behind the last one that closes.
 _TOKEN_IN_COMMENT: Final = re.compile(
     rf"""{_COMMON} | (?P<backslash>\\[()\\]|\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
 )
 _LABEL: Final = rf"[^\x00-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s{_DOTS}{AT_SIGNS}{_APOSTROPHES}{_BETWEEN}]++"
-_DOMAIN: Final = re.compile(rf"[{_DOTS}]*+({_LABEL}(?:[{_DOTS}]++{_LABEL})*+)")
-_DOMAIN_IN_BRACKETS: Final = re.compile(rf"""["'(<{{\[\\{_APOSTROPHES}]{{1,9}}+({_LABEL}(?:[{_DOTS}]++{_LABEL})++)""")
+_DOMAIN: Final = re.compile(rf"[{_DOTS}]*+({_LABEL}(?:[{_DOTS}]++{_LABEL})*)")
+_DOMAIN_IN_BRACKETS: Final = re.compile(rf"""["'(<{{\[\\{_APOSTROPHES}]{{1,9}}({_LABEL}(?:[{_DOTS}]++{_LABEL})+)""")
 _DOT: Final = re.compile(f"[{_DOTS}]")
-_LITERAL: Final = re.compile(rf'\[(?:[^\[\]\\{AT_SIGNS}]|\\.)*+\]|\[[^\s\[\]<>",;{AT_SIGNS}]++', re.DOTALL)
+_LITERAL: Final = re.compile(rf'\[(?:[^\[\]\\{AT_SIGNS}]++|\\.)*\]|\[[^\s\[\]<>",;{AT_SIGNS}]++', re.DOTALL)
 _PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE: Final = re.compile(r'["\\]')
 _ATOMS: Final = re.compile(r'[^\s"(),:;<>@\[\]\\]+')

@@ -40,17 +40,19 @@ class Mailbox(NamedTuple):
 
 
 _ADDRESS: Final = r"[a-z0-9_][\w!#$%&'*+/=^`{|}~.-]*+@[a-z0-9][a-z0-9.-]*+(?<![.-])"
-# A name that cannot hold an address: no at sign, nothing that decodes to one unless `_may_hide_one` says so.
+# A name that cannot hold an address: no at sign, nothing that decodes to one unless `_may_hide_one` says so. Only
+# single characters repeat possessively: before Python 3.11.5 a possessive group that fails forgets its place.
 _NAME: Final = r"""(?:"[^"\\@\uff20\ufe6b=%]*+" | [^"(),:;<>@\uff20\ufe6b\[\]\\=]++
-    | =\?(?:utf-8|us-ascii|iso-8859-\d\d?|windows-125\d)\?[bq]\?[!-$&->A-~]*+\?= )*+"""
+    | =\?(?:utf-8|us-ascii|iso-8859-\d\d?|windows-125\d)\?[bq]\?[!-$&->A-~]*+\?= )*"""
 _ENTRIES: Final = re.compile(
-    rf"\s*+ (?:({_ADDRESS}) | {_NAME} <({_ADDRESS})>) \s*+ (?:[,;][\s,;]*+|\Z) | ((?s:.+))",
+    rf"\s*+ (?:{_NAME}<)? ({_ADDRESS}(?=>?\s*+(?:[,;]|\Z)) | (?s:.+)) [>\s,;]*+",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
-"""One entry in a common form; or, where there is none, all that is left."""
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
+"""The address of each entry in a common form; where there is none, all that is left, but for a harmless name."""
+_PLAIN: Final = re.compile(_ADDRESS, re.ASCII | re.IGNORECASE)
 _HIDDEN_IN_Q: Final = re.compile(r"=(?:40|25|ef)", re.IGNORECASE)
 _BASE64: Final = re.compile(r"\?b\?([^?]*+)\?=", re.IGNORECASE)
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def addresses(value: str) -> list[Address]:
@@ -58,23 +60,26 @@ def addresses(value: str) -> list[Address]:
 
     `value` may be folded; bytes that are no UTF-8 are lone surrogates (surrogateescape).
     """
-    seen: set[str] = set()
-    distinct: list[Address] = []
-    new = tuple.__new__  # a list of 500 is made here: `Address(...)` costs three times as much
-    for plain, bracketed, rest in (("", "", value),) if _may_hide_one(value) else _ENTRIES.findall(value):
-        if text := plain or bracketed:
-            key = text.lower()
-            if key not in seen:
-                seen.add(key)
-                local, _, domain = key.partition("@")
-                distinct.append(new(Address, (text, local, domain)))
-            continue
+    if _may_hide_one(value):
+        entries, rest = [], value
+    else:
+        entries, rest = _ENTRIES.findall(value), ""
+        if entries and not _PLAIN.fullmatch(entries[-1]):
+            rest = entries.pop()
+    distinct: dict[str, Address] = {}
+    new = tuple.__new__  # lists of hundreds are made here, and `Address(...)` costs three times as much
+    for text in entries:
+        key = text.lower()
+        if key == text:
+            key = text  # one string less to keep
+        if key not in distinct:
+            local, _, domain = key.partition("@")
+            distinct[key] = new(Address, (text, local, domain))
+    if rest:
         for each in found(rest):
-            key = f"{each[1]}@{each[2]}"  # no domain holds an at sign, so this is as distinct as the pair
-            if key not in seen:
-                seen.add(key)
-                distinct.append(new(Address, each))
-    return distinct
+            # No domain holds an at sign, so this is as distinct as the pair.
+            distinct.setdefault(f"{each[1]}@{each[2]}", new(Address, each))
+    return list(distinct.values())
 
 
 def _may_hide_one(value: str) -> bool:

@@ -70,7 +70,7 @@ def to_ascii(domain: str) -> str:
     return _encoded(domain)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=8192)
 def _encoded(domain: str) -> str:
     """UTS #46 ToASCII without the validity tests: names that no registry sells (emoji, `_`) are in use all the same."""
     try:

@@ -19,7 +19,7 @@ from typing import Final
 _START: Final = re.compile(r"=\?([^?\s=]{1,60})\?([bq])\?", re.IGNORECASE)
 _UNENDED: Final = re.compile(r'[^\s<>",;()]*+')
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=\s]")
-_HEX: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})++")
+_HEX: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
 _AT_SIGN: Final = re.compile("[@\uff20\ufe6b]")
 
 _MORE_CHARSETS: Final = {
