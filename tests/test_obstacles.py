@@ -254,6 +254,7 @@ BODIES = {
     "a calendar in uuencode": (b"words\r\nbegin 644 My meeting.ics\r\n", INVITATION),
     "winmail.dat in uuencode": (b"words\r\nbegin 600 WINMAIL.DAT\r\n", TNEF),
     "TNEF under another name": (b"\r\n" + base64.encodebytes(b"\x78\x9f\x3e\x22" + bytes(60)), TNEF),
+    "TNEF under another name, in binary": (b"\r\n\r\n\x78\x9f\x3e\x22" + bytes(60), TNEF),
     "a signed message within": (
         b"--b\r\nContent-Type: message/rfc822\r\n\r\nContent-Type: multipart/signed;\r\n"
         b' protocol="application/pgp-signature"; boundary=c\r\n',

@@ -154,7 +154,8 @@ _END_OF_HEADER: Final = re.compile(r"\n(?:[ \t]*\n|--)")
 _RAW_SIGNS: Final = (
     # A calendar in a part that is labelled as something else, plain or in base64 (with or without a byte order mark).
     (re.compile(r"\n(?:[ \t]*(?i:BEGIN:VCALENDAR)|(?:77u/)?QkVHSU46VkNBTEVOREFS)"), INVITATION),
-    (re.compile(r"\neJ8\+I"), TNEF),  # base64 of 0x223e9f78, TNEF's signature ([MS-OXTNEF], section 2.1.3.1)
+    # TNEF's signature 0x223e9f78 ([MS-OXTNEF], section 2.1.3.1), in base64 or as it is.
+    (re.compile(r"\n(?:eJ8\+I|x\x9f>\")"), TNEF),
     (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*\.(?:ics|vcs)[ \t]*\n)"), INVITATION),
     (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*win(?:mail)?\.dat)"), TNEF),
     (re.compile(r"\n(?i:autocrypt-gossip[ \t]*:)"), "Autocrypt-Gossip names the recipients"),

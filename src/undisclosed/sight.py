@@ -53,7 +53,7 @@ def views(value: str) -> set[str]:
     found = {value}
     if "=?" in value:
         joined = _BETWEEN_ENCODED_WORDS.sub("?=", value)
-        found.add(_ENCODED_WORD.sub(_decoded, joined))
+        found |= {_ENCODED_WORD.sub(shown, joined) for shown in (_decoded, _undecoded)}
         # An encoded word that is cut or contains blanks: some clients still decode its letters.
         found.add(value.replace("=40", "@").replace("=2E", ".").replace("=2e", "."))
     if "%40" in value:
@@ -66,19 +66,25 @@ def views(value: str) -> set[str]:
 
 
 def _decoded(word: re.Match[str]) -> str:
-    charset, encoding, text = word.groups()
-    raw = text.encode("utf-8", "surrogateescape")
-    try:
-        data = binascii.a2b_base64(raw + b"===") if encoding in "bB" else binascii.a2b_qp(raw, header=True)
-    except binascii.Error:
-        return text
-    shown = data.decode("latin-1")  # what a client shows that does not know the character set
-    name = charset.lower().replace("-", "_")
+    name = word[1].lower().replace("-", "_")
     codec = aliases.get(name, name)
-    if codec in _CODECS:
-        with contextlib.suppress(UnicodeError, LookupError):
-            shown += " " + data.decode(codec, "replace")
-    return shown
+    with contextlib.suppress(UnicodeError, LookupError):  # a codec that is not for text, or that knows no "replace"
+        return _bytes(word).decode(codec if codec in _CODECS else "latin-1", "replace")
+    return ""
+
+
+def _undecoded(word: re.Match[str]) -> str:
+    """What a client shows that does not know the character set."""
+    return _bytes(word).decode("latin-1")
+
+
+def _bytes(word: re.Match[str]) -> bytes:
+    text = word[3].encode("utf-8", "surrogateescape")
+    if word[2] in "qQ":
+        return binascii.a2b_qp(text, header=True)
+    with contextlib.suppress(binascii.Error):
+        return binascii.a2b_base64(text + b"===")
+    return text
 
 
 def _around_at_signs(text: str) -> Iterator[Sighting]:
