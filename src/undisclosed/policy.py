@@ -68,10 +68,10 @@ NOT_USED_YET = (
 
 
 _MAILBOX = re.compile(
-    r"""(?: (?: [A-Za-z0-9 _-]+ | "[A-Za-z0-9 ,.'&_-]*" )[ ]* <([^<>"\s]+@[^<>"\s]+)> | ([^<>"\s]+@[^<>"\s]+) )""",
+    r"""(?: (?: [A-Za-z0-9 _-]+ | "[A-Za-z0-9 ,.'&_-]*" )?[ ]* <([^<>"\s]+@[^<>"\s]+)> | ([^<>"\s]+@[^<>"\s]+) )""",
     re.VERBOSE,
 )
-"""What `rewrite.to` may be besides a group: a plain address, or a name and one, that every mail program can read."""
+"""What `rewrite.to` may be besides a group: an address, with or without a name, that every mail program can read."""
 
 
 class Standing(StrEnum):
