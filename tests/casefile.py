@@ -240,17 +240,17 @@ def _outline(case: Case, reply: list[str]) -> tuple[str, ...]:
 
 
 def _halves(case: Case, message: bytes | None) -> tuple[tuple[str, ...], bytes]:
-    """The lines of the header and the body of a message, without the fields that only Postfix added."""
+    """The lines of the header and the body of a message."""
     if message is None:
         return (), b""
-    names = {name for name, _ in raw_fields(case.message)}
-    lines = [
-        line
-        for name, line in raw_fields(message)
-        if name in names or name not in ADDED_BY_POSTFIX
-    ]  # fmt: skip
-    header = b"\n".join(lines).decode("utf-8", "surrogateescape").split("\n")
-    return tuple(header), message.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+    return header_lines(case, message), message.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+
+
+def header_lines(case: Case, message: bytes) -> tuple[str, ...]:
+    """The lines of a message's header, without the fields that only Postfix added."""
+    sent = {name for name, _ in raw_fields(case.message)}
+    lines = [line for name, line in raw_fields(message) if name in sent or name not in ADDED_BY_POSTFIX]
+    return tuple(b"\n".join(lines).decode("utf-8", "surrogateescape").split("\n"))
 
 
 def raw_fields(message: bytes) -> Iterator[tuple[str, bytes]]:
