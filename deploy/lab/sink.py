@@ -71,7 +71,8 @@ class _Keeper:
             if self.reply != TAKEN:
                 self.refused += 1
                 return self.reply
-            self.deliveries.append(Delivery(envelope.mail_from, tuple(envelope.rcpt_tos), content))
+            sender = envelope.mail_from.removeprefix("<").removesuffix(">")  # aiosmtpd keeps those of the null sender
+            self.deliveries.append(Delivery(sender, tuple(envelope.rcpt_tos), content))
             return TAKEN
 
 
