@@ -28,6 +28,8 @@ class Senders:
 
     def __contains__(self, sender: str) -> bool:
         """Whether an envelope sender, without angle brackets and empty for the null sender, is among them."""
+        if "*" in self.patterns:
+            return True
         name = _spelled(sender or NULL_SENDER)
         return name in self._addresses or (self._expression is not None and self._expression.match(name) is not None)
 
