@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from lab import breaches, milter, people, show, toml, trial
 from lab.breaches import Breach
@@ -159,6 +160,9 @@ def main() -> int:
     except Stop:
         console.print("\nStopped; nothing is left of it.")
         return 130 if once else 0
+    except (RuntimeError, OSError) as error:  # a TimeoutError is an OSError
+        console.print(Text(f"\nThe laboratory failed, and nothing is left of it.\n{error}", style="red"))
+        return 1
 
 
 def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
@@ -184,6 +188,8 @@ def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
         )
     problems = play(console, gateway)
     show.verdict(console, problems)
+    if problems:
+        show.log(console, gateway.milter.log())
     if not once:
         stay_up(console, gateway)
     return 1 if problems else 0

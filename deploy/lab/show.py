@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -122,3 +122,10 @@ def verdict(console: Console, problems: Sequence[str]) -> None:
         console.print("[bold green]✓[/] Every figure above was read from what the outside received. All as promised.")
     for problem in problems:
         console.print(Text("✗ " + problem, style="bold red"))
+
+
+def log(console: Console, events: Sequence[Mapping[str, object]]) -> None:
+    """What the milter said of failures: without it nobody could find out why a promise was broken."""
+    for event in events:
+        if event.get("level") != "info":
+            console.print("  " + ", ".join(f"{key}={value}" for key, value in event.items()), markup=False)
