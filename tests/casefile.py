@@ -243,13 +243,13 @@ def _halves(case: Case, message: bytes | None) -> tuple[tuple[str, ...], bytes]:
     """The lines of the header and the body of a message."""
     if message is None:
         return (), b""
-    return header_lines(case, message), message.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+    return header_lines(message, case.message), message.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
 
 
-def header_lines(case: Case, message: bytes) -> tuple[str, ...]:
-    """The lines of a message's header, without the fields that only Postfix added."""
-    sent = {name for name, _ in raw_fields(case.message)}
-    lines = [line for name, line in raw_fields(message) if name in sent or name not in ADDED_BY_POSTFIX]
+def header_lines(message: bytes, sent: bytes) -> tuple[str, ...]:
+    """The lines of a message's header, without the fields that Postfix added to the one that was sent."""
+    names = {name for name, _ in raw_fields(sent)}
+    lines = [line for name, line in raw_fields(message) if name in names or name not in ADDED_BY_POSTFIX]
     return tuple(b"\n".join(lines).decode("utf-8", "surrogateescape").split("\n"))
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from email import message_from_bytes
+from itertools import chain
 
 import pytest
 
 import casefile
 from casefile import Case, Seen
 from lab.postfix import PrivatePostfix
-from lab.sink import Delivery, Sink
+from lab.sink import Sink
+from postfix.bounces import failures
 from postfix.stage import Stage, attached
 from sight_check import leaks
-
-STATUS = "message/delivery-status"
 
 
 @pytest.fixture(scope="module")
@@ -77,22 +76,16 @@ def by_smtp(stage: Stage, case: Case) -> list[str]:
 
 
 def by_sendmail(stage: Stage, case: Case) -> list[str]:
-    """The refusal that the sender reads in a bounce; nothing where none comes."""
+    """The refusal that the sender reads in a bounce, as an SMTP reply; nothing where no bounce comes."""
     stage.postfix.sendmail(["-i", "-f", case.sender, *case.recipients], case.message)
     stage.gateway.settle()
-    return [diagnosis(delivery) for delivery in stage.sink.deliveries if not delivery.sender]
-
-
-def diagnosis(bounce: Delivery) -> str:
-    """What a bounce says the reason was, as one line of an SMTP reply (RFC 3464; Postfix leaves the codes out)."""
-    [report] = [part for part in message_from_bytes(bounce.data).walk() if part.get_content_type() == STATUS]
-    _, recipient = report.get_payload()
-    return f"550 {recipient['Status']} " + " ".join(recipient["Diagnostic-Code"].partition("; ")[2].split())
+    bounces = [failures(delivery) for delivery in stage.sink.deliveries if not delivery.sender]
+    return [f"550 {failed.status} {failed.reason}" for failed in chain.from_iterable(bounces)]
 
 
 def same_header(case: Case, message: bytes) -> bool:
     """Whether a delivered message has the header that was sent, but for what Postfix adds to every one."""
-    return casefile.header_lines(case, message) == casefile.header_lines(case, case.message)
+    return casefile.header_lines(message, case.message) == casefile.header_lines(case.message, case.message)
 
 
 @pytest.mark.parametrize("case", casefile.every_case(), ids=lambda case: case.name)
