@@ -97,7 +97,7 @@ class Writer:
         return 1000 + self.count
 
     def key(self, serial: int) -> str:
-        shapes = ("k@", "'k [@] # ='", '"k\\u00e9\\".@"', "@", "-@_", "a@.b.'c.@'")
+        shapes = ("k@", "'k [@] # ='", '"k\\u00e9\\t\\U0001F4E7\\".@"', "@", "-@_", "a@.b.'c.@'")
         return self.draw(st.sampled_from(shapes)).replace("@", str(serial))
 
     def value(self, depth: int = 0, inline: bool = False) -> str:

@@ -5,8 +5,8 @@ Only for text that tomllib has accepted: the walk below leaves out every test th
 
 from __future__ import annotations
 
+import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -87,7 +87,7 @@ class _Walk:
         keys: list[str] = []
         while True:
             token = self._take().text
-            keys += tomllib.loads(f"{token} = 0") if token[0] in "\"'" else [token]
+            keys.append(_plain(token))
             if not self._sees("."):
                 return tuple(keys)
             self._take()
@@ -130,6 +130,13 @@ class _Walk:
             else:
                 self._assignment(path)
         self._take()
+
+
+def _plain(key: str) -> str:
+    """A key without its quotes. The escapes of TOML's basic strings all mean in Python what they mean there."""
+    if key.startswith('"'):
+        return str(ast.literal_eval(key))
+    return key[1:-1] if key.startswith("'") else key
 
 
 def _tokens(text: str) -> Iterator[_Token]:
