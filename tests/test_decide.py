@@ -133,3 +133,10 @@ def test_every_message_gets_an_answer(fields: list[tuple[str, str]], sender: str
         policy(rules=[rule(action="rewrite", more_than_addresses=0)]), message(sender=sender, fields=fields)
     )
     assert decision.action in Action
+
+
+def test_a_list_behind_a_bare_carriage_return_is_not_rewritten_but_held() -> None:
+    """No edit reaches a field that is hidden in another one's value."""
+    ours = policy(rules=[rule(action="rewrite")])
+    decision = decide(ours, message(subject=f"x\rTo: {MANY}", to="a@council.test"))
+    assert (decision.action, decision.exposure.count, decision.edits) == (Action.QUARANTINE, 11, ())

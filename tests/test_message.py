@@ -66,3 +66,12 @@ def test_messages_without_a_message_id_are_told_apart_by_queue_id() -> None:
     pair = [message(to="a@family.test", message_id="", queue_id=queue_id) for queue_id in ("4dX1", "4dX2")]
     names = {reference(b"key", each, expose(policy(), each.fields)) for each in pair}
     assert len(names) == 2
+
+
+def test_a_bare_carriage_return_hides_no_field() -> None:
+    """Postfix passes a CR inside a field on, and the recipient's server may make a line end of it."""
+    many = ", ".join(strangers(3))
+    for value in (f"x\rTo: {many}", f"x\r\rCC : {many}", f"x\r To: a\rTo: {many}\rX-Y: z", f"x\r\n\rTo:{many}"):
+        assert expose(policy(), [Field("Subject", value)]).count == 3
+    folded = expose(policy(), [Field("To", f"{many},\r\n d@family4.test")])
+    assert folded.count == 4

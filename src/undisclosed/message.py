@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,7 +89,7 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
             if standing is Standing.EXTERNAL:
                 per_field.setdefault(name, set()).add(address.key)
 
-    for raw_name, value in fields:
+    for raw_name, value in _as_read(fields):
         name = raw_name.strip().casefold()
         if name == "from":
             authors.append(value)
@@ -111,6 +111,26 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
         per_field={name: len(keys) for name, keys in per_field.items()},
         organisations=len({policy.organisation_of(address) for address in external}),
     )
+
+
+def _as_read(fields: Iterable[Field]) -> Iterator[Field]:
+    """The fields as a recipient's software may read them: Postfix passes a bare CR on, and many take it as a line end.
+
+    Without this `Subject: x<CR>To: …` would show a list that nobody counted.
+    """
+    for field in fields:
+        if "\r" not in field.value:
+            yield field
+            continue
+        name, value = field.name, ""
+        for line in field.value.split("\r"):
+            start, colon, rest = line.lstrip("\n").partition(":")
+            if colon and start and not start[0].isspace():
+                yield Field(name, value)
+                name, value = start, rest
+            else:
+                value += line
+        yield Field(name, value)
 
 
 def reference(key: bytes, message: Message, exposure: Exposure) -> str:
