@@ -63,7 +63,7 @@ def test_a_signature_over_fields_that_stay_as_they_are() -> None:
 
 
 def test_a_signature_over_a_field_that_would_be_added() -> None:
-    """Signers name To though there is none, so that none can be added (RFC 6376, section 5.4.2)."""
+    """Signers name To though there is none, so that none can be added (RFC 6376, section 5.4)."""
     assert found(("DKIM-Signature", "v=1; h=from:to; b=y"), to="") == "signed by DKIM over To"
 
 

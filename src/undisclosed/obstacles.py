@@ -44,7 +44,7 @@ NOT_A_REPETITION: Final = frozenset(
 
 
 REPEATING: Final = {"autocrypt-gossip": "Autocrypt-Gossip names the recipients", "hp-outer": PROTECTED}
-"""Fields that are there only to name the recipients once more (Autocrypt 1.1; RFC 9788, section 2.2)."""
+"""Fields that are there only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
 
 
 def _key(name: str) -> str:
@@ -154,7 +154,7 @@ _END_OF_HEADER: Final = re.compile(r"\n(?:[ \t]*\n|--)")
 _RAW_SIGNS: Final = (
     # A calendar in a part that is labelled as something else, plain or in base64 (with or without a byte order mark).
     (re.compile(r"\n(?:[ \t]*(?i:BEGIN:VCALENDAR)|(?:77u/)?QkVHSU46VkNBTEVOREFS)"), INVITATION),
-    # TNEF's signature 0x223e9f78 ([MS-OXTNEF], section 2.1.3.1), in base64 or as it is.
+    # TNEF's signature 0x223e9f78 ([MS-OXTNEF]), in base64 or as it is.
     (re.compile(r"\n(?:eJ8\+I|x\x9f>\")"), TNEF),
     (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*\.(?:ics|vcs)[ \t]*\n)"), INVITATION),
     (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*win(?:mail)?\.dat)"), TNEF),
@@ -171,16 +171,14 @@ _SIGNS: Final = (
         INVITATION,
     ),
     (re.compile(r"ms-tnef|\bwin(?:mail)?\.dat\b"), TNEF),
-    (re.compile(r";\s*hp\s*\*?\s*=|protected-headers"), PROTECTED),  # RFC 9788, section 2.1.1; its forerunner
+    (re.compile(r";\s*hp\s*\*?\s*=|protected-headers"), PROTECTED),  # RFC 9788; its forerunner
     (re.compile(r"pkcs7-(?:mime|signature)|\bsmime\.p7[ms]\b|smime-type"), SMIME),
     (re.compile(r"multipart\s*/\s*encrypted|application\s*/\s*pgp-(?:encrypted|signature)"), PGP),
     (re.compile(r"multipart\s*/\s*signed"), SIGNED),
     (re.compile(r"message\s*/\s*partial"), "a fragment of a message"),
 )
 
-_SECTION: Final = re.compile(
-    r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("(?:[^"\\]|\\.)*+"?|[^;\s]*)""", re.DOTALL | re.IGNORECASE
-)
+_SECTION: Final = re.compile(r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("[^"]*"?|[^;\s]*)""", re.IGNORECASE)
 
 
 def _recognised(text: str) -> str | None:

@@ -28,6 +28,7 @@ _ADDR_SPEC: Final = re.compile(
 )
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _TO_ESCAPE: Final = re.compile(r'["\\]')
+_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls; raw bytes, which are lone surrogates
 _UTF8: Final = Charset("utf-8")
 
 _HIDES_AN_AT_SIGN: Final = ("=?", "=40", "%40")
@@ -61,11 +62,8 @@ def _entry(box: Mailbox) -> str:
 def _name(name: str) -> str:
     words = " ".join(name.split())
     compatible = unicodedata.normalize("NFKC", words)  # a full-width at-sign is one
-    if len(words) > LONGEST_NAME or any(sign in compatible for sign in ("@", *_HIDES_AN_AT_SIGN)):
-        return ""
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in words):  # controls; raw bytes, which are surrogates
-        return ""
-    return words
+    shows_an_address = any(sign in compatible for sign in ("@", *_HIDES_AN_AT_SIGN))
+    return "" if len(words) > LONGEST_NAME or shows_an_address or _UNFIT.search(words) else words
 
 
 def _phrase(name: str) -> str:
