@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from factories import policy
 from undisclosed import config
 from undisclosed.policy import Action, Policy
+from undisclosed.schema import parts
 
 BAD = sorted((Path(__file__).parent / "bad_configs").iterdir())
 
@@ -175,6 +180,51 @@ def test_lists_in_lists_without_end_are_refused(tmp_path: Path) -> None:
     """What exhausts the parser is an error of the file, not of ours."""
     with pytest.raises(config.ConfigError, match="lists in lists without end"):
         config.load(write(tmp_path, "a = " + "[" * 20_000))
+
+
+ODD = (
+    *("0", "-1", "1.5", "nan", "-inf", "true", "1" + "0" * 40, "1979-05-27", "1979-05-27T07:32:00Z", "07:32:00"),
+    *('""', '"x"', '"file:"', r'"\u0000"', r'"\r\n"', f'"{"x" * 5000}"', '"{"', '"%s"', '"*"', '"."', '"@"', '"é"'),
+    *(
+        "[]",
+        "[1]",
+        "[nan]",
+        '[""]',
+        '["x"]',
+        '["."]',
+        '["@"]',
+        r'["\u0000"]',
+        "[[]]",
+        "[{}]",
+        "[true, 1.5]",
+        "{}",
+        "{ a = 1 }",
+    ),
+)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_no_value_of_any_setting_is_more_than_an_error(tmp_path: Path, odd: str) -> None:
+    """Whatever stands behind any key, or in any section's place: an error in our words, each with a remedy."""
+    sections, settings = [], []
+    for name, part in parts().items():
+        if name:
+            sections.append(f"{name} = {odd}")
+            settings.append(f"[[{name}]]" if part.repeated else f"[{name}]")
+        settings += [f"{key} = {odd}" for key in part.settings]
+    for lines in (sections, settings):
+        with pytest.raises(config.ConfigError) as caught:
+            config.load(write(tmp_path, "\n".join(lines)))
+        for problem in caught.value.problems:
+            assert problem.fix
+            assert not re.search("Input should|Value error|validation", str(problem))
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40), st.integers(0, len(SOUND)), st.integers(0, 60))
+def test_no_text_is_more_than_an_error(text: str, start: int, length: int) -> None:
+    """A file with anything in place of any part of it is a policy or an error in words."""
+    with TemporaryDirectory() as folder, suppress(config.ConfigError):
+        config.load(write(Path(folder), SOUND[:start] + text + SOUND[start + length :]))
 
 
 def keyed(path: Path) -> Policy:

@@ -283,7 +283,7 @@ def two_rules(draw: st.DrawFn) -> tuple[Rule, Rule]:
     return made[0], made[1]
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(two_rules(), SENDERS, st.integers(0, 6), st.integers(1, 6))
 def test_no_message_reaches_what_is_called_unreachable(
     rules: tuple[Rule, Rule], sender: str, count: int, of: int
