@@ -114,9 +114,10 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
 
 
 def _as_read(fields: Iterable[Field]) -> Iterator[Field]:
-    """The fields as a recipient's software may read them: Postfix passes a bare CR on, and many take it as a line end.
+    """The fields as a recipient's software may read them, to which a bare CR may be a line end.
 
-    Without this `Subject: x<CR>To: …` would show a list that nobody counted.
+    Without this `Subject: x<CR>To: …` would show a list that nobody counted, where Postfix passes the CR on: it does so
+    unless cleanup_replace_stray_cr_lf (postconf(5), in security updates of 2024) makes a blank of it.
     """
     for field in fields:
         if "\r" not in field.value:

@@ -9,9 +9,9 @@ import stat
 import tempfile
 from pathlib import Path
 
-from undisclosed.plainfile import read_plain
+from undisclosed.config.plainfile import read_plain
+from undisclosed.config.problems import ConfigError, Problem
 from undisclosed.policy import Policy
-from undisclosed.problems import ConfigError, Problem
 
 KEY_BYTES = 32
 _SETTING = "journal.key_file"

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from undisclosed import problems
-from undisclosed.keyfile import key
-from undisclosed.keylines import key_lines
-from undisclosed.plainfile import read_plain
+from undisclosed.config import problems
+from undisclosed.config.keyfile import key
+from undisclosed.config.keylines import key_lines
+from undisclosed.config.plainfile import read_plain
+from undisclosed.config.problems import ABSENT, ConfigError, Problem
 from undisclosed.policy import Policy
-from undisclosed.problems import ABSENT, ConfigError, Problem
 
 __all__ = ["ConfigError", "Problem", "key", "load"]
 
