@@ -137,7 +137,7 @@ def test_a_stage_without_a_message_is_an_error(stage: str) -> None:
     _, session = open_session()
     arguments = {"rcpt": ("a",), "header": ("a", "b"), "end_of_header": ("4dX1",), "body": (b"",), "end_of_message": ()}
     with pytest.raises(RuntimeError):
-        getattr(session, stage)(*arguments[stage])  # type: ignore[operator]
+        getattr(session, stage)(*arguments[stage])
 
 
 def test_a_message_keeps_the_policy_it_began_with(lines: Lines) -> None:

@@ -32,7 +32,7 @@ class _Line:
 
 def _in_one_line(_logger: object, _method: str, event: EventDict) -> EventDict:
     """What happened first; and no text from a message can end the line, fake another or move a terminal's cursor."""
-    ordered = {key: event.pop(key) for key in ("timestamp", "level", "event")} | event
+    ordered = {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
     for key, value in ordered.items():
         if isinstance(value, str) and not value.isprintable():
             ordered[key] = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)

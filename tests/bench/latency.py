@@ -15,12 +15,13 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
 
-from lab import processes
+from lab import processes, toml
 from lab.client import Client
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
@@ -31,16 +32,19 @@ from rich.table import Table
 ALLOWED = 1.5
 """Milliseconds that the milter may add to the median message."""
 
-MESSAGE = b"""From: Clerk <clerk@council.test>
+MESSAGE = (
+    b"""From: Clerk <clerk@council.test>
 To: Parent One <one@family.example>
 Cc: two@home.example
 Subject: School places
 Message-ID: <%d@council.test>
 Date: Mon, 02 Feb 2026 09:00:00 +0000
 
-""" + b"The school term begins on Monday, as it does each year; please bring a pen.\n" * 53
+"""
+    + b"The school term begins on Monday, as it does each year; please bring a pen.\n" * 53
+)
 
-RULES = [{"name": "hide", "senders": ["rewrite@*"], "more_than_addresses": 0, "action": "rewrite"},
+RULES: Sequence[toml.Table] = [{"name": "hide", "senders": ["rewrite@*"], "more_than_addresses": 0, "action": "rewrite"},
          {"name": "limit", "more_than_addresses": 10, "action": "reject"}]  # fmt: skip
 
 
@@ -89,7 +93,9 @@ def main() -> int:
                     took = session(port, sender, arguments.messages)
                     if round_number:  # the first one warms up
                         times.setdefault((name, kind), []).extend(took)
-    table = Table("milter", "message", "median ms", "95 % ms", "added ms", "ratio", title="One SMTP session, 2 addresses")
+    table = Table(
+        "milter", "message", "median ms", "95 % ms", "added ms", "ratio", title="One SMTP session, 2 addresses"
+    )
     most = 0.0
     for (name, kind), took in times.items():
         median, base = statistics.median(took), statistics.median(times["no milter", kind])
