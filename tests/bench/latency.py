@@ -21,13 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
 
+from rich.console import Console
+from rich.table import Table
+
 from lab import processes, toml
 from lab.client import Client
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
-from rich.console import Console
-from rich.table import Table
 
 ALLOWED = 1.5
 """Milliseconds that the milter may add to the median message."""
@@ -44,8 +45,10 @@ Date: Mon, 02 Feb 2026 09:00:00 +0000
     + b"The school term begins on Monday, as it does each year; please bring a pen.\n" * 53
 )
 
-RULES: Sequence[toml.Table] = [{"name": "hide", "senders": ["rewrite@*"], "more_than_addresses": 0, "action": "rewrite"},
-         {"name": "limit", "more_than_addresses": 10, "action": "reject"}]  # fmt: skip
+RULES: Sequence[toml.Table] = [
+    {"name": "hide", "senders": ["rewrite@*"], "more_than_addresses": 0, "action": "rewrite"},
+    {"name": "limit", "more_than_addresses": 10, "action": "reject"},
+]
 
 
 def gateways(stack: ExitStack) -> dict[str, int]:
