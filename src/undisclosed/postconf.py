@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -23,6 +24,7 @@ from undisclosed.postfix_settings import Service, Settings
 
 RECORD = "undisclosed-attach.json"
 LOCK_SECONDS = 10.0
+SBIN = "/usr/sbin:/usr/local/sbin"
 
 PARAMETERS = (
     "smtpd_milters",
@@ -146,7 +148,7 @@ class Postconf:
             raise PostfixError(file, f"cannot be read ({error.strerror})", "run the command as root") from error
 
     def _run(self, *arguments: str) -> str:
-        command = shutil.which("postconf", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        command = shutil.which("postconf", path=f"{os.environ.get('PATH', '')}:{SBIN}")
         if command is None:
             raise PostfixError(
                 self.directory, "postconf is not on this host", "install Postfix, or run this where it is"
@@ -163,8 +165,7 @@ class Postconf:
             errors="surrogateescape",
         )
         if done.returncode != 0:
-            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("postconf: fatal: ")
-            said = said.replace(str(self.directory), str(self.stands_for))
+            said = _said(done.stderr).replace(str(self.directory), str(self.stands_for))
             raise PostfixError(self.stands_for, f"postconf says: {said}", "mend the configuration (see: postfix check)")
         return done.stdout
 
@@ -177,6 +178,7 @@ class Postconf:
             copy = Postconf(Path(name), stands_for=self.stands_for)
             copy.main_cf.write_bytes(main_cf if main_cf.endswith(b"\n") or not main_cf else main_cf + b"\n")
             (copy.directory / "master.cf").write_bytes(self._read(self.directory / "master.cf"))
+            copy._age()
             yield copy
 
     def edit(self, values: Mapping[str, str | None]) -> None:
@@ -186,6 +188,12 @@ class Postconf:
                 self._run("-X", name)
             else:
                 self._run("-e", f"{name}={value}")
+        self._age()
+
+    def _age(self) -> None:
+        """Let a draft look old: Postfix waits a second or more over a file that is as new as that (dict_load_file)."""
+        past = time.time() - 10
+        os.utime(self.main_cf, (past, past))
 
     def record(self) -> bytes | None:
         """What attach has written down beside main.cf, if it has."""
@@ -297,6 +305,13 @@ def _sync(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _said(errors: str) -> str:
+    """What postconf ended with, and the warning before it, which often names the parameter."""
+    lines = [line.partition("postconf: ")[2] or line for line in errors.strip().splitlines()]
+    told = [line for line in lines if not re.search(r"unused parameter|unknown parameter", line)]
+    return "; ".join(line.removeprefix("fatal: ").removeprefix("warning: ") for line in told[-2:]) or "no reason given"
 
 
 def _pairs(output: str) -> dict[str, str]:
