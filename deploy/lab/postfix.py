@@ -126,8 +126,9 @@ class PrivatePostfix:
     """
 
     def __init__(self, *, outside: int, chroot: bool = False, settings: Mapping[str, str] | None = None) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="undisclosed-lab-"))
         # Postfix's processes and an unprivileged milter have to pass through; the queue below keeps its own modes.
+        # Not TMPDIR, which may be root's alone (libpam-tmpdir), or too long for the path of a socket.
+        self.directory = Path(tempfile.mkdtemp(prefix="undisclosed-lab-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.config_dir = self.directory / "postfix"
         self.queue_dir = self.directory / "queue"
