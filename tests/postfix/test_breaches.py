@@ -13,6 +13,7 @@ from lab.client import Client, Outcome
 from lab.postfix import PrivatePostfix
 from lab.sink import Delivery, Sink
 from postfix.bounces import failures, readable
+from postfix.compare import body, same, subject
 from postfix.stage import Stage, attached
 from sight_check import leaks
 
@@ -59,21 +60,6 @@ def arrived(stage: Stage, letters: Sequence[Letter]) -> list[Delivery]:
     found = [subjects[subject(letter.message)] for letter in letters]
     assert [set(delivery.recipients) for delivery in found] == [set(letter.recipients) for letter in letters]
     return found
-
-
-def subject(message: bytes) -> bytes:
-    """The Subject field."""
-    return next(line for line in message.replace(b"\r\n", b"\n").split(b"\n") if line.startswith(b"Subject:"))
-
-
-def same(one: bytes, other: bytes) -> bool:
-    """Whether two messages are the same, but for line ends."""
-    return (header_lines(one, other), body(one)) == (header_lines(other, other), body(other))
-
-
-def body(message: bytes) -> bytes:
-    """What comes after the header, with LF line ends."""
-    return message.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
 
 
 def test_the_breaches_are_those_that_happened() -> None:

@@ -1,0 +1,169 @@
+"""Clients that send without a pause, and an account of what became of every single message."""
+
+from __future__ import annotations
+
+import smtplib
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from factories import rule, strangers
+from lab.client import Client
+from lab.sink import Delivery
+from lab.waiting import until
+from postfix.compare import same, subject
+from postfix.stage import Stage
+from sight_check import leaks
+
+KINDS = ("ordinary", "rewrite", "quarantine", "reject")
+"""What is sent in turn: a message within the limit, and three beyond it, by the rule that they meet."""
+
+RULES = [rule(name=kind, senders=[f"{kind}@council.test"], action=kind) for kind in KINDS[1:]]
+"""The rules under which each kind meets its action."""
+
+RECIPIENTS = ("parent@family.test",)
+
+NO_ANSWER = 0
+"""The code of a message whose connection broke: nobody knows what became of it."""
+
+
+class Answer(NamedTuple):
+    """What a client was told in the end about one message of its own."""
+
+    number: int
+    kind: str
+    code: int
+
+
+def sender(kind: str) -> str:
+    """Whose envelope sender has the rule of this kind."""
+    return f"{kind}@council.test"
+
+
+def letter(number: int, kind: str) -> bytes:
+    """A message that its Subject tells from all others: eleven strangers in To, two if it is an ordinary one."""
+    people = strangers(2 if kind == "ordinary" else 11)
+    lines = (f"From: {sender(kind)}", "To: " + ", ".join(people), f"Subject: {number} {kind}", "", "Dear all", "")
+    return "\n".join(lines).encode()
+
+
+@dataclass
+class Load:
+    """Some clients at once, from the beginning of the `with` block to its end.
+
+    Each sends `per_session` messages in a session; after a temporary refusal it takes a new one, as clients do when
+    they come back.
+    """
+
+    port: int
+    kinds: Sequence[str] = KINDS
+    clients: int = 4
+    per_session: int = 12
+    sessions: int = 0
+    """How many sessions were begun."""
+    begun: int = 0
+    """How many messages were begun: they are numbered from 0."""
+    _answers: list[Answer] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    @property
+    def answers(self) -> list[Answer]:
+        """All answers so far, in the order in which they came."""
+        with self._lock:
+            return list(self._answers)
+
+    def go_on(self, messages: int) -> list[Answer]:
+        """Wait until so many more messages have had their answer, and return these answers."""
+        before = len(self.answers)
+        until(lambda: len(self.answers) >= before + messages, within=60, what=f"{messages} more answers")
+        return self.answers[before:]
+
+    def codes(self) -> Counter[int]:
+        """How often each reply code came."""
+        return Counter(answer.code for answer in self.answers)
+
+    def _send(self) -> None:
+        while not self._over.is_set():
+            number, kind = -1, ""
+            try:
+                with Client(self.port) as session:
+                    with self._lock:
+                        self.sessions += 1
+                    for _ in range(self.per_session):
+                        with self._lock:
+                            number, self.begun = self.begun, self.begun + 1
+                        kind = self.kinds[number % len(self.kinds)]
+                        outcome = session.send(
+                            letter(number, kind), sender=f"{kind}@council.test", to=["p@family.test"]
+                        )
+                        self._note(Answer(number, kind, outcome.final.code))
+                        if outcome.final.code // 100 == 4 or self._over.is_set():
+                            break
+            except (OSError, smtplib.SMTPException):
+                if kind:
+                    self._note(Answer(number, kind, NO_ANSWER))
+
+    def _note(self, answer: Answer) -> None:
+        with self._lock:
+            self._answers.append(answer)
+
+
+def wrongs(stage: Stage, answers: Sequence[Answer]) -> list[str]:
+    """What went wrong with these messages, one sentence each, once the gateway has settled; all that were ever sent.
+
+    A message that was taken is, once, where its kind belongs: outside, as it was or hidden, or on hold. One that was
+    not taken is nowhere. None that is over the limit is outside as it was, whatever its client was told.
+    """
+    stage.gateway.settle()
+    sent: dict[int, list[Delivery]] = defaultdict(list)
+    for delivery in stage.sink.deliveries:
+        sent[_number(delivery.data)].append(delivery)
+    held = Counter(_number(stage.queued(queue_id)) for queue_id in stage.held())
+    found = []
+    for answer in answers:
+        copies = sent.pop(answer.number, [])
+        places = ["outside"] * len(copies) + ["held"] * held.pop(answer.number, 0)
+        if places not in _right_places(answer):
+            found.append(f"{answer}, and it is {places or 'nowhere'}")
+        found += [f"{answer} left as {copy.header!r}" for copy in copies if not _may_be_seen(answer, copy)]
+    return [*found, *(f"{number} came from nowhere" for number in (*sent, *held))]
+
+
+def _number(message: bytes) -> int:
+    return int(subject(message).split()[1])
+
+
+def _right_places(answer: Answer) -> list[list[str]]:
+    """Where a message may be after this answer; nowhere is an empty list."""
+    taken = {"quarantine": ["held"], "reject": []}.get(answer.kind, ["outside"])
+    match answer.code:
+        case 250:
+            return [taken] if taken else []
+        case 550:
+            return [[]] if answer.kind == "reject" else []
+        case 0:
+            return [[], taken]
+        case code:
+            return [[]] if code // 100 == 4 else []
+
+
+def _may_be_seen(answer: Answer, delivery: Delivery) -> bool:
+    if answer.kind == "ordinary":
+        return same(delivery.data, letter(answer.number, answer.kind))
+    return not leaks(delivery.header)
