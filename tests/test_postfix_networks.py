@@ -73,7 +73,7 @@ def test_mapped_addresses_are_the_ipv4_ones() -> None:
         ("permit_mynetworks, reject", "", "", True, ()),
         ("permit_sasl_authenticated,reject", "permit_mynetworks, reject", "", False, ()),
         ("", "permit_mynetworks, reject_unauth_destination", "", True, ()),
-        ("", "", "", False, ()),
+        ("", "", "", True, ()),
         ("insiders, reject", "", "insiders", True, ()),
         ("permit_tls_clientcerts check_client_access hash:/x", "", "", False,
          ("permit_tls_clientcerts", "check_client_access")),

@@ -42,8 +42,12 @@ def relaying(services: Sequence[Mapping[str, str]], scope: Iterable[Network]) ->
 
 
 def _relay_restrictions(service: Mapping[str, str]) -> list[str]:
-    """The list that says who may relay: smtpd_recipient_restrictions only where the other is empty (postconf(5))."""
-    return _words(service.get("smtpd_relay_restrictions", "") or service.get("smtpd_recipient_restrictions", ""))
+    """The list that says who may relay: smtpd_recipient_restrictions only where the other is empty (postconf(5)).
+
+    Both are empty at compatibility level 0, and then networks may relay (COMPATIBILITY_README).
+    """
+    either = service.get("smtpd_relay_restrictions", "") or service.get("smtpd_recipient_restrictions", "")
+    return _words(either) or ["permit_mynetworks"]
 
 
 def _words(value: str) -> list[str]:
