@@ -2,8 +2,8 @@
 
 It starts from the at signs, not from a grammar: each one is looked at, wherever it stands, and what is around it
 decides whether there is an address. So no quote, comment or bracket, balanced or not, can hide one; structure only
-tells how an address is spelled (RFC 5322, 3.4 and 4.4). Nothing recurses, and no part of the text is read more than a
-few times.
+tells how an address is spelled (RFC 5322, 3.4 and 4.4). The cost is linear: what is looked at around an at sign ends at
+the next one, or, where it may go on, after a fixed number of characters.
 """
 
 from __future__ import annotations
@@ -12,76 +12,41 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Final, NamedTuple
-from urllib.parse import unquote
 
 from undisclosed.domains import LONGEST_NAME, to_ascii
-from undisclosed.encoded_words import decoded
+from undisclosed.tokens import APOSTROPHES, AT_SIGNS, BETWEEN, DOTS, JOINERS, Tokens, readable, unescaped, unfolded
 
 Found = tuple[str, str, str]
 """Text, local part and domain, as `addresses.Address` describes them."""
 
-AT_SIGNS: Final = "@\uff20\ufe6b"
-_DOTS: Final = ".\u3002\uff0e\uff61"
-_JOINERS: Final = "\u200c\u200d"
-_APOSTROPHES: Final = "'\u2018\u2019\u201b"
-# Marks that nobody sees: controls, soft hyphens, zero-width and bidirectional marks, variation selectors (Unicode's
-# Default_Ignorable_Code_Point); not the joiners U+200C and U+200D: with one, DNS has another domain. Behind a
-# backslash a control is part of the address (obs-qp).
-_UNSEEN: Final = re.compile(
-    r"(?<!\\)"
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
-)
-# Punctuation of other scripts and of word processors: between addresses or around one, never in one.
-_BETWEEN: Final = (
-    "\xa1\xa6\xa7\xab\xb6\xbb\xbf\u060c\u061b\u2013-\u2015\u201a\u201c-\u201f\u2022\u2026\u2039\u203a\u2190-\u21ff"
-    "\u27e8\u27e9\u3001\u3008-\u3011\u3014-\u301f\ufe50\ufe54\ufe55\ufe59-\ufe5e\uff02\uff07-\uff09\uff0c\uff0f"
-    "\uff1a-\uff1c\uff1e\uff3b-\uff3d\uff5b-\uff5d\uff5f\uff60\uff62-\uff64"
-)
+LONGEST_LOCAL: Final = 256
+"""How far back the beginning of a quoted local part is looked for where the quotes do not match up."""
 
-_COMMON: Final = rf"""(?P<word>[^\s{AT_SIGNS}"()<>,:;\[\]\\{_BETWEEN}]++) | (?P<blank>\s++) | (?P<at>[{AT_SIGNS}])"""
-_TOKEN: Final = re.compile(
-    rf"""{_COMMON} | (?P<quoted>"(?:[^"\\]++|\\.)*") | (?P<backslash>\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
-)
-# Where a quote means nothing: in a comment, and behind the last one that closes.
-_TOKEN_IN_COMMENT: Final = re.compile(
-    rf"""{_COMMON} | (?P<backslash>\\[()\\]|\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
-)
-_LABEL: Final = rf"[^\x00-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s{_DOTS}{AT_SIGNS}{_APOSTROPHES}{_BETWEEN}]++"
-_DOMAIN: Final = re.compile(rf"[{_DOTS}]*+({_LABEL}(?:[{_DOTS}]++{_LABEL})*)")
-_DOMAIN_IN_BRACKETS: Final = re.compile(rf"""["'(<{{\[\\{_APOSTROPHES}]{{1,9}}({_LABEL}(?:[{_DOTS}]++{_LABEL})+)""")
-_DOT: Final = re.compile(f"[{_DOTS}]")
+_LABEL: Final = rf"[^\x00-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s{DOTS}{AT_SIGNS}{APOSTROPHES}{BETWEEN}]++"
+_DOMAIN: Final = re.compile(rf"([!-,./:-?\[-^`{{-~{DOTS}{APOSTROPHES}]*+)({_LABEL}(?:[{DOTS}]++{_LABEL})*)")
+_DOT: Final = re.compile(f"[{DOTS}]")
 _LITERAL: Final = re.compile(rf'\[(?:[^\[\]\\{AT_SIGNS}]++|\\.)*\]|\[[^\s\[\]<>",;{AT_SIGNS}]++', re.DOTALL)
-_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_ROUTE_GOES_ON: Final = re.compile(rf":|,\s*+[{AT_SIGNS}]")
 _TO_ESCAPE: Final = re.compile(r'["\\]')
 _ATOMS: Final = re.compile(r'[^\s"(),:;<>@\[\]\\]+')
 # What may follow a domain of one label within a name or comment: `Kids@Home` is an address there, `na\me` is not.
-_CLEAN_END: Final = re.compile(rf"\Z|[\s)\]>}},;:\"{_APOSTROPHES}{_BETWEEN}]|[.!?]+(?:\s|\Z)")
+_CLEAN_END: Final = re.compile(rf"\Z|[\s)\]>}},;:\"{APOSTROPHES}{BETWEEN}]|[.!?]+(?:\s|\Z)")
 _CLOSING: Final = {"{": "}", **{mark: mark for mark in "`*|~/^#$%!+=-_"}}
-_MAILTO: Final = re.compile(r"mailto:[^\s<>\"]++", re.IGNORECASE)
-_MAILTO_KEY: Final = re.compile(r"[?&][^=&?\s]*+=")
+_ASCII_MARKS: Final = "!#$%&'*+/=?^_`{|}~.-"
 
 
 def found(text: str) -> list[Found]:
     """Return what looks like an address to a person who reads `text`, in order; the same one may come twice."""
     places: list[tuple[int, Found]] = []
-    texts = [(_readable(text), -1, "")]
+    texts = [(-1, readable(text), "")]
     # Quoted strings are texts of their own, read in their turn. Each level of quoting doubles the backslashes of the
     # one below, so there are at most 16 in a field of 60,000 bytes, and the texts shrink.
-    for inner, parent, within in texts:
-        scan = Scan(inner, within)
+    for parent, inner, within in texts:
+        scan = _Scan(inner, within)
         places.extend((parent if within else place, each) for place, each in scan.addresses())
-        texts.extend((below, parent if within else place, part) for place, below, part in scan.quoted_texts())
+        texts.extend((parent if within else place, below, part) for place, below, part in scan.quoted_texts())
     places.sort(key=lambda item: item[0])
     return [each for _, each in places]
-
-
-def _readable(text: str) -> str:
-    """What the field says once it is decoded: without encoded words, unseen marks and percent-encoding in links."""
-    text = _UNSEEN.sub("", decoded(text))
-    if "mailto:" in text.lower():
-        text = _MAILTO.sub(lambda link: _MAILTO_KEY.sub(" ", unquote(link[0])), text)  # RFC 6068: ?to=a@x&cc=b@y
-    return text
 
 
 class _Domain(NamedTuple):
@@ -90,14 +55,17 @@ class _Domain(NamedTuple):
     text: str
     end: int
     """Where it ends in the text scanned."""
-    strong: bool
-    """Dotted, or a literal: what can be reached from outside."""
-    blanks: bool
+    blanks: bool = False
     """Blanks stand between it and the at sign (obsolete syntax: RFC 5322, 4.4)."""
-    dotted: bool
-    """It begins with a dot."""
-    shorter: str
+    led: str = ""
+    """Marks directly behind the at sign: `alice@.x.test`, `alice@"x.test"`."""
+    shorter: str = ""
     """What a reader takes for the domain who does not join `x.test. example` to one name; else ""."""
+
+    @property
+    def strong(self) -> bool:
+        """Dotted, or a literal: what can be reached from outside, and what no text holds by chance."""
+        return self.text[0] == "[" or _DOT.search(self.text) is not None
 
 
 class _Local(NamedTuple):
@@ -105,235 +73,222 @@ class _Local(NamedTuple):
 
     text: str
     unquoted: str
-    blanks: bool
-    stray: bool
-    """Marks stand in between that belong to neither: `alice>@x.test`."""
-    borrowed: bool
+    blanks: bool = False
+    stray: str = ""
+    """Marks in between that belong to neither: `alice>@x.test`."""
+    borrowed: bool = False
     """It is the domain of the address before: `a@x.test@y.test`."""
-    before: str
+    before: str = "\n"
     """The character that it follows."""
-    adjacent: bool
+    adjacent: bool = False
     """One word, directly before the at sign."""
 
 
-class Scan:
-    """One text, cut into words, blanks, at signs, quoted strings and single marks.
+class _Scan:
+    """The search in one text.
 
-    `within` says what the text is the content of: "" a field, "name" a quoted string, "local part" one before an at
-    sign.
+    `within` says what the text is the content of: "" a field, "name" a quoted string, "local part" one that stands
+    before an at sign.
     """
 
-    def __init__(self, text: str, within: str = "") -> None:
+    def __init__(self, text: str, within: str) -> None:
         self.text = text
         self.within = within
-        self.kinds: list[str] = []
-        self.begins: list[int] = []
-        self.partner: dict[int, int] = {}
+        self.tokens = Tokens(text)
+        self.depth = 0  # how many comments the scan is in
         self.done = 0  # where the last address ended
-        self._cut()
-        self.begins.append(len(text))
+        self.lone = -1  # the last at sign without a domain
+        self.routed = 0  # where the last domain ended that had no local part
 
-    def _cut(self) -> None:
-        text, kinds, begins, partner = self.text, self.kinds, self.begins, self.partner
-        position, size, quotes, comments = 0, len(text), True, True
-        opened: list[int] = []
-        while position < size:
-            pattern = _TOKEN if quotes and not (opened and comments) else _TOKEN_IN_COMMENT
-            token = pattern.match(text, position)
-            assert token is not None  # the last alternative takes any character
-            kind = token.lastgroup or "mark"
-            if kind == "mark":
-                kind = text[position]
-                if kind == "(":
-                    opened.append(len(kinds))
-                elif kind == ")" and opened:
-                    partner[len(kinds)] = opened.pop()
-                    partner[partner[len(kinds)]] = len(kinds)
-                elif kind == '"' and pattern is _TOKEN:
-                    quotes = False  # it closes nowhere, nor will a later one: looking again each time is quadratic
-            kinds.append(kind)
-            begins.append(position)
-            position = token.end()
-            if position == size and opened and comments:
-                # A comment that never ends hides nothing: once more from there, this time with quotes in effect.
-                comments, first = False, opened[0]
-                position = begins[first] + 1
-                del kinds[first + 1 :], begins[first + 1 :]
-                for index in [index for index in partner if index > first]:
-                    del partner[index]
-                opened = []
-
-    def holds_at_sign(self, tokens: list[int]) -> bool:
-        return any(self.kinds[index] == "at" for index in tokens)
-
-    def token(self, index: int) -> str:
-        return self.text[self.begins[index] : self.begins[index + 1]]
-
-    def quoted_texts(self) -> Iterator[tuple[int, str, str]]:
-        """Yield the quoted strings that hold an at sign: where each begins, its content, what it is within."""
-        for index, kind in enumerate(self.kinds):
-            if kind != "quoted":
-                continue
-            content = self.token(index)[1:-1]
-            if not any(mark in content for mark in AT_SIGNS):
-                continue
-            content = _PAIR.sub(r"\1", content)
-            # Clients leave the quotes out: "alice@"x.test reads as an address.
-            if content[0] in AT_SIGNS and index and self.kinds[index - 1] == "word":
-                content = self.token(index - 1) + content
-            if content[-1] in AT_SIGNS and self.kinds[index + 1 : index + 2] == ["word"]:
-                content += self.token(index + 1)
-            following, _ = self._skip(index + 1, 1)
-            yield (
-                self.begins[index],
-                content,
-                "local part" if self.kinds[following : following + 1] == ["at"] else "name",
-            )
+    @property
+    def _in_text(self) -> bool:
+        """Whether what is looked at is a name or a comment, where people write words too."""
+        return bool(self.within) or self.depth > 0
 
     def addresses(self) -> Iterator[tuple[int, Found]]:
         """Yield each address with the place of its at sign."""
-        depth = 0
-        for index, kind in enumerate(self.kinds):
-            if kind in "()" and index in self.partner:
-                depth += 1 if kind == "(" else -1
+        for index, kind in enumerate(self.tokens.kinds):
+            if kind in "()" and index in self.tokens.partner:
+                self.depth += 1 if kind == "(" else -1
             elif kind == "at":
                 domain = self._domain(index)
                 local = domain and self._local(index, domain.end)
-                if domain and local and self._is_address(local, domain, in_text=bool(self.within) or depth > 0):
+                if domain is None:
+                    self.lone = index
+                elif local is None or self._is_route(local, domain):
+                    self.routed = domain.end
+                elif self._is_address(local, domain):
                     self.done = domain.end
                     for name in filter(None, (domain.shorter, domain.text)):
-                        yield self.begins[index], _spelled(local, name)
+                        yield self.tokens.begins[index], _spelled(local, name)
 
-    def _is_address(self, local: _Local, domain: _Domain, *, in_text: bool) -> bool:
-        if local.stray and self.text[domain.end : domain.end + 1] in (":", ","):
-            return False  # a route: Alice<@relay.test:alice@x.test>
-        if self.within == "local part" and (local.unquoted[-1:] in _DOTS or domain.dotted):
+    def quoted_texts(self) -> Iterator[tuple[int, str, str]]:
+        """Yield the quoted strings that hold an at sign: where each begins, its content, what that is within."""
+        tokens = self.tokens
+        for index, kind in enumerate(tokens.kinds):
+            if kind != "quoted" or not any(mark in tokens.token(index) for mark in AT_SIGNS):
+                continue
+            content = unescaped(tokens.token(index)[1:-1])
+            # Clients leave the quotes out, so "ann@"x.test reads as an address; and where one is missing the others are
+            # paired the wrong way round: ann smith"@x.test, "
+            previous, blanks = tokens.skip(index - 1, -1)
+            if not blanks and tokens.kind(previous) in ("word", "quoted"):
+                content = (self._between_quotes(tokens.begins[index]) or tokens.token(previous) + '"') + content
+            if content[-1] in AT_SIGNS and tokens.kind(index + 1) == "word":
+                content += tokens.token(index + 1)
+            following, _ = tokens.skip(index + 1, 1)
+            yield tokens.begins[index], content, "local part" if tokens.kind(following) == "at" else "name"
+
+    def _between_quotes(self, close: int) -> str:
+        """Return the quoted string that ends with the quote at `close`, if one opens not far before it, else ""."""
+        begin = self.text.rfind('"', max(self.done, close - LONGEST_LOCAL), close)
+        quoted = self.text[begin : close + 1] if begin >= 0 else ""
+        return "" if len(quoted) <= 2 or any(mark in quoted for mark in AT_SIGNS) else quoted
+
+    def _is_route(self, local: _Local, domain: _Domain) -> bool:
+        """Whether this is no address but a relay on the way to one (RFC 5322, 4.4): Alice<@relay.test:alice@x.test>."""
+        return "<" in local.stray and _ROUTE_GOES_ON.match(self.text, domain.end) is not None
+
+    def _is_address(self, local: _Local, domain: _Domain) -> bool:
+        if self.within == "local part" and (local.unquoted[-1:] in DOTS or domain.led):
             return False  # "very.@.unusual"@x.test: odd, but no second address
         if domain.strong:
-            return not ((local.blanks or domain.blanks) and in_text and local.before != "<")
-        if local.blanks or domain.blanks or local.stray or local.borrowed or local.before in AT_SIGNS:
+            # "Ann @ example.test" is a way to write a name; `ann @example.test` is an address with a blank in it.
+            return not (self._in_text and local.blanks and domain.blanks and local.before != "<")
+        if (
+            local.blanks
+            or (domain.blanks and self._in_text)
+            or local.stray
+            or local.borrowed
+            or local.before in AT_SIGNS
+        ):
             return False
         if not (local.text.startswith('"') or any(map(str.isalnum, local.unquoted))):
             return False
-        return not in_text or (local.adjacent and _CLEAN_END.match(self.text, domain.end) is not None)
-
-    def _skip(self, index: int, step: int) -> tuple[int, bool]:
-        """Go over blanks, comments and backslashes; return where that ends, and whether there were blanks."""
-        kinds, blanks = self.kinds, False
-        while 0 <= index < len(kinds):
-            kind = kinds[index]
-            if kind == "blank":
-                blanks = True
-            elif kind == (")" if step < 0 else "(") and index in self.partner:
-                index = self.partner[index]
-            elif kind != "backslash":
-                break
-            index += step
-        return index, blanks
+        return not self._in_text or (local.adjacent and _CLEAN_END.match(self.text, domain.end) is not None)
 
     # -- to the right of an at sign
 
     def _domain(self, at: int) -> _Domain | None:
-        index, blanks = self._skip(at + 1, 1)
-        kind = self.kinds[index] if index < len(self.kinds) else ""
-        if kind == "word":
-            name = _DOMAIN.match(self.text, self.begins[index], self.begins[index + 1])
-            return name and self._joined(index, name, blanks)
-        if kind == "[":
-            literal = _LITERAL.match(self.text, self.begins[index])
-            return literal and _Domain(literal[0], literal.end(), True, blanks, False, "")
-        bracketed = _DOMAIN_IN_BRACKETS.match(self.text, self.begins[at + 1])
-        return bracketed and _Domain(bracketed[1].rstrip("-_"), bracketed.end(), True, False, False, "")
+        """Find the domain behind an at sign, also where marks stand in front of it: alice@"x.test", alice@&x.test."""
+        tokens, led = self.tokens, ""
+        index, blanks = tokens.skip(at + 1, 1)
+        while (kind := tokens.kind(index)) not in ("at", ""):
+            begin, end = tokens.begins[index], tokens.begins[index + 1]
+            if kind == "[" and (literal := _LITERAL.match(self.text, begin)):
+                return _Domain(unfolded(literal[0]), literal.end(), blanks)
+            if kind == "word" and (name := _DOMAIN.match(self.text, begin, end)):
+                return self._joined(index, name, blanks, led)
+            if kind == "quoted" and (name := _DOMAIN.match(self.text, begin + 1, end)):
+                return _Domain(name[2], name.end(), blanks, '"')
+            led += tokens.token(index)
+            index, apart = tokens.skip(index + 1, 1)
+            if blanks or apart:
+                break
+        if tokens.kind(at + 1) == "(" and (name := _DOMAIN.match(self.text, tokens.begins[at + 1] + 1)):
+            return _Domain(name[2], name.end(), False, "(")
+        return None
 
-    def _joined(self, index: int, name: re.Match[str], blanks: bool) -> _Domain | None:
+    def _joined(self, index: int, name: re.Match[str], blanks: bool, led: str) -> _Domain | None:
         """Join the labels of `machine(comment). example`, obsolete but legal, to one domain."""
-        text, end, shorter = name[1], name.end(), ""
-        dotted_first = name.start(1) > name.start()
-        while not self.text[end : self.begins[index + 1]].strip(_DOTS):
-            dotted = end < self.begins[index + 1]
-            following, apart = self._skip(index + 1, 1)
-            if self.kinds[following : following + 1] == ["word"] and not self.token(following).strip(_DOTS):
-                following, more = self._skip(following + 1, 1)  # a dot that stands alone
+        tokens, text, end, shorter = self.tokens, name[2], name.end(), ""
+        while not self.text[end : tokens.begins[index + 1]].strip(DOTS):
+            dotted = end < tokens.begins[index + 1]
+            following, apart = tokens.skip(index + 1, 1)
+            if tokens.kind(following) == "word" and not tokens.token(following).strip(DOTS):  # a dot that stands alone
+                following, more = tokens.skip(following + 1, 1)
                 dotted, apart = True, apart or more
-            if following >= len(self.kinds) or self.kinds[following] != "word":
+            if tokens.kind(following) != "word" or tokens.kind(following + 1) == "at":
                 break
-            begin, stop = self.begins[following], self.begins[following + 1]
-            if not (dotted or self.text[begin] in _DOTS) or self.kinds[following + 1 : following + 2] == ["at"]:
-                break
+            begin, stop = tokens.begins[following], tokens.begins[following + 1]
             label = _DOMAIN.match(self.text, begin, stop)
-            if label is None:
+            if label is None or label[1].strip(DOTS) or not (dotted or self.text[begin] in DOTS):
                 break
-            if apart and not shorter and _DOT.search(text):
-                shorter = text
-            text, end, index = f"{text}.{label[1]}", label.end(), following
-        trimmed = text.rstrip("-_" + _JOINERS)
+            if apart and _DOT.search(text):
+                behind, _ = tokens.skip(following + 1, 1)
+                if self._in_text or tokens.kind(behind) not in (",", ";", ">", ""):
+                    break  # "Ask alice@x.test. Thanks!"
+                shorter = shorter or text
+            text, end, index = f"{text}.{label[2]}", label.end(), following
+        trimmed = text.rstrip("-_" + JOINERS)
         if not trimmed:
             return None
-        return _Domain(
-            trimmed, end - (len(text) - len(trimmed)), bool(_DOT.search(trimmed)), blanks, dotted_first, shorter
-        )
+        end -= len(text) - len(trimmed)
+        return _Domain(trimmed.lstrip(JOINERS), end, blanks, led + name[1], shorter)
 
     # -- to the left of an at sign
 
     def _local(self, at: int, domain_end: int) -> _Local | None:
-        index, blanks = self._skip(at - 1, -1)
-        stray = False
-        while index >= 0 and self.kinds[index] not in ("word", "quoted"):
-            if blanks or self.kinds[index] in ("at", "blank", ",", ";", ":"):
-                return None
-            stray = True
-            index -= 1
-        if index < 0:
+        tokens, place = self.tokens, self.tokens.begins[at]
+        if tokens.kind(at - 1) == '"' and (quoted := self._between_quotes(place - 1)):
+            content = quoted[1:-1].rstrip("\\")
+            before = self.text[place - len(quoted) - 1 : place - len(quoted)] or "\n"
+            return _Local(f'"{content}"', unescaped(content), before=before)
+        index, blanks, stray = self._last_word(at)
+        if index < 0 or (blanks and stray):
             return None
-        adjacent = index == at - 1
-        if self.begins[index] < self.done:
-            left = self.text[self.done : self.begins[index + 1]].lstrip("!#$%&'*+/=?^_`{|}~.-")
-            if not left and blanks:
+        if tokens.begins[index] < self.done:
+            left = self.text[self.done : tokens.begins[index + 1]].lstrip(_ASCII_MARKS)
+            if (blanks or stray) and not left:
                 return None
-            word = left or self.token(index)
-            return _Local(word, word, blanks, stray, not left, "\n", adjacent)
-        first = self._first_word(index)
-        before = self.text[self.begins[first] - 1] if first else "\n"
-        if first == index and self.kinds[index] == "word":
-            word = _unwrapped(self.token(index), self.text[domain_end : domain_end + 1])
-            return _Local(word, word, blanks, stray, False, before, adjacent) if word else None
-        words = [each for each in range(first, index + 1) if self.kinds[each] in ("word", "quoted", "backslash")]
-        unquoted = "".join(map(self.unquoted, words))
-        if len(words) == 1:
-            text = self.token(index).replace("\r", "").replace("\n", "")
+            word = left or tokens.token(index)
+            return _Local(word, word, blanks, stray, not left, "\n", index == at - 1)
+        if tokens.begins[index] < self.routed and ("," in stray or ":" in stray):
+            return None
+        words = self._words(index)
+        before = self.text[tokens.begins[words[0]] - 1] if words[0] else "\n"
+        if words == [index] and tokens.kind(index) == "word":
+            word = _unwrapped(tokens.token(index), before, self.text[domain_end : domain_end + 1])
+            return _Local(word, word, blanks, stray, False, before, index == at - 1)
+        unquoted = "".join(map(tokens.unquoted, words))
+        if words == [index]:
+            text = unfolded(tokens.token(index))
         else:
             text = unquoted if _ATOMS.fullmatch(unquoted) else '"' + _TO_ESCAPE.sub(r"\\\g<0>", unquoted) + '"'
-        return _Local(text, unquoted, blanks, stray, False, before, False)
+        return _Local(text, unquoted, blanks, stray, False, before)
 
-    def _first_word(self, last: int) -> int:
-        """Go left over the words of an obsolete local part: `pete . (x) "smith"`, `a."b c"`."""
-        first = last
-        while first > 0:
-            index, _ = self._skip(first - 1, -1)
-            if index < 0 or self.kinds[index] not in ("word", "quoted") or self.begins[index] < self.done:
+    def _last_word(self, at: int) -> tuple[int, bool, str]:
+        """Return the word that the local part ends with, or -1; the blanks and marks between it and the at sign."""
+        tokens, stray = self.tokens, ""
+        index, blanks = tokens.skip(at - 1, -1)
+        while tokens.kind(index) not in ("word", "quoted") or not tokens.token(index).strip(APOSTROPHES + JOINERS):
+            if blanks or tokens.kind(index) == "" or (tokens.kind(index) == "at" and index != self.lone):
+                return -1, False, ""
+            if index != self.lone:  # alice@[@192.0.2.1]
+                stray += tokens.token(index)
+            index, blanks = tokens.skip(index - 1, -1)
+        return index, blanks, stray
+
+    def _words(self, last: int) -> list[int]:
+        r"""Go left over the words of an obsolete local part: `pete . (x) "smith"`, `a."b c"`, `a\b`."""
+        tokens, words, first = self.tokens, [last], last
+        while True:
+            index, _ = tokens.skip(first - 1, -1)
+            if tokens.kind(index) not in ("word", "quoted") or tokens.begins[index] < self.done:
                 break
-            dotted = self.text[self.begins[first]] == "." or self.text[self.begins[index + 1] - 1] == "."
-            between = set(self.kinds[index + 1 : first])
-            glued = between == {"backslash"} or (not between and self.kinds[last] == "quoted")
-            if not (dotted or glued):
+            between = first - 1
+            while tokens.kind(between) == "backslash":
+                between -= 1
+            dotted = self.text[tokens.begins[first]] == "." or self.text[tokens.begins[index + 1] - 1] == "."
+            if between == index and (first - index > 1 or tokens.kind(last) == "quoted"):
+                words += range(first - 1, index - 1, -1)
+            elif dotted:
+                words.append(index)
+            else:
                 break
             first = index
-        return first
-
-    def unquoted(self, index: int) -> str:
-        token = self.token(index)
-        if self.kinds[index] != "quoted":
-            return token
-        return _PAIR.sub(r"\1", token[1:-1]).replace("\r", "").replace("\n", "")
+        return words[::-1]
 
 
-def _unwrapped(word: str, follower: str) -> str:
-    """Take off what was written around the address: 'a@x', *a@x*."""
-    word = word.strip(_JOINERS)
-    bare = word.lstrip(_APOSTROPHES)
+def _unwrapped(word: str, before: str, behind: str) -> str:
+    """Take off what was written around an address: 'a@x', *a@x*, ftp://a@x."""
+    word = word.strip(JOINERS)
+    bare = word.lstrip(APOSTROPHES)
     if bare != word:
-        return bare.rstrip(_APOSTROPHES)
-    if len(word) > 1 and follower and _CLOSING.get(word[0]) == follower:
+        return bare.rstrip(APOSTROPHES)
+    if before == ":" and word.startswith("//"):
+        return word.lstrip("/")
+    if len(word) > 1 and behind and _CLOSING.get(word[0]) == behind:
         return word[1:]
     return word
 

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from undisclosed.address_scan import Scan, found
+from undisclosed.address_scan import found
 from undisclosed.encoded_words import decoded
+from undisclosed.tokens import Tokens
 
 
 class Address(NamedTuple):
@@ -65,7 +66,9 @@ def addresses(value: str) -> list[Address]:
     else:
         entries, rest = _ENTRIES.findall(value), ""
         if entries and not _PLAIN.fullmatch(entries[-1]):
-            rest = entries.pop()
+            # The scan begins behind the last address, for the name was passed over too: ann<>@example.test
+            at = value.rfind("@", 0, len(value) - len(entries.pop()))
+            rest = value[at + len(entries[-1]) - entries[-1].index("@") :] if entries else value
     distinct: dict[str, Address] = {}
     new = tuple.__new__  # lists of hundreds are made here, and `Address(...)` costs three times as much
     for text in entries:
@@ -103,61 +106,72 @@ def visible(value: str) -> list[str]:
 def mailboxes(value: str) -> list[Mailbox]:
     """Return the entries proper of an address list, in order: groups flattened, comments dropped.
 
-    Where no grammar accepts an entry, the addresses found in it are mailboxes without a name.
+    Where no grammar accepts the text, the addresses found in it are mailboxes without a name.
     """
+    known = addresses(value)
+    keys = {each.key for each in known}
     boxes: list[Mailbox] = []
-    for name, spec in _entries(value):
-        inside = addresses(spec)
-        if len(inside) == 1:
-            boxes.append(Mailbox(name, inside[0]))
-        else:
-            boxes += [Mailbox("", each) for each in inside or addresses(name)]
+    for name, text in _entries(value):
+        inside = addresses(text)
+        if not keys.issuperset(each.key for each in inside):
+            return [Mailbox("", each) for each in known]  # cut where a person would not: nothing here can be trusted
+        boxes += [Mailbox(name if len(inside) == 1 else "", each) for each in inside]
     return boxes
 
 
 def _entries(value: str) -> Iterator[tuple[str, str]]:
     """Cut an address list into entries: the display name, and the text that ought to be the address."""
-    scan = Scan(value)
+    tokens = Tokens(value)
     words: list[int] = []  # what stands before an angle bracket, or all there is
-    angle: list[int] | None = None  # what stands behind one
+    angle: list[int] = []  # what stands behind one, itself included
     index = 0
-    while index < len(scan.kinds):
-        kind = scan.kinds[index]
-        if kind == "<":
-            words += angle or []
-            angle = [index]
-        elif kind == ">" and angle and not scan.holds_at_sign(angle):
-            words += [*angle, index]  # John <middle> Doe <john@example.test>
-            angle = None
-        elif (
-            (kind == ">" and angle)
-            or (kind == ":" and not angle)
-            or (kind in (",", ";") and not _is_route(scan, angle))
-        ):
-            if kind != ":" or scan.holds_at_sign(words):  # else that was the name of a group
-                yield _entry(scan, words, angle)
-            words, angle = [], None
-        else:
-            (angle or words).append(index)
-            if kind == "(":
-                index = scan.partner.get(index, index)
+    while kind := tokens.kind(index):
+        here = angle or words
+        begin = index
+        if kind == "(":
+            index = tokens.partner.get(index, index)
+        elif kind == "[" and tokens.kind(index - 1) == "at":
+            index = _literal_end(tokens, index)
         index += 1
-    yield _entry(scan, words, angle)
+        if kind == "<":
+            words += angle
+            angle = [begin]
+        elif kind == ">" and angle and not tokens.hold_at_sign(angle):
+            words += [*angle, begin]  # John <middle> Doe <john@example.test>
+            angle = []
+        elif _ends_entry(tokens, kind, angle):
+            if kind != ":" or tokens.hold_at_sign(words):  # else that was the name of a group
+                yield _entry(tokens, words, angle)
+            words, angle = [], []
+        else:
+            here += [begin] if kind == "(" else range(begin, index)
+    yield _entry(tokens, words, angle)
 
 
-def _is_route(scan: Scan, angle: list[int] | None) -> bool:
-    """Whether the angle bracket opens an obsolete route, `<@relay.test,@mx.test:a@x.test>`: its comma ends no entry."""
-    return angle is not None and scan.holds_at_sign(angle[1:2])
+def _ends_entry(tokens: Tokens, kind: str, angle: list[int]) -> bool:
+    if kind in (",", ";"):
+        # Not within an obsolete route: <@relay.test,@mx.test:a@x.test>.
+        return not tokens.hold_at_sign(angle[1:2])
+    return (kind == ">" and bool(angle)) or (kind == ":" and not angle)
 
 
-def _entry(scan: Scan, words: list[int], angle: list[int] | None) -> tuple[str, str]:
-    if angle is None:
-        return "", _spec(scan, words)
-    text = "".join(scan.unquoted(index) for index in words if index not in scan.partner)
+def _literal_end(tokens: Tokens, index: int) -> int:
+    """Where the domain literal ends that begins here: a@[IPv6:2001:db8::1]."""
+    end = index + 1
+    while tokens.kind(end) not in ("]", "[", "at", ""):
+        end += 1
+    return end if tokens.kind(end) == "]" else index
+
+
+def _entry(tokens: Tokens, words: list[int], angle: list[int]) -> tuple[str, str]:
+    if not angle:
+        return "", _without_comments(tokens, words)
+    text = "".join(tokens.unquoted(index) for index in words if index not in tokens.partner)
+    address = _without_comments(tokens, angle if tokens.hold_at_sign(angle) else words + angle)
     # Blanks and controls, a line end in an encoded word too, are one blank: a name goes into a field again.
-    return " ".join(_CONTROLS.sub(" ", decoded(text)).split()), _spec(scan, angle)
+    return " ".join(_CONTROLS.sub(" ", decoded(text)).split()), address
 
 
-def _spec(scan: Scan, tokens: list[int]) -> str:
-    """The text of an address; a comment becomes `()`, so that it still parts words and no longer says anything."""
-    return "".join("()" if index in scan.partner else scan.token(index) for index in tokens)
+def _without_comments(tokens: Tokens, words: list[int]) -> str:
+    """The text of some tokens; a comment becomes `()`, so that it still parts words and no longer says anything."""
+    return "".join("()" if index in tokens.partner else tokens.token(index) for index in words)

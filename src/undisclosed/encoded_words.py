@@ -16,7 +16,7 @@ from encodings.aliases import aliases
 from typing import Final
 
 # Bounded, so that each `=?` of a hostile field costs the same however long the field is.
-_START: Final = re.compile(r"=\?([^?\s=]{1,60})\?([bq])\?", re.IGNORECASE)
+_START: Final = re.compile(r"=\?([^?\s]{0,60})\?([bq])\?", re.IGNORECASE)
 _UNENDED: Final = re.compile(r'[^\s<>",;()]*+')
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=\s]")
 _HEX: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
