@@ -1,0 +1,136 @@
+"""The first version: incidents, copies, events, requests, notices."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from undisclosed.journal.tables import Moment
+
+revision = "0001"
+down_revision = None
+
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """From nothing."""
+    op.create_table(
+        "incident",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("at", Moment(), nullable=False),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.Text(), nullable=True),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("obstacle", sa.Text(), nullable=True),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("organisations", sa.Integer(), nullable=False),
+        sa.Column("named", sa.Integer(), nullable=False),
+        sa.Column("per_field", sa.JSON(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=True),
+        sa.Column("automatic", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_incident")),
+    )
+    op.create_index(op.f("ix_incident_at"), "incident", ["at"], unique=False)
+    op.create_index(op.f("ix_incident_reference"), "incident", ["reference"], unique=False)
+    op.create_table(
+        "keeper",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("probe", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keeper")),
+    )
+    op.create_table(
+        "copy",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("incident_id", ID, nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("queue_id", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.Text(), nullable=True),
+        sa.Column("client", sa.Text(), nullable=True),
+        sa.Column("recipients", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("arrived", Moment(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("until", Moment(), nullable=True),
+        sa.ForeignKeyConstraint(["incident_id"], ["incident.id"], name=op.f("fk_copy_incident_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_copy")),
+    )
+    op.create_index(op.f("ix_copy_gateway_queue_id"), "copy", ["gateway", "queue_id"], unique=False)
+    op.create_index(op.f("ix_copy_gateway_state"), "copy", ["gateway", "state"], unique=False)
+    op.create_index(op.f("ix_copy_incident_id"), "copy", ["incident_id"], unique=False)
+    op.create_table(
+        "exposed",
+        sa.Column("incident_id", ID, nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incident_id"], ["incident.id"], name=op.f("fk_exposed_incident_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("incident_id", "address", name=op.f("pk_exposed")),
+    )
+    op.create_index(op.f("ix_exposed_address"), "exposed", ["address"], unique=False)
+    op.create_table(
+        "notice",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("incident_id", ID, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("due", Moment(), nullable=False),
+        sa.Column("sent_at", Moment(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident_id"], ["incident.id"], name=op.f("fk_notice_incident_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notice")),
+        sa.UniqueConstraint("incident_id", "kind", name=op.f("uq_notice_incident_id_kind")),
+    )
+    op.create_index(op.f("ix_notice_state_due"), "notice", ["state", "due"], unique=False)
+    op.create_table(
+        "event",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("incident_id", ID, nullable=False),
+        sa.Column("copy_id", ID, nullable=True),
+        sa.Column("at", Moment(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["copy_id"], ["copy.id"], name=op.f("fk_event_copy_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["incident_id"], ["incident.id"], name=op.f("fk_event_incident_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_event")),
+    )
+    op.create_index(op.f("ix_event_copy_id"), "event", ["copy_id"], unique=False)
+    op.create_index(op.f("ix_event_incident_id"), "event", ["incident_id"], unique=False)
+    op.create_table(
+        "request",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("incident_id", ID, nullable=False),
+        sa.Column("copy_id", ID, nullable=True),
+        sa.Column("wanted", sa.Text(), nullable=False),
+        sa.Column("way", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("at", Moment(), nullable=False),
+        sa.Column("not_before", Moment(), nullable=True),
+        sa.ForeignKeyConstraint(["copy_id"], ["copy.id"], name=op.f("fk_request_copy_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["incident_id"], ["incident.id"], name=op.f("fk_request_incident_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_request")),
+    )
+    op.create_index(op.f("ix_request_copy_id"), "request", ["copy_id"], unique=False)
+    op.create_index(op.f("ix_request_incident_id"), "request", ["incident_id"], unique=False)
+    op.create_index(op.f("ix_request_state"), "request", ["state"], unique=False)
+    op.create_table(
+        "taken",
+        sa.Column("copy_id", ID, nullable=False),
+        sa.Column("part", sa.Text(), nullable=False),
+        sa.Column("at", Moment(), nullable=False),
+        sa.ForeignKeyConstraint(["copy_id"], ["copy.id"], name=op.f("fk_taken_copy_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("copy_id", "part", name=op.f("pk_taken")),
+    )
