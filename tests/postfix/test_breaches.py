@@ -79,6 +79,19 @@ def test_what_is_let_through_arrives_as_it_was(stage: Stage, breach: Breach, act
     assert stage.held() == []
 
 
+@pytest.mark.parametrize("action", ["rewrite", "quarantine", "reject"])
+def test_monitor_mode_only_looks(stage: Stage, breach: Breach, action: str) -> None:
+    """In monitor mode every letter arrives as it was, and the log has what would have been done to it."""
+    stage.policy(action, mode="monitor")
+    before = len(stage.gateway.milter.log(event="message", action=action, outcome="accepted"))
+    assert all(outcome.accepted for outcome in send(stage, breach.letters))
+    for letter, delivery in zip(breach.letters, arrived(stage, breach.letters), strict=True):
+        assert same(delivery.data, letter.message)
+    assert len(stage.gateway.milter.log(event="message", action=action, outcome="accepted")) == before + len(
+        breach.letters
+    )
+
+
 def test_a_rewrite_hides_everybody(stage: Stage, breach: Breach) -> None:
     """Everybody gets the letter, and nobody's address is in it: To is the author, the colleague stays."""
     stage.policy("rewrite")
