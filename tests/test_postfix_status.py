@@ -172,6 +172,7 @@ def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None
 @pytest.mark.parametrize(
     ("main", "services", "expected"),
     [
+        ({"milter_default_action": "accept"}, {}, "That is for other milters; ours has default_action=tempfail"),
         ({"enable_long_queue_ids": "no"}, {}, "enable_long_queue_ids is not yes"),
         ({"internal_mail_filter_classes": "bounce"}, {}, "internal_mail_filter_classes = bounce"),
         ({"mynetworks": "127.0.0.0/8 hash:/etc/nets"}, {}, "names hash:/etc/nets, which cannot be checked"),

@@ -94,11 +94,13 @@ def _list(settings: Settings, expected: Expected, group: Group) -> Iterator[Find
         yield Finding(Level.OK, f"{where} has our milter first.")
     if len(mine) > 1:
         yield Finding(Level.NOTE, f"{where} names our milter {len(mine)} times.", fix)
-    actions = settings.groups("milter_default_action", group.services)
-    if elements[mine[0]].attribute("default_action") is not None:
-        actions = actions[:1]  # what Postfix says in general does not matter then
-    for action in actions:
+    own = elements[mine[0]].attribute("default_action")
+    general = settings.groups("milter_default_action", group.services)
+    for action in general[:1] if own else general:  # what Postfix says in general does not matter to a milter that says
         yield from _action(expected, elements[mine[0]], where, action, fix)
+    if own and own != "accept" and any(action.value == "accept" for action in general):
+        text = f"{where}: milter_default_action is accept. That is for other milters; ours has default_action={own}."
+        yield Finding(Level.NOTE, text, "leave our default_action in its group")
 
 
 def _called(milter: Milter) -> str:
