@@ -1,0 +1,142 @@
+"""What postcat prints of a queue file, read back; and the SMTP commands that say the same again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from undisclosed.message import Client
+from undisclosed.queuefile import Held, QueueFileError, Recipient, data, mail, parse, rcpt
+
+PRINTED = b"""*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***
+message_size:           14769             759               2               0           14769               5
+message_arrival_time: Sun Nov 22 22:42:31 2026
+create_time: Sun Nov 22 22:42:31 2026
+named_attribute: log_ident=4jXkbq5QPvzJ9sp
+named_attribute: envelope_id=abc+def x
+named_attribute: ret_flags=2
+sender: cl\xc3\xa9rk@council.test
+named_attribute: encoding=8bit
+named_attribute: client_address=203.0.113.9
+named_attribute: client_port=56158
+named_attribute: sasl_username=clerk
+named_attribute: notify_flags=10
+named_attribute: dsn_orig_rcpt=rfc822;orig+x@x.example
+original_recipient: a0@x.example
+recipient: a0@x.example
+named_attribute: dsn_orig_rcpt=rfc822;gone@x.example
+done_recipient: gone@x.example
+recipient: quoted local@x.example
+pointer_record:               0
+*** MESSAGE CONTENTS hold/4jXkbq5QPvzJ9sp ***
+regular_text: From: clerk@council.test
+pointer_record:           15549
+regular_text: To: clerk@council.test
+padding:  0
+unterminated_text: X-Long: yy
+regular_text: yy
+pointer_record:               0
+regular_text:\x20
+regular_text: nul\x00 cr\r caf\xe9
+regular_text: *** HEADER EXTRACTED hold/4jXkbq5QPvzJ9sp ***
+regular_text: *** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***
+*** HEADER EXTRACTED hold/4jXkbq5QPvzJ9sp ***
+named_attribute: notify_flags=1
+original_recipient: archive@council.test
+recipient: archive@council.test
+pointer_record:               0
+*** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***
+"""
+
+
+def one() -> Held:
+    """The message of PRINTED."""
+    return parse(PRINTED)["4jXkbq5QPvzJ9sp"]
+
+
+def test_envelope_is_read() -> None:
+    """Sender, DSN, SMTPUTF8, body type, time, size and client are where Postfix keeps them."""
+    held = one()
+    assert (held.sender, held.envelope_id, held.ret) == ("clérk@council.test", "abc+def x", "HDRS")
+    assert (held.smtputf8, held.eight_bit, held.size) == (True, True, 14769)
+    assert held.arrived == datetime(2026, 11, 22, 22, 42, 31, tzinfo=UTC)
+    assert held.client == Client("203.0.113.9", 56158, "clerk")
+
+
+def test_recipients_keep_what_is_said_of_each() -> None:
+    """Attributes belong to the next recipient only; one who has the message is left out; always_bcc is told apart."""
+    assert one().recipients == (
+        Recipient("a0@x.example", "rfc822;orig+x@x.example", 10),
+        Recipient("quoted local@x.example"),
+        Recipient("archive@council.test", None, 1, automatic=True),
+    )
+
+
+def test_content_is_kept_byte_by_byte() -> None:
+    """Long lines are joined, edits followed, and a line that looks like postcat's own ends nothing."""
+    mark = b"*** HEADER EXTRACTED hold/4jXkbq5QPvzJ9sp ***\n*** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***\n"
+    header = b"From: clerk@council.test\nTo: clerk@council.test\nX-Long: yyyy\n"
+    assert one().content == header + b"\nnul\x00 cr\r caf\xe9\n" + mark
+
+
+def test_several_files_are_told_apart() -> None:
+    """Each queue file has its own envelope and content."""
+    both = parse(PRINTED + PRINTED.replace(b"4jXkbq5QPvzJ9sp", b"4jXkb14sMpzJ9XJ"))
+    assert list(both) == ["4jXkbq5QPvzJ9sp", "4jXkb14sMpzJ9XJ"]
+    assert len({held.content for held in both.values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"*** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***\n", b""),
+        (b"padding:  0", b"strange_record: x"),
+        (b"sender: ", b"nobody: "),
+        (b"*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***\n", b""),
+        (b"message_size:           14769", b"message_size: many"),
+        (b"Sun Nov 22", b"Sol Nov 22"),
+        (b"*** MESSAGE CONTENTS hold/4jXkbq5QPvzJ9sp ***\n", b"*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***\n"),
+    ],
+)
+def test_what_is_not_whole_or_not_known_is_refused(old: bytes, new: bytes) -> None:
+    """Nothing is released from half a file, or from one with records that this does not know."""
+    assert old in PRINTED
+    with pytest.raises(QueueFileError):
+        parse(PRINTED.replace(old, new))
+
+
+def test_commands_say_again_what_the_client_said() -> None:
+    """MAIL and RCPT carry the envelope on: xtext is encoded, and a local part that needs quotes gets them."""
+    held = one()
+    assert mail(held) == (
+        "MAIL FROM:<clérk@council.test> RET=HDRS ENVID=abc+2Bdef+20x BODY=8BITMIME SMTPUTF8\r\n".encode()
+    )
+    assert [rcpt(recipient) for recipient in held.recipients] == [
+        b"RCPT TO:<a0@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;orig+2Bx@x.example\r\n",
+        b'RCPT TO:<"quoted local"@x.example>\r\n',
+        b"RCPT TO:<archive@council.test> NOTIFY=NEVER\r\n",
+    ]
+    assert rcpt(Recipient("ä@x.example", "utf-8;ä+\\@x.example")) == (
+        "RCPT TO:<ä@x.example> ORCPT=utf-8;\\x{E4}\\x{2B}\\x{5C}@x.example\r\n".encode()
+    )
+
+
+def test_no_address_can_add_a_command() -> None:
+    """A line end in an address is refused."""
+    with pytest.raises(QueueFileError):
+        rcpt(Recipient("a@x.example>\r\nRCPT TO:<b@x.example"))
+
+
+@pytest.mark.parametrize(
+    ("content", "wire"),
+    [
+        (b"a\n.b\n..c\n", b"a\r\n..b\r\n...c\r\n.\r\n"),
+        (b".\n", b"..\r\n.\r\n"),
+        (b"a\rb\x00\n", b"a\rb\x00\r\n.\r\n"),
+        (b"a\n\n", b"a\r\n\r\n.\r\n"),
+    ],
+)
+def test_content_on_the_wire(content: bytes, wire: bytes) -> None:
+    """Line ends become CRLF, leading dots are doubled, and every other byte stays."""
+    assert b"".join(data(content)) == wire
