@@ -6,10 +6,10 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from undisclosed.policy import parse_socket
-from undisclosed.postfix_lists import ours
-from undisclosed.postfix_reach import Account, Place, Step, targets
-from undisclosed.postfix_settings import Finding, Level, Service, Settings
-from undisclosed.postfix_status import Expected, assess
+from undisclosed.postfix.assessment import Expected, assess
+from undisclosed.postfix.lists import ours
+from undisclosed.postfix.reach import Account, Place, Step, targets
+from undisclosed.postfix.settings import Finding, Level, Service, Settings
 
 QUEUE = "/var/spool/postfix"
 SOCKET = f"{QUEUE}/undisclosed/milter.sock"

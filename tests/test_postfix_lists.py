@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from postfix_configurations import OURS, QUEUE, SOCKET, US
 from undisclosed.policy import Socket, parse_socket
-from undisclosed.postfix_lists import Edit, ListError, Milter, Unspeakable, canonical, first, milters, ours, without
+from undisclosed.postfix.lists import Edit, ListError, Milter, Unspeakable, canonical, first, milters, ours, without
 
 
 @pytest.mark.parametrize(

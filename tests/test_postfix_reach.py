@@ -8,10 +8,10 @@ import pytest
 
 from postfix_configurations import OURS, POSTFIX, QUEUE, REACHED, SOCKET, accepting, findings, settings, texts
 from undisclosed.policy import parse_socket
-from undisclosed.postfix_lists import ours
-from undisclosed.postfix_reach import Place, Step, targets
-from undisclosed.postfix_settings import Level
-from undisclosed.postfix_status import Expected, assess
+from undisclosed.postfix.assessment import Expected, assess
+from undisclosed.postfix.lists import ours
+from undisclosed.postfix.reach import Place, Step, targets
+from undisclosed.postfix.settings import Level
 
 
 def with_mode(place: Place, number: int, mode: int) -> Place:

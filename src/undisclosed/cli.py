@@ -171,7 +171,7 @@ def _is_address(text: str) -> bool:
 
 @contextmanager
 def _postfix_told() -> Iterator[None]:
-    from undisclosed.postconf import PostfixError
+    from undisclosed.postfix import PostfixError
 
     try:
         yield
@@ -210,7 +210,7 @@ def detach(
 def status(config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None) -> None:
     """Say what is in place and what is not. Exit status 1 if mail can pass the milter by."""
     from undisclosed import postfix
-    from undisclosed.postfix_settings import Level
+    from undisclosed.postfix import Level
 
     with _told(), _postfix_told():
         policy = config.load(config_file)

@@ -25,10 +25,10 @@ from postfix_directories import (
     settings_but_ours,
     wanting,
 )
-from undisclosed import postconf as adapter
 from undisclosed import postfix
 from undisclosed.postfix import PostfixError
-from undisclosed.postfix_lists import milters
+from undisclosed.postfix import postconf as adapter
+from undisclosed.postfix.lists import milters
 
 
 @pytest.fixture

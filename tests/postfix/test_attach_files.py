@@ -24,9 +24,9 @@ from postfix_directories import (
     postconf,
     wanting,
 )
-from undisclosed import postconf as adapter
 from undisclosed.postfix import PostfixError
-from undisclosed.postfix_lists import milters
+from undisclosed.postfix import postconf as adapter
+from undisclosed.postfix.lists import milters
 
 
 @pytest.fixture

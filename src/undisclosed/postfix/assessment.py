@@ -1,0 +1,278 @@
+"""What a Postfix configuration does to our milter's chances of seeing outgoing mail, in words.
+
+Values in, values out. Sources: postconf(5), master(5), MILTER_README, FILTER_README and SMTPD_PROXY_README of Postfix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from undisclosed.postfix.lists import ListError, Milter, Ours, milters
+from undisclosed.postfix.networks import Network, relaying
+from undisclosed.postfix.reach import Account, Place, reach
+from undisclosed.postfix.settings import Finding, Group, Level, Service, Settings, names
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the policy says that bears on Postfix."""
+
+    ours: Ours
+    enforce: bool
+    networks: tuple[Network, ...]
+    authenticated: bool
+
+
+KNOWN_MILTERS = {
+    r"opendkim|:8891\b": "OpenDKIM, which signs",
+    r"dkimpy|:8892\b": "dkimpy-milter, which signs",
+    r"dkim": "a DKIM signer",
+    r"rspamd|:11332\b": "rspamd, which may sign or quarantine",
+    r"openarc|:8894\b": "OpenARC, which seals",
+    r"opendmarc|:8893\b": "OpenDMARC",
+    r"clamav|clamd": "ClamAV",
+    r"spamass": "SpamAssassin",
+    r"amavis": "amavis",
+}
+"""What to call another milter, by its endpoint: customary names and the ports of the packages."""
+
+
+def assess(
+    settings: Settings,
+    expected: Expected,
+    places: Mapping[str, Place],
+    account: Account | None,
+) -> list[Finding]:
+    """What is and is not in place. `places` has the result of a look at each of `postfix_reach.targets(...)`."""
+    return [
+        *_lists(settings, expected),
+        *_switched_off(settings),
+        *_protocol(settings, expected),
+        *reach(settings, expected.ours, places, account),
+        *_networks(settings, expected),
+        *_asides(settings, expected),
+    ]
+
+
+# -- the lists -----------------------------------------------------------------------------------------------------
+
+
+def _lists(settings: Settings, expected: Expected) -> Iterator[Finding]:
+    for parameter in ("smtpd_milters", "non_smtpd_milters"):
+        services = [service for service, its in settings.entrances if its == parameter]
+        if not services:
+            what = "no smtpd runs" if parameter == "smtpd_milters" else "no pickup or qmqpd runs"
+            yield Finding(Level.OK, f"{parameter}: {what} here, so no mail comes in that way.")
+        back = [service for service in services if _takes_back(settings, service)]
+        for group in settings.groups(parameter, [service for service in services if service not in back]):
+            yield from _list(settings, expected, group)
+        yield from (_back(expected, service) for service in back)
+
+
+def _list(settings: Settings, expected: Expected, group: Group) -> Iterator[Finding]:
+    where = f"{group.parameter} in {group.where}"
+    fix = group.remedy(f"run: undisclosed postfix attach --config-dir {settings.directory}")
+    if not group.inherited:
+        fix += f"; or write {expected.ours.element} first in it"
+    try:
+        elements = milters(group.value)
+    except ListError as error:
+        yield Finding(Level.PROBLEM, f"{where} cannot be read: {error}.", "mend the value, then run attach")
+        return
+    mine = [place for place, milter in enumerate(elements) if expected.ours.is_(milter)]
+    if not mine:
+        yield Finding(Level.PROBLEM, f"{where} does not name our milter: mail that comes in there passes us by.", fix)
+        return
+    if mine[0] > 0:
+        before = ", ".join(_called(milter) for milter in elements[: mine[0]])
+        harm = "What one of them signs or quarantines, we see too late or never"
+        yield Finding(Level.PROBLEM, f"{where} has other milters before ours: {before}. {harm}.", fix)
+    else:
+        yield Finding(Level.OK, f"{where} has our milter first.")
+    if len(mine) > 1:
+        yield Finding(Level.NOTE, f"{where} names our milter {len(mine)} times.", fix)
+    own = elements[mine[0]].attribute("default_action")
+    general = settings.groups("milter_default_action", group.services)
+    for action in general[:1] if own else general:  # what Postfix says in general does not matter to a milter that says
+        yield from _action(expected, elements[mine[0]], where, action, fix)
+    if own and own != "accept" and any(action.value == "accept" for action in general):
+        text = f"{where}: milter_default_action is accept. That is for other milters; ours has default_action={own}."
+        yield Finding(Level.NOTE, text, "leave our default_action in its group")
+
+
+def _called(milter: Milter) -> str:
+    for pattern, name in KNOWN_MILTERS.items():
+        if re.search(pattern, milter.endpoint, re.IGNORECASE):
+            return f"{milter.endpoint} ({name})"
+    return milter.endpoint
+
+
+def _action(expected: Expected, milter: Milter, where: str, general: Group, fix: str) -> Iterator[Finding]:
+    own = milter.attribute("default_action")
+    action = own or general.value
+    if own:
+        text = f"{where}: our milter has default_action={own}"
+    else:
+        text = f"{where}: our milter has no default_action, and milter_default_action is {action} for {general.names}"
+    if expected.enforce and action in ("accept", "quarantine"):
+        harm = {
+            "accept": "while it does not answer, mail goes out unchecked",
+            "quarantine": "while it does not answer, mail is held unchecked, and postsuper releases it as it is",
+        }[action]
+        yield Finding(Level.PROBLEM, f"{text}: {harm}.", fix)
+    elif not expected.enforce and action != "accept":
+        yield Finding(Level.NOTE, f"{text}: in monitor mode mail is to flow even while it does not answer.", fix)
+    elif expected.enforce and action != "tempfail":
+        yield Finding(Level.NOTE, f"{text}: while it does not answer, mail is not told to come back later.", fix)
+    elif own is None:
+        yield Finding(Level.NOTE, f"{text}: that changes when somebody changes it for another milter.", fix)
+
+
+# -- mail that comes back from a content filter --------------------------------------------------------------------
+
+
+def _takes_back(settings: Settings, service: Service) -> bool:
+    """Whether a service is the listener to which a content_filter hands mail back (FILTER_README)."""
+    filtering = [other for other in settings.services if other.settings.get("content_filter")]
+    if service.program != "smtpd" or not service.local_only or not filtering:
+        return False
+    parameters = ("smtpd_milters", "receive_override_options", "content_filter")
+    return any(service.settings.get(name, "") != settings.main.get(name, "") for name in parameters)
+
+
+def _without_milters(service: Service) -> bool:
+    return "no_milters" in re.split(r"[\s,]+", service.settings.get("receive_override_options", ""))
+
+
+def _back(expected: Expected, service: Service) -> Finding:
+    here = f"master.cf, {service.label} takes mail back from content_filter"
+    try:
+        named = any(expected.ours.is_(milter) for milter in milters(service.settings["smtpd_milters"]))
+    except ListError as error:
+        return Finding(Level.PROBLEM, f"{here}; its smtpd_milters cannot be read: {error}.", "mend the value")
+    if named and not _without_milters(service):
+        text = f"{here} and passes it to our milter a second time, as mail from this host."
+        return Finding(Level.NOTE, text, f"add to {service.label}: -o receive_override_options=no_milters")
+    text = f"{here} and does not pass it to our milter again. Whatever else connects there passes us by."
+    return Finding(Level.NOTE, text, "let only the filter connect there")
+
+
+# -- what switches milters off -------------------------------------------------------------------------------------
+
+
+class Switch(NamedTuple):
+    """A setting that takes mail past the milters: the programs that heed it, when it acts, and the words."""
+
+    parameter: str
+    programs: tuple[str, ...]
+    acts: Callable[[Service], bool]
+    text: str
+    remedy: str
+
+
+def _is_set(parameter: str) -> Callable[[Service], bool]:
+    return lambda service: bool(service.settings.get(parameter))
+
+
+SWITCHES = (
+    Switch(
+        "receive_override_options",
+        ("smtpd", "pickup", "qmqpd"),
+        _without_milters,
+        "receive_override_options has no_milters: mail that comes in there passes us by.",
+        "take no_milters out of receive_override_options",
+    ),
+    Switch(
+        "smtpd_milter_maps",
+        ("smtpd",),
+        _is_set("smtpd_milter_maps"),
+        "smtpd_milter_maps is set: for the clients in that table it replaces smtpd_milters, or turns milters off.",
+        "empty smtpd_milter_maps: a table can take any client past our milter, and it cannot be checked from here",
+    ),
+    Switch(
+        "smtpd_proxy_filter",
+        ("smtpd",),
+        _is_set("smtpd_proxy_filter"),
+        "smtpd_proxy_filter is set: with it Postfix shows milters the envelope, and never the message.",
+        "run that filter after the queue (content_filter), or as a milter",
+    ),
+)
+
+
+def _switched_off(settings: Settings) -> Iterator[Finding]:
+    for switch in SWITCHES:
+        acting = [service for service in settings.running(*switch.programs) if switch.acts(service)]
+        if switch.acts is _without_milters:
+            acting = [service for service in acting if not _takes_back(settings, service)]  # _back has spoken of them
+        for group in settings.groups(switch.parameter, acting):
+            yield Finding(Level.PROBLEM, f"{group.where}: {switch.text}", group.remedy(switch.remedy))
+
+
+# -- the protocol --------------------------------------------------------------------------------------------------
+
+
+def _protocol(settings: Settings, expected: Expected) -> Iterator[Finding]:
+    reset = f"postconf -c {settings.directory} -X"
+    services = [service for service, _ in settings.entrances]
+    for group in settings.groups("milter_protocol", services):
+        version = re.match(r"\d+", group.value)
+        if version is None or int(version[0]) < 6:
+            text = f"milter_protocol in {group.where} is {group.value}: our milter needs 6."
+            yield Finding(Level.PROBLEM, text, group.remedy(f"{reset} milter_protocol"))
+    logins = [service for service in settings.running("smtpd") if _yes(service.settings, "smtpd_sasl_auth_enable")]
+    for group in settings.groups("milter_mail_macros", logins if expected.authenticated else ()):
+        if "auth_authen" not in re.split(r"[\s,{}]+", group.value):
+            text = (
+                f"milter_mail_macros in {group.where} lacks {{auth_authen}}: our milter cannot see who has logged in,"
+            )
+            fix = group.remedy(f"{reset} milter_mail_macros")
+            yield Finding(Level.PROBLEM, f"{text} and takes their mail for incoming.", fix)
+    if logins and not expected.authenticated:
+        text = f"{names(logins)}: clients may log in, and scope.authenticated is false:"
+        fix = "leave it so only where all of them send from scope.networks"
+        yield Finding(Level.NOTE, f"{text} their mail is let pass unless it comes from scope.networks.", fix)
+
+
+def _yes(values: Mapping[str, str], parameter: str) -> bool:
+    return values.get(parameter, "").strip().casefold() == "yes"
+
+
+# -- networks, and the rest ----------------------------------------------------------------------------------------
+
+
+def _networks(settings: Settings, expected: Expected) -> Iterator[Finding]:
+    for group in settings.groups("mynetworks", settings.running("smtpd")):
+        found = relaying([service.settings for service in group.services], expected.networks)
+        if found.outside:
+            outside = ", ".join(str(network) for network in found.outside)
+            text = f"mynetworks in {group.where} lets these relay, and scope.networks does not hold them: {outside}."
+            fix = "add them to scope.networks in the policy, or take them out of mynetworks"
+            yield Finding(Level.PROBLEM, f"{text} Mail from there passes us by.", fix)
+        elif found.by_network and not found.unreadable:
+            yield Finding(Level.OK, f"mynetworks in {group.where}: scope.networks holds every network that may relay.")
+        if found.unreadable:
+            text = (
+                f"mynetworks in {group.where} names {', '.join(found.unreadable)}, which cannot be checked from here."
+            )
+            yield Finding(Level.NOTE, text, "make sure that scope.networks holds what stands in there")
+        if found.other_ways:
+            text = f"{group.names}: clients may also relay by {', '.join(found.other_ways)}."
+            yield Finding(Level.NOTE, text, "make sure that scope.networks holds those clients")
+
+
+def _asides(settings: Settings, expected: Expected) -> Iterator[Finding]:
+    if _yes(settings.main, "enable_long_queue_ids"):
+        yield Finding(Level.OK, "enable_long_queue_ids = yes: no queue id is used twice.")
+    else:
+        text = "enable_long_queue_ids is not yes: the id of a held message may later belong to another one."
+        yield Finding(Level.NOTE, text, f"run: undisclosed postfix attach --config-dir {settings.directory}")
+    if classes := settings.main.get("internal_mail_filter_classes"):
+        text = f"internal_mail_filter_classes = {classes}: Postfix's own notifications pass our milter too."
+        yield Finding(Level.NOTE, text, "leave it empty unless that is meant")
+    soft = [service for service, _ in settings.entrances if _yes(service.settings, "soft_bounce")]
+    if soft and expected.enforce:
+        text = f"soft_bounce = yes ({names(soft)}): our refusals become temporary, and senders never read them."
+        yield Finding(Level.NOTE, text, "set soft_bounce = no")
