@@ -84,7 +84,7 @@ class Gateway:
             },
             "milter": {"socket": self._socket, "workers": 2},
             "postfix": {"config_dir": str(self.postfix.config_dir)},
-            "journal": {"key_file": str(self._state / "key")},
+            "journal": self.journal,
             "rules": [{"name": "many strangers", "more_than_addresses": LIMIT, "action": action}],
         }
         for key, value in sections.items():
@@ -99,7 +99,8 @@ class Gateway:
         self.config.write_text(document if isinstance(document, str) else toml.dumps(document))
 
     def start(self) -> None:
-        """Start the milter, attach it, reload Postfix. Raises RuntimeError with what went wrong."""
+        """Make the journal, start the milter, attach it, reload Postfix. Raises RuntimeError with what went wrong."""
+        milter.upgrade_journal(self.config)
         self.milter.start()
         try:
             self.attach()
@@ -154,5 +155,10 @@ class Gateway:
 
     @property
     def state(self) -> Path:
-        """The milter's own directory: configuration, key, log."""
+        """The milter's own directory: configuration, key, journal, log."""
         return self._state
+
+    @property
+    def journal(self) -> dict[str, str]:
+        """The configuration's section `journal`: key and database in the milter's own directory."""
+        return {"key_file": str(self._state / "key"), "url": f"sqlite:///{self._state}/journal.db"}

@@ -43,6 +43,16 @@ def unprivileged_user() -> tuple[str, str] | None:
     return (user, group) if probe.returncode == 0 else None
 
 
+def upgrade_journal(config: Path) -> None:
+    """`undisclosed journal upgrade`, as an administrator does before the first start. Raises RuntimeError."""
+    done = subprocess.run(
+        [str(console_script()), "journal", "upgrade", "--config", str(config)],
+        cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"journal upgrade ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
 class Milter:
     """`undisclosed run --config FILE` as a child. A context manager; it ends with the thread that started it.
 

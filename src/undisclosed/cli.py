@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from undisclosed import config
+
+if TYPE_CHECKING:
+    from undisclosed.journal import Journal
 
 DEFAULT_CONFIG = Path("/etc/undisclosed/config.toml")
 
@@ -27,6 +30,10 @@ app = typer.Typer(
 )
 postfix_app = typer.Typer(no_args_is_help=True, help="Attach the milter to Postfix, detach it, see what is in place.")
 app.add_typer(postfix_app, name="postfix")
+journal_app = typer.Typer(no_args_is_help=True, help="The database in which incidents are recorded.")
+app.add_typer(journal_app, name="journal")
+incidents_app = typer.Typer(no_args_is_help=True, help="What rules have acted on.")
+app.add_typer(incidents_app, name="incidents")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", envvar="UNDISCLOSED_CONFIG", help="The configuration file.", metavar="FILE")
@@ -77,16 +84,22 @@ def _options(
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the milter in the foreground, as a service manager wants it. SIGHUP reloads, SIGTERM ends."""
     from undisclosed import describe, log
+    from undisclosed.journal import UnusableError
     from undisclosed.listener import ListenError
     from undisclosed.session import Settings
-    from undisclosed.workers import Supervisor
+    from undisclosed.workers import Supervisor, journal_usable
 
     def load() -> Settings:
         policy = config.load(config_file)
-        return Settings(policy, config.key(policy, create=True))
+        settings = Settings(policy, config.key(policy, create=True))
+        journal_usable(settings)
+        return settings
 
-    with _told():
-        settings = load()
+    try:
+        with _told():
+            settings = load()
+    except UnusableError as error:
+        _fail(error)
     policy = settings.policy
     log.configure(policy.log.format)
     logger = log.get()
@@ -219,3 +232,77 @@ def status(config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOpti
         typer.echo(str(finding))
     if any(finding.level is Level.PROBLEM for finding in findings):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _journal(config_file: Path, *, create_key: bool = False) -> Iterator[Journal]:
+    """The journal that the configuration names; what is wrong with it is told, and ends with status 2."""
+    from undisclosed.journal import Journal, JournalError
+
+    with _told():
+        policy = config.load(config_file)
+        journal = Journal(policy.journal, config.key(policy, create=create_key))
+    try:
+        yield journal
+    except JournalError as error:
+        _fail(error)
+    finally:
+        journal.close()
+
+
+@journal_app.command("upgrade")
+def upgrade_journal(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Make the journal's tables, or bring them to this version. Does nothing where they are."""
+    with _journal(config_file, create_key=True) as journal:
+        journal.upgrade()
+        journal.check()
+    typer.echo("the journal is ready")
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@incidents_app.command("list")
+def list_incidents(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    sender: Annotated[
+        str | None, typer.Option(help="Of this envelope sender, or of all that a glob such as *@schools.example names.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option(help="That this rule acted on.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Not older than this: a date, a date and time, or an age such as 7d or 12h.")
+    ] = None,
+    state: Annotated[list[str] | None, typer.Option(help="In this state; any number of times.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many, the newest first; 0 for all.")] = 100,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="For a spreadsheet.")] = False,
+) -> None:
+    """List incidents, the newest first."""
+    from undisclosed import incidents_command
+
+    try:
+        wanted = incidents_command.Filter.read(sender=sender, rule=rule, since=since, states=state or [], limit=limit)
+    except ValueError as error:
+        _fail(error)
+    form: Literal["table", "json", "csv"] = "json" if as_json else "csv" if as_csv else "table"
+    with _journal(config_file) as journal:
+        incidents_command.show_list(journal, wanted, form, sys.stdout)
+
+
+@incidents_app.command("show")
+def show_incident(
+    reference: Annotated[str, typer.Argument(help="Its reference, or enough of the beginning.", metavar="REF")],
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one incident: what it was, what became of each copy, and who did what. Exit status 1 if there is none."""
+    from undisclosed import incidents_command
+    from undisclosed.journal import AmbiguousError, NotFoundError
+
+    with _journal(config_file) as journal:
+        try:
+            incidents_command.show_one(journal, reference, as_json, sys.stdout)
+        except NotFoundError as error:
+            _fail(error, 1)
+        except AmbiguousError as error:
+            _fail(error)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from undisclosed import saved, verdict
 from undisclosed.policy import Action, Mode, Policy
+from undisclosed.terminal import visible
 from undisclosed.verdict import Explained
 
 if TYPE_CHECKING:
@@ -65,25 +66,6 @@ def run(
             if explained.would_be_stopped:
                 status = max(status, STOPPED)
     return status
-
-
-def visible(text: str) -> str:
-    """The text as a terminal may be given it: line ends and blanks as one blank, all else that is no sign spelled out.
-
-    A message's author must not move the cursor, change colours or turn the direction of the reader's text.
-    """
-    return "".join(_visible(char) for char in text)
-
-
-def _visible(char: str) -> str:
-    if char.isprintable():
-        return char
-    if char.isspace():
-        return " "
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a raw byte that is no UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _json_lines(out: TextIO) -> Callable[[Explained], None]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from undisclosed import decide, explain
+from undisclosed import decide, explain, incident
 from undisclosed.message import Client, Field, Message, reference
 from undisclosed.policy import Action, Mode, Policy
+from undisclosed.recorder import Recorder
+from undisclosed.records import Copy, JournalError
 from undisclosed.rewrite import BODY_LIMIT, Edit
 
 
@@ -30,9 +33,10 @@ class Settings:
 class Runtime:
     """What the sessions of one worker share. A reload swaps `settings`; a message under way keeps the old ones."""
 
-    def __init__(self, settings: Settings, log: structlog.BoundLogger) -> None:
+    def __init__(self, settings: Settings, log: structlog.BoundLogger, journal: Recorder | None = None) -> None:
         self.settings = settings
         self.log = log
+        self.journal = journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,12 @@ class _Transaction:
     queue_id: str = ""
     failure: BaseException | None = None
     decision: decide.Decision | None = None
+    whole: Message | None = None
     reference: str = ""
+    """The incident's; empty where no rule acted."""
+    recorded: Copy | None = None
+    unrecorded: bool = False
+    """Whether the journal should have the message, and could not be written."""
     body: bytearray = field(default_factory=bytearray)
     body_complete: bool = True
     nanoseconds: int = 0
@@ -149,16 +158,14 @@ class Session:
         )
         message.decision = decision = decide.decide(policy, whole)
         if decision.rule is not None and decision.action is not Action.ACCEPT:
+            message.whole = whole
             message.reference = reference(message.settings.key, whole, decision.exposure)
         message.nanoseconds = time.perf_counter_ns() - began
-        if not self.monitors:
-            if decision.action is Action.REJECT:
-                return self._refusal(message)
-            if decision.action in (Action.REWRITE, Action.QUARANTINE):
-                return Continue()  # libmilter takes edits and quarantine at the end of the message only
-        elif decision.needs_body:
-            return Continue()  # what would have happened depends on the body
-        return Accept()
+        if decision.needs_body:
+            return Continue()  # what happens, or in monitor mode would have happened, depends on the body
+        if not self.monitors and decision.action in (Action.REWRITE, Action.QUARANTINE):
+            return Continue()  # libmilter takes edits and quarantine at the end of the message only
+        return self._conclude(message, decision)
 
     def body(self, chunk: bytes) -> Answer:
         """A piece of the body: kept only where a rewrite depends on it."""
@@ -187,18 +194,18 @@ class Session:
                 message.settings.policy, decision, body, message.body_complete
             )
         message.nanoseconds += time.perf_counter_ns() - began
-        return Accept() if self.monitors else self._act(message, decision)
+        return self._conclude(message, decision)
 
     def answered(self, answer: Answer) -> None:
         """A final answer was handed to libmilter: the message is over, and its line goes to the log."""
         message, self._transaction = self._under_way(), None
-        self._record(message, _OUTCOMES[type(answer)])
+        self._log_line(message, _outcome(answer))
 
     def abort(self) -> None:
         """The client gave the message up, or went away."""
         message, self._transaction = self._transaction, None
         if message is not None and message.decision is not None:
-            self._record(message, "client_gone")
+            self._log_line(message, "client_gone")
 
     def fault(self, stage: str, error: BaseException) -> Answer:
         """The answer to a message on which we failed: to come back. In monitor mode it passes all the same."""
@@ -217,6 +224,8 @@ class Session:
         )
         if monitors:
             return Accept()
+        if message and message.recorded and self._runtime.journal:
+            self._runtime.journal.withdraw(message.recorded, "answered with a temporary failure: see the log")
         return Refuse(explain.fault(settings.policy, queue_id), in_one_line=self._port == 0)
 
     def _under_way(self) -> _Transaction:
@@ -228,6 +237,37 @@ class Session:
         assert message.decision is not None
         reply = explain.refusal(message.settings.policy, message.decision, message.reference)
         return Refuse(reply, in_one_line=self._port == 0)
+
+    def _conclude(self, message: _Transaction, decision: decide.Decision) -> Answer:
+        """The last answer to a message, once the journal has it if a rule acted on it.
+
+        What cannot be recorded is refused or held all the same. What would be delivered, changed or with a warning,
+        has to come back: nobody would learn of it.
+        """
+        if message.reference and self._runtime.journal is not None:
+            self._record(message, decision, self._runtime.journal)
+        if self.monitors:
+            return Accept()
+        if message.unrecorded and decision.action in (Action.WARN, Action.REWRITE):
+            fault = explain.fault(message.settings.policy, message.queue_id)
+            return Refuse(fault, in_one_line=self._port == 0)
+        return self._act(message, decision)
+
+    @staticmethod
+    def _record(message: _Transaction, decision: decide.Decision, journal: Recorder) -> None:
+        assert message.whole is not None
+        transaction = incident.transaction(
+            message.settings.policy,
+            message.whole,
+            decision,
+            reference=message.reference,
+            gateway=journal.gateway,
+            at=datetime.now(UTC),
+        )
+        try:
+            message.recorded = journal.record(transaction)
+        except JournalError:
+            message.unrecorded = True  # why is in the log, once
 
     def _act(self, message: _Transaction, decision: decide.Decision) -> Answer:
         match decision.action:
@@ -242,7 +282,7 @@ class Session:
             case Action.SPLIT | Action.DELAY:
                 raise RuntimeError(f"no rule may ask for {decision.action} in this version")
 
-    def _record(self, message: _Transaction, outcome: str) -> None:
+    def _log_line(self, message: _Transaction, outcome: str) -> None:
         """Write the message's one line in the log."""
         decision = message.decision
         assert decision is not None
@@ -270,6 +310,8 @@ class Session:
             line["obstacle"] = decision.obstacle
         if message.reference:
             line["reference"] = message.reference
+        if message.unrecorded:
+            line["journal"] = "failed"
         if message.settings.policy.mode is Mode.MONITOR:
             line["mode"] = "monitor"
         self._runtime.log.info("message", **line)
@@ -281,6 +323,12 @@ _OUTCOMES = {
     Rewrite: "rewritten",
     Hold: "held",
 }
+
+
+def _outcome(answer: Answer) -> str:
+    if isinstance(answer, Refuse) and answer.reply.code < 500:
+        return "tempfailed"
+    return _OUTCOMES[type(answer)]
 
 
 def _bare(address: str) -> str:

@@ -24,8 +24,11 @@ from typing import NoReturn
 
 import structlog
 
-from undisclosed import milter, notify
+from undisclosed import host, milter, notify
+from undisclosed.journal import Journal
 from undisclosed.listener import Listener
+from undisclosed.recorder import Recorder
+from undisclosed.records import JournalError, UnusableError
 from undisclosed.session import Runtime, Settings
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -257,9 +260,37 @@ class Supervisor:
 
 def work(settings: Settings, control: Connection, log: structlog.BoundLogger) -> None:
     """What a worker does, from its birth to the end of libmilter; its ordinary end is in the control thread."""
-    runtime, gate = Runtime(settings, log), milter.Gate()
+    recorder = Recorder(_journal(settings), host.gateway(settings.policy), log)
+    recorder.start()
+    runtime, gate = Runtime(settings, log, recorder), milter.Gate()
     threading.Thread(target=_obey, args=(runtime, gate, control), name="control", daemon=True).start()
     milter.serve(runtime, gate)
+
+
+def journal_usable(settings: Settings) -> None:
+    """Raises journal.UnusableError where the journal is of another version or key. One that cannot be reached may be.
+
+    For the supervisor, before it forks: what this imports is then shared by the workers, who never import it while a
+    message waits.
+    """
+    journal = _journal(settings)
+    try:
+        journal.check()
+    except UnusableError:
+        raise
+    except JournalError:
+        pass  # the workers find out too, say so, and go on trying
+    finally:
+        journal.close()
+
+
+def _journal(settings: Settings) -> Journal:
+    return Journal(settings.policy.journal, settings.key)
+
+
+def _records_elsewhere(before: Settings, after: Settings) -> bool:
+    old, new = ((one.policy.journal, one.policy.postfix, one.key) for one in (before, after))
+    return old != new
 
 
 def _obey(runtime: Runtime, gate: milter.Gate, control: Connection) -> None:
@@ -267,8 +298,10 @@ def _obey(runtime: Runtime, gate: milter.Gate, control: Connection) -> None:
     try:
         control.send("ready")
         while (message := control.recv()) is not None:
-            runtime.settings = message
+            before, runtime.settings = runtime.settings, message
             milter.set_mode(runtime)
+            if runtime.journal is not None and _records_elsewhere(before, message):
+                runtime.journal.use(_journal(message), host.gateway(message.policy))
     except (EOFError, OSError):
         pass  # the supervisor was killed
     finally:

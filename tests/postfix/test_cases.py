@@ -36,7 +36,7 @@ def play(stage: Stage, case: Case) -> tuple[Seen, bytes | None]:
         lambda path: case.configure(
             path,
             milter={"socket": f"unix:{stage.postfix.queue_dir}/undisclosed/milter.sock"},
-            journal={"key_file": str(gateway.state / "key")},
+            journal=gateway.journal,
         ),
     )
     before = len(gateway.milter.log(event="message"))

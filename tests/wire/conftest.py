@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab.milter import upgrade_journal
 from wire.running import Running, Start
 
 
@@ -24,6 +25,7 @@ def start() -> Iterator[Start]:
             stack.callback(shutil.rmtree, directory)
             running = Running(directory, socket)
             running.configure(**over)
+            upgrade_journal(running.config)
             stack.enter_context(running.milter)
             return running
 

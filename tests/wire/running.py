@@ -23,12 +23,17 @@ class Running:
         self.config = directory / "config.toml"
         self.milter = Milter(self.config, directory=directory)
 
+    @property
+    def journal(self) -> dict[str, str]:
+        """The configuration's section `journal`."""
+        return {"key_file": str(self.directory / "key"), "url": f"sqlite:///{self.directory}/journal.db"}
+
     def configure(self, **over: Any) -> None:
         """Write a configuration of one rule (`reject` above 10), with `over` laid over its sections."""
         document: dict[str, Any] = {
             "organisation": dict(ORGANISATION),
             "milter": {"socket": self.socket, "workers": 2},
-            "journal": {"key_file": str(self.directory / "key")},
+            "journal": self.journal,
             "rules": [rule()],
         }
         for key, value in over.items():

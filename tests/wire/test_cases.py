@@ -12,6 +12,7 @@ from miltertest import constants
 
 import casefile
 from casefile import Case, Seen
+from lab.milter import upgrade_journal
 from sight_check import leaks
 from undisclosed.rewrite import Change, Delete, Edit, Insert
 from wire.mta import Mta, Verdict
@@ -31,8 +32,9 @@ class Stage:
         """What the milter answers, and the message as it would leave (None where it would not)."""
         if self._setting != case.setting:
             self.close()
-            key = str(self._running.directory / "key")
-            case.configure(self._running.config, milter={"socket": self._running.socket}, journal={"key_file": key})
+            journal = self._running.journal
+            case.configure(self._running.config, milter={"socket": self._running.socket}, journal=journal)
+            upgrade_journal(self._running.config)
             self._running.milter.start()
             self._setting = case.setting
         before = len(self._running.milter.log(event="message"))

@@ -76,6 +76,9 @@ def _make(path: Path) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
             file.flush()
+            if os.geteuid() == 0:  # a command of root's made it: the milter's user, whose directory it is, reads it
+                directory = path.parent.stat()
+                os.fchown(fd, directory.st_uid, directory.st_gid)
             os.fsync(fd)
         try:
             os.link(temporary, path)
@@ -83,11 +86,11 @@ def _make(path: Path) -> None:
             return
     finally:
         Path(temporary).unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(opened)
     finally:
-        os.close(directory)
+        os.close(opened)
 
 
 def _fix_missing(path: Path) -> str:

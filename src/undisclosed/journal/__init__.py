@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from undisclosed.journal.records import (
+from undisclosed.records import (
     OPEN,
     AmbiguousError,
     Copy,

@@ -7,6 +7,7 @@ a frozen server answers neither its own timeouts nor the kernel's (its kernel st
 from __future__ import annotations
 
 import os
+import select
 import sqlite3
 import stat
 import time
@@ -18,7 +19,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy import event, pool
 
-from undisclosed.journal.records import JournalError, UnusableError, WrongVersionError
+from undisclosed.records import JournalError, UnusableError, WrongVersionError
 
 PATIENCE: Final = 2.0
 """Seconds that a transaction may wait for a lock, or take altogether in PostgreSQL."""
@@ -128,7 +129,12 @@ def _postgres(url: sa.URL) -> sa.Engine:
         return connect_postgres(url)
 
     @event.listens_for(made, "checkout")
-    def _checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+    def _alive(connection: Any, _record: Any, _proxy: Any) -> None:
+        # An idle connection has nothing to say but that the server has ended it: found without asking the server.
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            raise sa.exc.DisconnectionError
         connection.allow(PATIENCE)
 
     @event.listens_for(made, "begin")

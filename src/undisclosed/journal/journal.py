@@ -15,7 +15,9 @@ from sqlalchemy import Connection
 
 from undisclosed.addresses import Address
 from undisclosed.journal import database, tables
-from undisclosed.journal.records import (
+from undisclosed.message import REFERENCE_LETTERS
+from undisclosed.policy import Action
+from undisclosed.records import (
     BY_FINALITY,
     MERGE_WITHIN,
     OPEN,
@@ -39,8 +41,6 @@ from undisclosed.journal.records import (
     clean,
     cleaned,
 )
-from undisclosed.message import REFERENCE_LETTERS
-from undisclosed.policy import Action
 from undisclosed.sections import Journal as Settings
 
 R = TypeVar("R", Copy, Event, Request, Notice)
@@ -108,7 +108,7 @@ class Journal:
         one = self._private(cleaned(transaction))
         with self._write(notify=True) as connection:
             self._serialise(connection, f"{one.gateway} {one.queue_id}", one.reference)
-            copy = self._found_before(connection, one.gateway, one.queue_id, one.at)
+            copy = self._found_before(connection, one, adopted=True)
             incident_id = self._incident_for(connection, one, copy)
             if copy is None:
                 copy = self._add_copy(connection, incident_id, one, FIRST_STATE[one.outcome])
@@ -174,7 +174,7 @@ class Journal:
         )
         with self._write(notify=True) as connection:
             self._serialise(connection, f"{one.gateway} {one.queue_id}", one.reference)
-            if found := self._found_before(connection, one.gateway, one.queue_id, one.at):
+            if found := self._found_before(connection, one, adopted=False):
                 return found
             incident_id = self._add_incident(connection, one)
             copy = self._add_copy(connection, incident_id, one, State.HELD, size=size, until=until)
@@ -490,21 +490,25 @@ class Journal:
             return clean(spelled)
         return hmac.digest(self._key, b"address\0" + spelled.encode("utf-8", "surrogateescape"), hashlib.sha256).hex()
 
-    def _found_before(self, connection: Connection, gateway: str, queue_id: str, at: datetime) -> Copy | None:
-        """The open copy that already stands for this queue id. An old one is another message: ids are used again."""
+    @staticmethod
+    def _found_before(connection: Connection, one: Transaction, *, adopted: bool) -> Copy | None:
+        """The open copy that already stands for this message in this queue.
+
+        One queue id alone is not enough: short ones are used again within minutes. With `adopted`, only a copy of
+        which nothing is known yet but that it is held.
+        """
         table = tables.copy
-        query = (
-            sa.select(table)
-            .where(
-                table.c.gateway == gateway,
-                table.c.queue_id == queue_id,
-                table.c.state.in_([state.value for state in OPEN]),
-                table.c.arrived.between(at - MERGE_WITHIN, at + MERGE_WITHIN),
-            )
-            .order_by(table.c.id.desc())
-            .limit(1)
+        query = sa.select(table).where(
+            table.c.gateway == one.gateway,
+            table.c.queue_id == one.queue_id,
+            table.c.message_id.is_not_distinct_from(one.message_id),
+            table.c.state.in_([state.value for state in OPEN]),
+            table.c.arrived.between(one.at - MERGE_WITHIN, one.at + MERGE_WITHIN),
         )
-        row = connection.execute(query).one_or_none()
+        if adopted:
+            unknown = sa.exists().where(tables.incident.c.id == table.c.incident_id, tables.incident.c.rule == "")
+            query = query.where(unknown)
+        row = connection.execute(query.order_by(table.c.id.desc()).limit(1)).one_or_none()
         return None if row is None else _copy(row)
 
     def _incident_for(self, connection: Connection, one: Transaction, copy: Copy | None) -> int:

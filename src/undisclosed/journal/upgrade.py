@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from undisclosed.journal import database, tables
-from undisclosed.journal.records import JournalError, WrongKeyError, WrongVersionError
+from undisclosed.records import JournalError, WrongKeyError, WrongVersionError
 
 LONGEST: Final = 600.0
 """Seconds that one step of an upgrade may take in PostgreSQL."""

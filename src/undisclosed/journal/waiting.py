@@ -10,7 +10,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from undisclosed.journal import database
-from undisclosed.journal.records import JournalError
+from undisclosed.records import JournalError
 
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at SQLite's change counter: 5 µs each."""
