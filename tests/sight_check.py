@@ -31,16 +31,12 @@ def leaks(header: bytes, *, internal: Collection[str] = INTERNAL, author: str = 
     in Reply-To. There must be one To, no Bcc, and in no recipient field an address of anybody else, as it stands or
     decoded (RFC 2047).
     """
-    fields = [
-        (name.strip().lower(), value)
-        for name, _, value in (line.partition(":") for line in _unfolded(header).split("\n"))
-    ]
-    names = [name for name, _ in fields]
+    names = [name for name, _ in _fields(header)]
     found = [] if names.count("to") == 1 else [f"{names.count('to')} To fields"]
     found += [f"a {name} field" for name in names if name in ("bcc", "resent-bcc")]
-    for name, value in fields:
+    for name, value in _fields(header):
         if name in RECIPIENT_FIELDS:
-            seen = {match.groups() for text in (value, _decoded(value)) for match in _ADDRESS.finditer(text)}
+            seen = {pair for text in (value, _decoded(value)) for pair in _ADDRESS.findall(text)}
             found += sorted(
                 f"{name}: {local}@{domain}"
                 for local, domain in seen
@@ -48,6 +44,11 @@ def leaks(header: bytes, *, internal: Collection[str] = INTERNAL, author: str = 
                 and not (name == "reply-to" and f"{local}@{domain}".lower() == author.lower())
             )
     return found
+
+
+def _fields(header: bytes) -> list[tuple[str, str]]:
+    lines = (line.partition(":") for line in _unfolded(header).split("\n"))
+    return [(name.strip().lower(), value) for name, _, value in lines]
 
 
 def _unfolded(header: bytes) -> str:
