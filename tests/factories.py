@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from undisclosed.addresses import addresses
 from undisclosed.message import Client, Field, Message
-from undisclosed.policy import Policy, Rule
+from undisclosed.policy import Action, Policy, Rule
+from undisclosed.records import Transaction
 
 ORGANISATION: Mapping[str, Any] = {
     "name": "Exampleshire County Council",
@@ -60,3 +63,31 @@ def message(
 def strangers(count: int, domain: str = "family{}.test") -> list[str]:
     """Distinct addresses outside the organisation, each in a domain of its own where `domain` has a place for it."""
     return [f"parent{number}@{domain.format(number)}" for number in range(1, count + 1)]
+
+
+def transaction(**over: Any) -> Transaction:
+    """A Transaction to be recorded: a held message that shows two parents; each keyword replaces a field."""
+    fields: dict[str, Any] = {
+        "reference": "K7QF-3M2D",
+        "gateway": "mx1.council.test",
+        "queue_id": "4dX1c23kLmz9Q",
+        "message_id": "<1@council.test>",
+        "sender": "clerk@council.test",
+        "client": "127.0.0.1",
+        "login": "",
+        "rule": "too many in sight",
+        "action": Action.QUARANTINE,
+        "outcome": "hold",
+        "reason": "2 external addresses, the limit is 1",
+        "obstacle": None,
+        "per_field": {"to": 2},
+        "count": 2,
+        "organisations": 2,
+        "named": 1,
+        "visible": tuple(one for text in strangers(2) for one in addresses(text)),
+        "recipients": 2,
+        "subject": "School admissions",
+        "automatic": False,
+        "at": datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
+    }
+    return Transaction(**{**fields, **over})

@@ -1,0 +1,62 @@
+"""What tests of several rooms share: databases for the journal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.postgres import Postgres
+from undisclosed.journal import Journal
+from undisclosed.sections import Journal as JournalSettings
+
+KEY = b"0123456789abcdef0123456789abcdef"
+
+MakeJournal = Callable[..., Journal]
+"""`make(key=KEY, **settings)`: a Journal in the test's database, whose tables are there already."""
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The one PostgreSQL of the test run. Whoever stops or freezes it has it run again at the end."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of either kind: no tables yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/journal.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = f"journal{next(_NUMBERS)}"
+    yield server.create(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def make_journal(journal_url: str) -> Iterator[MakeJournal]:
+    """Makes Journals in one database; the first makes its tables. All are closed after the test."""
+    made: list[Journal] = []
+
+    def make(*, key: bytes = KEY, **settings: object) -> Journal:
+        journal = Journal(JournalSettings.model_validate({"url": journal_url, **settings}), key)
+        if not made:
+            journal.upgrade()
+        made.append(journal)
+        return journal
+
+    yield make
+    for journal in made:
+        journal.close()
+
+
+@pytest.fixture
+def journal(make_journal: MakeJournal) -> Journal:
+    """An empty journal with the default settings."""
+    return make_journal()
