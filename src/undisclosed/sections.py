@@ -333,6 +333,11 @@ class Notices(Section):
     from_: Annotated[Line, Field(max_length=320), AfterValidator(_one_mailbox)] = Field(
         default="", alias="from", description="Their From. Empty: postmaster at the first internal domain."
     )
+    templates: Annotated[Line, Field(max_length=4096)] = Field(
+        default="",
+        description="A directory of words of your own, relative to the configuration: `LANGUAGE/KIND.txt`, such as"
+        " `en/held.txt`. Empty: the words that come with the program.",
+    )
     after: tuple[Action, ...] = Field(
         default=(Action.WARN, Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE),
         description="The actions that cause one.",

@@ -1,0 +1,127 @@
+"""A notice as a message: RFC 3834, in text and HTML, to the sender and nobody else."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, tzinfo
+from email.headerregistry import Address as HeaderAddress
+from email.headerregistry import HeaderRegistry, MessageIDHeader
+from email.message import EmailMessage
+from email.policy import EmailPolicy
+from typing import Final
+
+from jinja2 import TemplateError
+
+from undisclosed import domains
+from undisclosed.addresses import mailboxes
+from undisclosed.journal.records import Incident, NoticeKind
+from undisclosed.notices.errors import NoticeError
+from undisclosed.notices.facts import facts, plain
+from undisclosed.notices.loading import MADE_BY_TEMPLATES, shipped
+from undisclosed.notices.suppression import domain_of
+from undisclosed.notices.words import Part, Words
+from undisclosed.policy import Policy
+
+WIDTH: Final = 72
+"""Columns of the text part."""
+
+BETWEEN_LANGUAGES: Final = "-" * WIDTH
+
+LONGEST_SUBJECT: Final = 200
+"""Characters of the notice's own subject, whatever its templates make of it."""
+
+_MESSAGE_ID: Final = re.compile(r"<[!-;=?A-~]{1,120}@[!-;=?A-~]{1,120}>")
+"""A Message-ID that can be repeated: printable ASCII (without `<>@`) and short enough for one line."""
+
+
+def _registry() -> HeaderRegistry:
+    # Without this, a Message-ID that is too long for a line with the field's name is folded as an encoded word.
+    registry = HeaderRegistry()
+    for name in ("in-reply-to", "references"):
+        registry.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed: no header
+    return registry
+
+
+_ASCII: Final = EmailPolicy(header_factory=_registry(), cte_type="7bit", max_line_length=78)
+_UTF8: Final = _ASCII.clone(utf8=True)
+"""For a sender whose own address needs SMTPUTF8 (RFC 6532)."""
+
+
+def render(
+    policy: Policy,
+    incident: Incident,
+    kind: NoticeKind,
+    *,
+    now: datetime,
+    words: Words | None = None,
+    taken: Collection[str] = (),
+    zone: tzinfo | None = None,
+) -> EmailMessage:
+    """The notice about an incident, to its sender; line ends are LF, as sendmail(1) wants them.
+
+    `words` are the organisation's (without them, those that come with the program); `taken` the parts of a release that
+    were taken, such as `bcc:0-94`. Instants are written in `zone`; None is the host's local time. The same incident and
+    kind give the same Message-ID, so that a notice sent twice can be known as one. Raises NoticeError.
+    """
+    if domain_of(incident.sender) is None:
+        raise NoticeError("the envelope sender is no address that can be written to")
+    words = words or shipped(policy.organisation.languages)
+    try:
+        parts = words.parts(kind, facts(policy, incident, kind, taken=taken), zone)
+        html = words.html(parts, plain(policy.organisation.name))
+    except (*MADE_BY_TEMPLATES, TemplateError) as error:
+        raise NoticeError(f"a template failed: {error}") from error
+    local = incident.sender.rpartition("@")[0]
+    message = EmailMessage(policy=_ASCII if local.isascii() else _UTF8)
+    sender = _from(policy)
+    message["From"] = sender
+    message["To"] = HeaderAddress(addr_spec=_ascii_domain(incident.sender))
+    message["Subject"] = _subject(parts, plain(incident.reference))
+    message["Date"] = now.astimezone(zone)
+    message["Message-ID"] = f"<{kind}.{plain(incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}@{sender.domain}>"
+    if incident.message_id is not None and _MESSAGE_ID.fullmatch(incident.message_id):
+        message["In-Reply-To"] = message["References"] = incident.message_id
+    message["Auto-Submitted"] = "auto-replied"
+    message["X-Auto-Response-Suppress"] = "All"
+    message.set_content(text(parts), cte="quoted-printable")
+    message.add_alternative(html, subtype="html", cte="quoted-printable")
+    message["Content-Language"] = ", ".join(part.language for part in parts)
+    message.set_boundary(f"=_{kind}.{plain(incident.reference)}")  # "=_" stands in no quoted-printable line
+    return message
+
+
+def _subject(parts: Sequence[Part], reference: str) -> str:
+    """What the templates say, in every language, and the reference, so that it can be quoted whatever they say."""
+    return f"{plain(' / '.join(part.subject for part in parts))[:LONGEST_SUBJECT]} ({reference})"
+
+
+def text(parts: Sequence[Part]) -> str:
+    """The parts as plain text."""
+    return f"\n\n{BETWEEN_LANGUAGES}\n\n".join("\n\n".join(_paragraphs(part)) for part in parts) + "\n"
+
+
+def _paragraphs(part: Part) -> Iterator[str]:
+    wrapper = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
+    entries = textwrap.TextWrapper(
+        WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    yield wrapper.fill(part.subject)
+    for block in part.blocks:
+        yield "\n".join(map((entries if block.is_list else wrapper).fill, block.lines))
+
+
+def _from(policy: Policy) -> HeaderAddress:
+    """Who writes: `notices.from`, else the postmaster whom every domain has (RFC 5321, section 4.5.1)."""
+    if configured := mailboxes(policy.notices.from_):
+        name, address = configured[0]
+        return HeaderAddress(plain(name), addr_spec=_ascii_domain(address.text))
+    internal = policy.organisation.internal_domains
+    domain = next((one for one in internal if not one.startswith(".")), internal[0].removeprefix("."))
+    return HeaderAddress(plain(policy.organisation.name), "postmaster", domain)
+
+
+def _ascii_domain(address: str) -> str:
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{domains.to_ascii(domain)}"
