@@ -65,7 +65,9 @@ class Supervisor:
     log: structlog.BoundLogger
     _workers: dict[int, Worker] = field(default_factory=dict)
     _stopping: bool = False
-    _announced: bool = False
+    _announcement: str = "ready"
+    """What is still to be said once every worker is ready; empty when it has been."""
+    _size: int = 0
     _restart_at: list[float] = field(default_factory=list)
     _backoff: float = FIRST_BACKOFF
     _listener: Listener = field(init=False)
@@ -79,7 +81,8 @@ class Supervisor:
         try:
             self._catch_signals()
             gc.freeze()  # what the parent has built is shared by the workers, and is not copied by a collection
-            for _ in range(self.settings.policy.milter.workers):
+            self._size = self.settings.policy.milter.workers
+            for _ in range(self._size):
                 self._start_worker()
             while not self._stopping:
                 self._wait(self._pause())
@@ -127,10 +130,13 @@ class Supervisor:
         else:
             self._tell_what_needs_a_restart(new)
             self.settings = new
+            self._announcement = "reloaded"
             for worker in self._workers.values():
+                worker.ready = False
                 self._tell(worker, new)
-            self.log.info("reloaded", mode=new.policy.mode.value, rules=len(new.policy.rules))
-        notify.send("READY=1")
+            return
+        if not self._announcement:
+            notify.send("READY=1")
 
     def _tell_what_needs_a_restart(self, new: Settings) -> None:
         old = self.settings.policy
@@ -229,11 +235,23 @@ class Supervisor:
                 self._selector.unregister(worker.control)
             return
         worker.ready = True
-        alive = [one for one in self._workers.values() if one.ready]
-        if not self._announced and len(alive) == self.settings.policy.milter.workers:
-            self._announced = True
-            self.log.info("ready", socket=self.settings.policy.milter.socket, workers=len(alive))
-            notify.send("READY=1")
+        self._announce()
+
+    def _announce(self) -> None:
+        """Say that we are ready, at first or again, once every worker goes by the settings of now."""
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if not self._announcement or len(ready) < self._size:
+            return
+        policy = self.settings.policy
+        self.log.info(
+            self._announcement,
+            socket=policy.milter.socket,
+            workers=len(ready),
+            mode=policy.mode.value,
+            rules=len(policy.rules),
+        )
+        self._announcement = ""
+        notify.send("READY=1")
 
     def _tell(self, worker: Worker, message: Settings | None) -> None:
         try:
@@ -302,6 +320,7 @@ def _obey(runtime: Runtime, gate: milter.Gate, control: Connection) -> None:
             milter.set_mode(runtime)
             if runtime.journal is not None and _records_elsewhere(before, message):
                 runtime.journal.use(_journal(message), host.gateway(message.policy))
+            control.send("reloaded")
     except (EOFError, OSError):
         pass  # the supervisor was killed
     finally:
