@@ -141,7 +141,7 @@ class _Scan:
 
     def _between_quotes(self, close: int) -> str:
         """Return the quoted string that ends with the quote at `close`, if one opens not far before it, else ""."""
-        begin = self.text.rfind('"', max(self.done, close - LONGEST_LOCAL), close)
+        begin = self.text.rfind('"', max(0, close - LONGEST_LOCAL), close)
         quoted = self.text[begin : close + 1] if begin >= 0 else ""
         return "" if len(quoted) <= 2 or any(mark in quoted for mark in AT_SIGNS) else quoted
 

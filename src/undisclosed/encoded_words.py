@@ -2,8 +2,8 @@
 
 More forgiving than the RFC, as clients are: a word may stand in a quoted string or in the middle of an atom, hold
 blanks, lack its end, name an unknown charset or be broken base64. What cannot be decoded stays readable as it was
-written, and where clients disagree about a word both readings are given: what any recipient can read has to be in the
-answer.
+written, and where clients disagree about a word both readings are given, the less likely one at the end: what any
+recipient can read has to be in the answer.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Final
 _START: Final = re.compile(r"=\?([^?\s]{0,60})\?([bq])\?", re.IGNORECASE)
 _UNENDED: Final = re.compile(r'[^\s<>",;()]*+')
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=\s]")
+_NOT_LETTERS: Final = re.compile(r"[^A-Za-z0-9+/=]")
 _HEX: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
-_AT_SIGN: Final = re.compile("[@\uff20\ufe6b]")
+_DOTTED: Final = re.compile(r"@[\w-]++\.\w")
 
 _MORE_CHARSETS: Final = {
     # Names that senders use and Python does not know, and subsets whose supersets senders really mean.
@@ -39,6 +40,9 @@ _MORE_CHARSETS: Final = {
     "us_ascii": "cp1252",
     "unicode_1_1_utf_7": "utf_7",
 }
+_CODECS: Final = frozenset(aliases.values())
+_SURROGATES: Final = "surrogates"
+"""In place of a codec: UTF-8 in which raw bytes are lone surrogates."""
 _UNLIKE_ASCII: Final = re.compile(r"utf_(?:7|16|32)|cp(?:037|273|424|500|875|1026|1140)")
 """Charsets that many clients refuse (UTF-7) or do not know (EBCDIC); they show the bytes as if they were ASCII."""
 
@@ -46,33 +50,32 @@ _UNLIKE_ASCII: Final = re.compile(r"utf_(?:7|16|32)|cp(?:037|273|424|500|875|102
 def decoded(text: str) -> str:
     """Return `text` with every encoded word replaced by what it stands for; neighbours are joined without the blank.
 
-    Never raises; the cost is linear in the length of `text`.
+    Second readings, where clients disagree, follow at the end. Never raises; the cost is linear in the text's length.
     """
     if "=?" not in text:
         return text
     shown: list[str] = []
+    others: list[str] = []
     run, codec, done = bytearray(), "", 0
-    for begin, end, word_codec, word, rest in _words(text):
+    for begin, end, word_codec, word, other in _words(text):
         between = text[done:begin]
+        apart = not done or (between != "" and not between.isspace())
         # Bytes of neighbouring words are joined before they are decoded: encoders split inside a character.
-        if run and (word_codec != codec or not (between == "" or between.isspace())):
+        if apart or word_codec != codec:
             shown.append(_text(run, codec))
+            others.append(_as_ascii(run, codec))
             run.clear()
-        if not done or not between.isspace():
+        if apart:
             shown.append(between)
-        codec, done = word_codec, end
+        others.append(other)
         run += word
-        if rest:
-            shown += [_text(run, codec), rest]
-            run.clear()
-    if run:
-        shown.append(_text(run, codec))
-    shown.append(text[done:])
-    return "".join(shown)
+        codec, done = word_codec, end
+    others.append(_as_ascii(run, codec))
+    return " ".join(["".join([*shown, _text(run, codec), text[done:]]), *filter(None, others)])
 
 
 def _words(text: str) -> Iterator[tuple[int, int, str, bytes, str]]:
-    """Yield each encoded word: begin, end, codec, its bytes, and text to show besides (another reading of it)."""
+    """Yield each encoded word: where it begins and ends, its codec, its bytes, and a second reading or ""."""
     starts = list(_START.finditer(text))
     end_mark = 0
     for number, start in enumerate(starts):
@@ -86,34 +89,45 @@ def _words(text: str) -> Iterator[tuple[int, int, str, bytes, str]]:
             assert unended is not None
             payload, end = unended[0], unended.end()
         codec = _codec(start[1])
-        word, rest = _base64(payload) if start[2] in "bB" else _quoted_printable(payload, codec)
-        if _UNLIKE_ASCII.match(codec) and b"@" in word:
-            rest += " " + word.decode("latin-1")
-        yield start.start(), end, codec, word, rest
+        if start[2] in "bB":
+            yield start.start(), end, codec, *_base64(payload)
+        elif payload.isascii():
+            yield start.start(), end, codec, *_quoted_printable(payload, codec)
+        else:
+            yield start.start(), end, _SURROGATES, *_mixed(payload, codec)
 
 
 def _base64(payload: str) -> tuple[bytes, str]:
-    letters = _NOT_BASE64.sub("", payload).rstrip("=")
-    other = (
-        "" if letters == payload.rstrip("=") else f" {payload} "
-    )  # no base64 after all: some clients show it as it is
-    try:
-        # One letter too many holds no whole byte, and binascii refuses the whole word for it.
-        return binascii.a2b_base64(letters[: -1 if len(letters) % 4 == 1 else None] + "=="), other
-    except binascii.Error:
-        return b"", f" {payload} "
+    # Padding in the middle: an encoder put two words' letters into one.
+    data = b"".join(map(_bytes, _NOT_LETTERS.sub("", payload).split("=")))
+    return data, payload if _NOT_BASE64.search(payload) else ""  # no base64 after all? Some clients show it as it is
+
+
+def _bytes(letters: str) -> bytes:
+    # One letter too many holds no whole byte, and binascii refuses all for it.
+    return binascii.a2b_base64(letters[: -1 if len(letters) % 4 == 1 else None] + "==")
 
 
 def _quoted_printable(payload: str, codec: str) -> tuple[bytes, str]:
-    if not payload.isascii():  # raw letters between the encoded ones keep their own meaning
-        shown = _HEX.sub(lambda run: _text(bytes.fromhex(run[0].replace("=", "")), codec), payload)
-        return b"", shown.replace("_", " ") + (f" {shown}" if "_" in shown else "")
     one_line = payload.replace("\r", " ").replace("\n", " ")  # else `=` before a line end would swallow what follows
-    other = ""
+    word, other = binascii.a2b_qp(one_line, header=True), ""
     if "@" in payload and "_" in payload:
         # An encoder that leaves the at sign as it is may leave `first_last` too: as blanks, a_x@h and b_x@h are one.
-        other = f" {_text(binascii.a2b_qp(one_line), codec)} "
-    return binascii.a2b_qp(one_line, header=True), other
+        other = _text(binascii.a2b_qp(one_line), codec)
+    if _DOTTED.search(payload) and _text(word, codec).count("@") < payload.count("@"):
+        other += " " + payload  # ISO-2022 takes two ASCII letters for one of its own; who does not decode reads them
+    return word, other
+
+
+def _mixed(payload: str, codec: str) -> tuple[bytes, str]:
+    """Decode what holds letters beyond ASCII as they are: they keep their own meaning."""
+    text = _HEX.sub(lambda letters: _text(bytes.fromhex(letters[0].replace("=", "")), codec), payload)
+    return text.replace("_", " ").encode("utf-8", "surrogatepass"), text if "_" in text else ""
+
+
+def _as_ascii(data: bytearray, codec: str) -> str:
+    """What a client shows that does not know the charset, if that may hold an address, else ""."""
+    return data.decode("latin-1") if b"@" in data and _UNLIKE_ASCII.match(codec) else ""
 
 
 @functools.lru_cache(maxsize=256)
@@ -124,10 +138,12 @@ def _codec(charset: str) -> str:
     forever, and two codecs that are not there (punycode, idna) are quadratic on what a hostile sender writes.
     """
     name = charset.partition("*")[0].lower().replace("-", "_")  # a language may follow: RFC 2231, section 5
-    return _MORE_CHARSETS.get(name) or aliases.get(name) or (name if name in aliases.values() else "")
+    return _MORE_CHARSETS.get(name) or aliases.get(name) or (name if name in _CODECS else "")
 
 
 def _text(data: bytes | bytearray, codec: str) -> str:
+    if codec == _SURROGATES:
+        return data.decode("utf-8", "surrogatepass")
     if codec:
         try:
             return data.decode(codec, "replace")

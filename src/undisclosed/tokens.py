@@ -23,9 +23,9 @@ BETWEEN: Final = (
 # Default_Ignorable_Code_Point); not the joiners U+200C and U+200D: with one, DNS has another domain. Behind a
 # backslash a control is part of the address (obs-qp).
 _UNSEEN: Final = re.compile(
-    r"(?<!\\)"
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+    r"(?<!\\)[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+|"
+    "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
 _MAILTO: Final = re.compile(r"mailto:[^\s<>\"]++", re.IGNORECASE)
 _MAILTO_KEY: Final = re.compile(r"[?&][^=&?\s]*+=")
