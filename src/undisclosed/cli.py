@@ -123,11 +123,12 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command("check-config")
 def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Load and validate the configuration, and print what it means in words."""
-    from undisclosed import describe
+    """Load and validate the configuration and the words of notices, and print what it means in words."""
+    from undisclosed import describe, notices
 
     with _told():
         policy = config.load(config_file)
+        notices.load(policy, config_file)
     typer.echo(describe.describe(policy))
 
 

@@ -30,7 +30,7 @@ SHIPPED: Final = Path(__file__).parent / "templates"
 LARGEST_FILE: Final = 1024 * 1024
 """Bytes of a template, or of the configuration."""
 
-LAYOUT_VARIABLES: Final = ("parts", "organisation")
+LAYOUT_VARIABLES: Final = ("parts", "reference")
 
 MADE_BY_TEMPLATES: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a template can raise: jinja2's errors, its sandbox's, and Python's for what it does with a value."""
@@ -195,7 +195,7 @@ def _tried(words: Words, language: str, kind: NoticeKind) -> Iterator[Problem]:
     for facts in samples():
         try:
             part = words.part(language, kind, facts, UTC)
-            words.html((part,), "")
+            words.html((part,), "K7QF-3M2D")
         except MADE_BY_TEMPLATES as error:
             at, line = _place(words, error, name)
             yield _wrong(words, at, line, f"the notice cannot be written: {error}", "mend the line")

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, tzinfo
+from email.errors import HeaderParseError
 from email.headerregistry import Address as HeaderAddress
 from email.headerregistry import HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
@@ -70,14 +71,17 @@ def render(
     words = words or shipped(policy.organisation.languages)
     try:
         parts = words.parts(kind, facts(policy, incident, kind, taken=taken), zone)
-        html = words.html(parts, plain(policy.organisation.name))
+        html = words.html(parts, plain(incident.reference))
     except (*MADE_BY_TEMPLATES, TemplateError) as error:
         raise NoticeError(f"a template failed: {error}") from error
     local = incident.sender.rpartition("@")[0]
     message = EmailMessage(policy=_ASCII if local.isascii() else _UTF8)
     sender = _from(policy)
     message["From"] = sender
-    message["To"] = HeaderAddress(addr_spec=_ascii_domain(incident.sender))
+    try:
+        message["To"] = HeaderAddress(addr_spec=_ascii_domain(incident.sender))
+    except (ValueError, HeaderParseError) as error:
+        raise NoticeError(f"the envelope sender is no address that can be written to: {error}") from error
     message["Subject"] = _subject(parts, plain(incident.reference))
     message["Date"] = now.astimezone(zone)
     message["Message-ID"] = f"<{kind}.{plain(incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}@{sender.domain}>"

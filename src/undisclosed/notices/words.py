@@ -24,14 +24,15 @@ from undisclosed.notices.facts import Fact
 KINDS: Final[tuple[NoticeKind, ...]] = get_args(NoticeKind)
 
 LAYOUT: Final = "layout.html"
-"""The template that puts the words of every language into HTML: of `parts`, and the name of the `organisation`."""
+"""The template that puts the words of every language into HTML: the `parts`, and the incident's `reference`."""
 
 DAY_ONLY: Final = frozenset({"until"})
 """Instants of which only the day is told: mail expires when the steward next looks, not on the second."""
 
 
 _STATEMENT: Final = re.compile(
-    r"^[ \t]*(\{%[ \t]*(?:if|elif|else|endif|for|endfor|set)\b(?:(?!%\}|\{%).)*)%\}[ \t]*\n", re.MULTILINE
+    r"^[ \t]*(\{%[ \t]*(?:if|elif|else|endif|for|endfor|macro|endmacro|set)\b(?:(?!%\}|\{%).)*)%\}[ \t]*\n",
+    re.MULTILINE,
 )
 """A line with nothing in it but a statement: it is to leave nothing behind, no empty line that would end a paragraph.
 
@@ -89,9 +90,9 @@ class Words:
         subject, _, rest = template.render(spoken(facts, language, zone)).strip().partition("\n")
         return Part(language, " ".join(subject.split()), tuple(blocks(rest)))
 
-    def html(self, parts: Sequence[Part], organisation: str) -> str:
-        """The parts as one HTML page."""
-        return self.environment.get_template(LAYOUT).render(parts=parts, organisation=organisation)
+    def html(self, parts: Sequence[Part], reference: str) -> str:
+        """The parts as one HTML page, in which the reference stands out."""
+        return self.environment.get_template(LAYOUT).render(parts=parts, reference=reference)
 
     def _load(self, name: str) -> tuple[str, str, None] | None:
         found = self.sources.get(name)
