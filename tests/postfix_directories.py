@@ -121,7 +121,7 @@ def postconf(config_dir: Path, *arguments: str) -> str:
 
 def settings_but_ours(config_dir: Path) -> list[str]:
     """Every setting of main.cf but those that attach is there to change."""
-    ours = ("smtpd_milters =", "non_smtpd_milters =", "enable_long_queue_ids =", "config_directory =")
+    ours = ("smtpd_milters =", "non_smtpd_milters =", "enable_long_queue_ids =", "config_directory =", "undisclosed_")
     return [line for line in postconf(config_dir, "-n").split("\n") if not line.startswith(ours)]
 
 

@@ -331,15 +331,19 @@ def test_ci_runs_the_test_command() -> None:
 
 
 def test_the_postfix_lines_are_what_attach_writes() -> None:
-    """Somebody who copies deploy/postfix-lines.cf gets the parameters that `undisclosed postfix attach` sets."""
+    """Who copies deploy/postfix-lines.cf and postfix-master-lines.cf gets what `undisclosed postfix attach` sets."""
     with Sink() as sink, PrivatePostfix(outside=sink.port) as postfix:
         gateway = Gateway(postfix, sink)
         before = postfix.run("postconf", "-n").stdout.splitlines()
         gateway.attach()
         attached = set(postfix.run("postconf", "-n").stdout.splitlines()) - set(before)
+        services = postfix.run("postconf", "-M").stdout
         postfix.restore()
         with (postfix.config_dir / "main.cf").open("a") as main_cf:
             main_cf.write((DEPLOY / "postfix-lines.cf").read_text())
+        with (postfix.config_dir / "master.cf").open("a") as master_cf:
+            master_cf.write((DEPLOY / "postfix-master-lines.cf").read_text())
+        assert services == postfix.run("postconf", "-M").stdout
         copied = set(postfix.run("postconf", "-n").stdout.splitlines()) - set(before)
     private = f"unix:{postfix.queue_dir}/undisclosed/milter.sock"  # not in a chroot: the path is not relative there
     assert {line.replace(private, "unix:undisclosed/milter.sock") for line in attached} == copied

@@ -42,8 +42,9 @@ def config() -> Iterator[Path]:
 def test_attach_and_detach_leave_every_byte_as_it_was(case: str) -> None:
     """Whatever main.cf looks like: attached, nothing else changed, attached again without effect, and back."""
     with directory(MAIN_CF[case]) as config_dir:
-        main_cf = config_dir / "main.cf"
+        main_cf, master_cf = config_dir / "main.cf", config_dir / "master.cf"
         before, others = main_cf.read_bytes(), {name: list_of(config_dir, name) for name in LISTS}
+        services = master_cf.read_bytes()
         settings = settings_but_ours(config_dir)
 
         plan = attach(wanting(), config_dir)
@@ -54,12 +55,15 @@ def test_attach_and_detach_leave_every_byte_as_it_was(case: str) -> None:
         for name in LISTS:
             assert others[name] == [text for text in list_of(config_dir, name) if text != US]
 
-        again, stood = attach(wanting(), config_dir), fingerprint(main_cf)
+        assert master_cf.read_bytes().startswith(services)
+        assert list_of(config_dir, "undisclosed_release_milters") == others[LISTS[0]]
+
+        again, stood = attach(wanting(), config_dir), (fingerprint(main_cf), fingerprint(master_cf))
         assert (again.changes, again.diff, again.written) == ((), "", False)
-        assert stood == fingerprint(main_cf)
+        assert stood == (fingerprint(main_cf), fingerprint(master_cf))
 
         assert detach(wanting(), config_dir).written
-        assert before == main_cf.read_bytes()
+        assert (before, services) == (main_cf.read_bytes(), master_cf.read_bytes())
         assert names_in(config_dir) == ["main.cf", "master.cf"]
 
 
@@ -86,7 +90,8 @@ def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(case: str) -> 
         wet = attach(wanting(), config_dir)
         assert (dry.changes, dry.diff) == (wet.changes, wet.diff)
         added = [line[1:] for line in dry.diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
-        assert set(added) <= set(main_cf.read_bytes().decode("utf-8", "replace").replace("\r", "").split("\n"))
+        there = main_cf.read_bytes() + (config_dir / "master.cf").read_bytes()
+        assert set(added) <= set(there.decode("utf-8", "replace").replace("\r", "").split("\n"))
         assert dry.diff in str(dry) + "\n"
         assert "Nothing has been written." in str(dry)
         assert f"postfix -c {config_dir} reload" in str(wet)
@@ -97,7 +102,7 @@ def test_what_attach_writes_is_appended_or_put_in_its_place(config: Path) -> Non
     attach(wanting(), config)
     expected = (
         f"# mine\nsmtpd_milters = {US}, inet:localhost:8891\nmyhostname = mx.council.test\n"
-        f"non_smtpd_milters = {US}\nenable_long_queue_ids = yes\n"
+        f"non_smtpd_milters = {US}\nenable_long_queue_ids = yes\nundisclosed_release_milters = inet:localhost:8891\n"
     )
     assert expected == (config / "main.cf").read_text()
 
@@ -106,7 +111,9 @@ def test_a_list_that_names_the_other_one_is_left_alone() -> None:
     """non_smtpd_milters = $smtpd_milters has us already."""
     with directory(MAIN_CF["variables"]) as config_dir:
         plan = attach(wanting(), config_dir)
-        assert [change.parameter for change in plan.changes] == ["smtpd_milters", "enable_long_queue_ids"]
+        assert [change.parameter for change in plan.changes] == [
+            "smtpd_milters", "enable_long_queue_ids", "undisclosed_release_milters"
+        ]  # fmt: skip
         assert postconf(config_dir, "-h", "non_smtpd_milters") == "$smtpd_milters"
         assert postconf(config_dir, "-h", "smtpd_milters") == f"{US}, $signers"
         assert_attached(config_dir)

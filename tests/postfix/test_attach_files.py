@@ -83,10 +83,10 @@ def test_config_directory_in_a_value_keeps_its_meaning() -> None:
 
 def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: Path) -> None:
     """Killed before each thing it does to the directory: main.cf is the old or the new one, and detach restores it."""
-    main_cf = config / "main.cf"
-    before = main_cf.read_bytes()
+    main_cf, master_cf = config / "main.cf", config / "master.cf"
+    before, services = main_cf.read_bytes(), master_cf.read_bytes()
     attach(wanting(), config)
-    after = main_cf.read_bytes()
+    after, more_services = main_cf.read_bytes(), master_cf.read_bytes()
     detach(wanting(), config)
     for command, states in ((attach, (before, after)), (detach, (after, before))):
         steps = 0
@@ -95,11 +95,12 @@ def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: P
                 attach(wanting(), config)
             died = dies_before(steps, lambda run=command: run(wanting(), config), config)  # type: ignore[misc]
             assert main_cf.read_bytes() in states
+            assert master_cf.read_bytes() in (services, more_services)
             age(config)
             attach(wanting(), config)
-            assert after == main_cf.read_bytes()
+            assert (after, more_services) == (main_cf.read_bytes(), master_cf.read_bytes())
             detach(wanting(), config)
-            assert before == main_cf.read_bytes()
+            assert (before, services) == (main_cf.read_bytes(), master_cf.read_bytes())
             assert names_in(config) == ["main.cf", "master.cf"]
             if not died:
                 break

@@ -143,6 +143,18 @@ def _takes_back(settings: Settings, service: Service) -> bool:
     return any(service.settings.get(name, "") != settings.main.get(name, "") for name in parameters)
 
 
+def hands_back(settings: Settings, expected: Expected) -> bool:
+    """Whether a content_filter hands mail back to our milter. Lists that cannot be read are findings of their own."""
+    for service in settings.running("smtpd"):
+        try:
+            elements = milters(service.settings["smtpd_milters"])
+        except ListError:
+            continue
+        if _takes_back(settings, service) and any(map(expected.ours.is_, elements)) and not _without_milters(service):
+            return True
+    return False
+
+
 def _without_milters(service: Service) -> bool:
     return "no_milters" in re.split(r"[\s,]+", service.settings.get("receive_override_options", ""))
 

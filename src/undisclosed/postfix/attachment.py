@@ -1,7 +1,8 @@
-"""`undisclosed postfix attach | detach | status`: what main.cf must say, and what master.cf must not.
+"""`undisclosed postfix attach | detach | status`: what main.cf must say, and what master.cf must and must not.
 
-attach puts our milter first in smtpd_milters and non_smtpd_milters and turns long queue ids on; detach takes back what
-attach did and nobody has changed since; status says whether mail can pass us by. Beside main.cf attach keeps a record
+attach puts our milter first in smtpd_milters and non_smtpd_milters, turns long queue ids on, and writes the listener
+for released mail into master.cf (`master.py`); detach takes back what attach did and nobody has changed since; status
+says whether mail can pass us by. Beside main.cf attach keeps a record
 (`undisclosed-attach.json`): main.cf as it was without us, and a digest of what attach left, so that detach gives back
 the very bytes where nobody has touched the file.
 """
@@ -16,13 +17,14 @@ import pwd
 import socket as sockets
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from undisclosed.policy import Mode, Policy, Socket
-from undisclosed.postfix.assessment import Expected, assess
+from undisclosed.postfix import master
+from undisclosed.postfix.assessment import Expected, assess, hands_back
 from undisclosed.postfix.lists import ListError, Ours, Unspeakable, first, milters, ours, without
 from undisclosed.postfix.postconf import RECORD, Postconf, PostfixError, Writer
 from undisclosed.postfix.reach import Account, Place, Step, targets
@@ -32,7 +34,7 @@ __all__ = ["Change", "Finding", "Level", "Plan", "PostfixError", "attach", "deta
 
 LISTS = ("smtpd_milters", "non_smtpd_milters")
 LONG_IDS = "enable_long_queue_ids"
-OURS = (*LISTS, LONG_IDS)
+OURS = (*LISTS, LONG_IDS, master.MILTERS)
 """The parameters that attach sets, in the order in which it appends them."""
 
 CONNECT_SECONDS = 2.0
@@ -51,8 +53,8 @@ class Change(NamedTuple):
 class Plan:
     """What a command changes, or would change, and what is to be known about it.
 
-    `diff` is the unified difference of main.cf, `notes` are remarks on the changes, `findings` the problems that
-    `status` sees in the configuration as it then is, `next_steps` what is left to the administrator.
+    `diff` is the unified difference of main.cf and master.cf, `notes` are remarks on the changes, `findings` the
+    problems that `status` sees in the configuration as it then is, `next_steps` what is left to the administrator.
     """
 
     changes: tuple[Change, ...]
@@ -107,13 +109,14 @@ def _load(text: bytes, file: Path) -> Record:
 
 def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
     """Put our milter first in both lists of main.cf. Raises PostfixError."""
-    plan = _change(policy, config_dir, dry_run, _attached)
+    plan = _change(policy, config_dir, dry_run, _Command(_attached, master.with_listener))
     return replace(plan, findings=tuple(finding for finding in plan.findings if finding.level is Level.PROBLEM))
 
 
 def detach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
     """Take back what attach added and nobody has changed since. Raises PostfixError."""
-    return replace(_change(policy, config_dir, dry_run, _detached), findings=())  # that mail passes by is the purpose
+    plan = _change(policy, config_dir, dry_run, _Command(_detached, master.without_listener))
+    return replace(plan, findings=())  # that mail passes by is the purpose
 
 
 def status(policy: Policy, config_dir: Path) -> list[Finding]:
@@ -121,10 +124,24 @@ def status(policy: Policy, config_dir: Path) -> list[Finding]:
     postconf = Postconf(config_dir)
     postconf.check()
     settings = postconf.settings()
-    return _judge(policy, settings, _ours(policy, settings, None, postconf))
+    return _judge(policy, postconf, settings, _ours(policy, settings, None, postconf))
 
 
 # -- attach and detach ---------------------------------------------------------------------------------------------
+
+
+class _Files(NamedTuple):
+    """Both files' text."""
+
+    main_cf: bytes
+    master_cf: bytes
+
+
+class _Writers(NamedTuple):
+    """The right to write each of the files."""
+
+    main_cf: Writer
+    master_cf: Writer
 
 
 class _Outcome(NamedTuple):
@@ -135,47 +152,59 @@ class _Outcome(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _change(
-    policy: Policy,
-    config_dir: Path,
-    dry_run: bool,
-    command: Callable[[Postconf, Ours, bytes, Record | None], _Outcome],
-) -> Plan:
+class _Command(NamedTuple):
+    """What attach and detach do to each file."""
+
+    to_main: Callable[[Postconf, Ours, bytes, Record | None], _Outcome]
+    to_master: Callable[[bytes], bytes]
+
+
+def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) -> Plan:
     postconf = Postconf(config_dir)
     postconf.check()
     with ExitStack() as stack:
-        writer = None if dry_run else stack.enter_context(postconf.locked())
-        now, recorded = postconf.read(), postconf.record()
+        writers = (
+            None if dry_run else _Writers(*(stack.enter_context(postconf.locked(file)) for file in postconf.files))
+        )
+        now, recorded = _Files(postconf.read(), postconf.read_master()), postconf.record()
         record = _load(recorded, postconf.directory / RECORD) if recorded is not None else None
         mine = _ours(policy, postconf.settings(), record, postconf)
         try:
-            outcome = command(postconf, mine, now, record)
+            outcome = command.to_main(postconf, mine, now.main_cf, record)
         except ListError as error:
             fix = "mend the milter lists (see: postfix check), then run the command again"
             raise PostfixError(postconf.main_cf, str(error), fix) from error
-        with postconf.draft(outcome.main_cf) as then:
+        wanted = _Files(outcome.main_cf, command.to_master(now.master_cf))
+        with postconf.draft(*wanted) as then:
             changes = _changes(postconf, then)
-            findings = tuple(_judge(policy, then.settings(), mine))
-        if writer is not None:
-            _write(writer, now, outcome, record)
-    differs = outcome.main_cf != now
-    diff, steps = _diff(postconf.main_cf, now, outcome.main_cf), _next_steps(postconf.directory, dry_run, differs)
-    return Plan(changes, diff, outcome.notes, findings, steps, written=differs and not dry_run)
+            findings = tuple(_judge(policy, then, then.settings(), mine))
+        if writers is not None:
+            _write(writers, now, wanted, outcome.record, record)
+    diff = "".join(_diff(file, old, new) for file, old, new in zip(postconf.files, now, wanted, strict=True))
+    steps = _next_steps(postconf.directory, dry_run, now != wanted)
+    return Plan(changes, diff, outcome.notes, findings, steps, written=now != wanted and not dry_run)
 
 
-def _write(writer: Writer, now: bytes, outcome: _Outcome, record: Record | None) -> None:
-    """Write what differs. In this order an interruption leaves a record that the next attach or detach understands."""
-    if outcome.record is not None and outcome.record != record:
-        writer.keep(outcome.record.dump())
-    if outcome.main_cf != now:
-        writer.replace(outcome.main_cf)
-    if outcome.record is None and record is not None:
-        writer.drop()
+def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None, before: Record | None) -> None:
+    """Write what differs. In this order an interruption leaves what the next attach or detach understands."""
+    if record is not None and record != before:
+        writers.main_cf.keep(record.dump())
+    if wanted.main_cf != now.main_cf:
+        writers.main_cf.replace(wanted.main_cf)
+    if wanted.master_cf != now.master_cf:
+        writers.master_cf.replace(wanted.master_cf)
+    if record is None and before is not None:
+        writers.main_cf.drop()
+
+
+def _draft(postconf: Postconf, main_cf: bytes) -> AbstractContextManager[Postconf]:
+    """A draft in which the listener is there: only then does postconf(1) speak of the parameter that it uses."""
+    return postconf.draft(main_cf, master.with_listener(postconf.read_master()))
 
 
 def _attached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> _Outcome:
     notes: list[str] = []
-    with postconf.draft(now) as draft:
+    with _draft(postconf, now) as draft:
         start = draft.read()
         for name in LISTS:
             raw, expanded = draft.raw([name]).get(name, ""), draft.expanded([name])[name]
@@ -187,11 +216,14 @@ def _attached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None)
                 notes.append(f"{name} named our milter through a variable; what the variables held is written out.")
         if draft.expanded([LONG_IDS])[LONG_IDS].casefold() != "yes":
             draft.edit({LONG_IDS: "yes"})
+        others = without(draft.raw(LISTS).get(LISTS[0], ""), mine)
+        if draft.raw([master.MILTERS]).get(master.MILTERS) != others:
+            draft.edit({master.MILTERS: others})
         then = draft.read()
         if then == start:
             return _Outcome(now, record, ())
         base = _base(postconf, mine, now, record)
-        with postconf.draft(base) as without_us:
+        with _draft(postconf, base) as without_us:
             old, new = without_us.raw(OURS), draft.raw(OURS)
     changed = {name: (old.get(name), new.get(name)) for name in OURS if old.get(name) != new.get(name)}
     return _Outcome(then, Record(mine.endpoint, base, _digest(then), changed), tuple(notes))
@@ -204,7 +236,7 @@ def _detached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None)
         notes.append(f"There is no record of an attach here: {LONG_IDS} and all else stay as they are.")
     elif record is not None and base != now and base != record.before:
         notes.append("main.cf has been edited since attach: only our own settings are taken back, the rest stays.")
-    with postconf.draft(base) as then:
+    with _draft(postconf, base) as then:
         settings = then.settings()
     for parameter in LISTS:
         if _names(mine, settings.main[parameter]):
@@ -231,7 +263,7 @@ def _base(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> 
         return now
     changed = record.changes if record is not None else {}
     edits: dict[str, str | None] = {}
-    with postconf.draft(now) as draft:
+    with _draft(postconf, now) as draft:
         values = draft.raw(OURS)
         for name, value in values.items():
             old, new = changed.get(name, (None, None))
@@ -239,6 +271,8 @@ def _base(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> 
                 edits[name] = old
             elif name in LISTS and (rest := without(value, mine)) != value:
                 edits[name] = rest if rest or (name in changed and old is not None) else None
+            elif name == master.MILTERS:
+                edits[name] = None  # whoever has changed it: nothing uses it any more
         if not edits:
             return now
         draft.edit(edits)
@@ -296,11 +330,18 @@ def _resolved(endpoint: Socket) -> str:
     return "" if endpoint.path is None else str(endpoint.path.parent.resolve() / endpoint.path.name)
 
 
-def _judge(policy: Policy, settings: Settings, mine: Ours) -> list[Finding]:
+def _judge(policy: Policy, postconf: Postconf, settings: Settings, mine: Ours) -> list[Finding]:
     scope = policy.scope
     expected = Expected(mine, policy.mode is Mode.ENFORCE, scope.networks, scope.authenticated)
     places = {target: _look(target, settings) for target in targets(settings, mine)}
-    return assess(settings, expected, places, _account(settings.main["mail_owner"]))
+    raw = postconf.raw((LISTS[0], master.MILTERS))
+    try:
+        others = without(raw.get(LISTS[0], ""), mine)
+    except ListError:
+        others = ""  # a finding of its own
+    there, looping = raw.get(master.MILTERS, ""), hands_back(settings, expected)
+    releasing = master.findings(postconf.listener(), there, others, looping, settings.directory)
+    return [*assess(settings, expected, places, _account(settings.main["mail_owner"])), *releasing]
 
 
 def _account(name: str) -> Account | None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from undisclosed.postfix import master
 from undisclosed.postfix.settings import Service, Settings
 
 RECORD = "undisclosed-attach.json"
@@ -70,12 +71,14 @@ class Postconf:
         self.directory = config_dir.absolute()
         self.stands_for = (stands_for or config_dir).absolute()
         self.main_cf = self.directory / "main.cf"
+        self.master_cf = self.directory / "master.cf"
+        self.files = (self.main_cf, self.master_cf)
 
     def check(self) -> None:
         """See that this is the configuration of a Postfix that knows groups in milter lists (3.0 and later)."""
         if not self.directory.is_dir():
             raise PostfixError(self.directory, "no such directory", "name the directory of main.cf (--config-dir)")
-        for file in (self.main_cf, self.directory / "master.cf"):
+        for file in self.files:
             try:
                 regular = stat.S_ISREG(file.stat().st_mode)
             except OSError as error:
@@ -91,7 +94,7 @@ class Postconf:
 
     def check_writable(self) -> None:
         """See that main.cf and the record can be replaced: both need a writable directory."""
-        for directory in {self.directory, self.main_cf.resolve().parent}:
+        for directory in {self.directory, self.main_cf.resolve().parent, self.master_cf.resolve().parent}:
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise PostfixError(
                     directory, "this user may not write here", "run the command as root, or with --dry-run"
@@ -113,11 +116,24 @@ class Postconf:
         """Main.cf and master.cf as the daemons see them, and as they see them under stress where that differs."""
         main = self.expanded(PARAMETERS)
         services = list(self._services(main, {}))
-        if b"stress" in self.read() + self._read(self.directory / "master.cf"):
+        if b"stress" in self.read() + self._read(self.master_cf):
             # smtpd runs with stress=yes while clients queue for it (STRESS_README): a value may depend on that.
             pairs = zip(self._services(main, {"stress": "yes"}), tuple(services), strict=True)
             services += [replace(busy, stress=True) for busy, calm in pairs if busy.settings != calm.settings]
         return Settings(str(self.stands_for), main, tuple(services))
+
+    def listener(self) -> dict[str, master.Line]:
+        """What master.cf says of the services that take released mail."""
+        lines = {}
+        for name in master.OPTIONS:
+            columns = _pairs(self._run("-F", f"{name}/unix"))
+            if columns:
+                own = _pairs(self._run("-P", f"{name}/unix"))
+                fields, options = (
+                    {key.rsplit("/", 1)[1]: value for key, value in found.items()} for found in (columns, own)
+                )
+                lines[name] = master.Line(fields, options)
+        return lines
 
     def _services(self, main: Mapping[str, str], extra: Mapping[str, str]) -> Iterator[Service]:
         fields: dict[tuple[str, str], dict[str, str]] = {}
@@ -130,6 +146,8 @@ class Postconf:
             overrides.setdefault((name, kind), {})[parameter] = value
         for (name, kind), columns in fields.items():
             program = columns["command"].split()[0].rpartition("/")[2]
+            if name in master.OPTIONS and kind == "unix":
+                continue  # it takes released mail only: see `listener`
             if program not in ("smtpd", "pickup", "qmqpd", "cleanup"):
                 continue
             own = {**extra, **overrides.get((name, kind), {})}
@@ -140,6 +158,10 @@ class Postconf:
     def read(self) -> bytes:
         """The bytes of main.cf."""
         return self._read(self.main_cf)
+
+    def read_master(self) -> bytes:
+        """The bytes of master.cf."""
+        return self._read(self.master_cf)
 
     def _read(self, file: Path) -> bytes:
         try:
@@ -172,12 +194,12 @@ class Postconf:
     # -- editing ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def draft(self, main_cf: bytes) -> Iterator[Postconf]:
-        """A copy of the directory in a temporary place, with this text as its main.cf, to try edits on."""
+    def draft(self, main_cf: bytes, master_cf: bytes) -> Iterator[Postconf]:
+        """A copy of the directory in a temporary place, with these texts as its files, to try edits on."""
         with tempfile.TemporaryDirectory(prefix="undisclosed-") as name:
             copy = Postconf(Path(name), stands_for=self.stands_for)
             copy.main_cf.write_bytes(main_cf if main_cf.endswith(b"\n") or not main_cf else main_cf + b"\n")
-            (copy.directory / "master.cf").write_bytes(self._read(self.directory / "master.cf"))
+            copy.master_cf.write_bytes(master_cf)
             copy._age()
             yield copy
 
@@ -201,14 +223,14 @@ class Postconf:
         return self._read(file) if file.exists() else None
 
     @contextmanager
-    def locked(self) -> Iterator[Writer]:
-        """The right to write. Keeps out every other program that edits main.cf by Postfix's own protocol.
+    def locked(self, file: Path) -> Iterator[Writer]:
+        """The right to write main.cf or master.cf. Keeps out every other program that edits by Postfix's own protocol.
 
         The lock is the one of postconf(1): an flock on main.cf.tmp, which then replaces main.cf (edit_file.c). So what
-        is read under it cannot change before it is replaced, and main.cf is whole at every moment.
+        is read under it cannot change before it is replaced, and the file is whole at every moment.
         """
         self.check_writable()
-        target = self.main_cf.resolve()
+        target = file.resolve()
         temporary = target.with_name(target.name + ".tmp")
         try:
             fd = _own(temporary)
@@ -225,7 +247,7 @@ class Postconf:
 
 
 class Writer:
-    """The right to replace main.cf once, and to keep or drop the record of it."""
+    """The right to replace a file once, and to keep or drop the record of it."""
 
     def __init__(self, target: Path, temporary: Path, fd: int, record: Path) -> None:
         self._target = target
@@ -234,10 +256,10 @@ class Writer:
         self._record = record
         self.replaced = False
 
-    def replace(self, main_cf: bytes) -> None:
-        """Put a new main.cf in the old one's place: same owner, group, mode and attributes, whole at every moment."""
+    def replace(self, text: bytes) -> None:
+        """Put a new file in the old one's place: same owner, group, mode and attributes, whole at every moment."""
         old = self._target.stat()
-        _write(self._fd, main_cf)
+        _write(self._fd, text)
         os.fchown(self._fd, old.st_uid, old.st_gid)
         shutil.copystat(self._target, self._temporary)
         os.utime(self._temporary)
