@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
@@ -34,6 +35,7 @@ def describe(policy: Policy) -> str:
         ("Rewriting", _rewriting(policy)),
         ("Refusing", _refusing(policy)),
         ("Holding", _holding(policy)),
+        ("Recording", _recording(policy)),
         ("Not used in this version, wherever they stand", [f"{_all_not_used()}."]),
         ("Mind", warnings(policy)),
     ]
@@ -48,6 +50,17 @@ def warnings(policy: Policy) -> list[str]:
         *_about_scope(policy),
         *_about_domains(policy),
         *_about_rules(policy),
+    ]
+
+
+def _recording(policy: Policy) -> list[str]:
+    journal = policy.journal
+    where = re.sub(r"://[^@/]*@", "://…@", journal.url)  # a user's name may come with a password
+    how = {"hashed": "as keyed hashes", "plain": "as they are written", "none": "not at all"}[journal.addresses]
+    strict = ": without a record nothing is delivered changed or with a warning" if policy.mode is Mode.ENFORCE else ""
+    return [
+        f"Every message on which a rule acts is recorded in {where} before Postfix has the answer{strict}.",
+        f"Visible addresses are recorded {how}; subjects are {'too' if journal.subjects else 'not'}.",
     ]
 
 

@@ -204,7 +204,7 @@ def _reply_code(code: int) -> int:
 
 
 def _database_url(text: str) -> str:
-    if not re.fullmatch(r"(?:sqlite|postgresql(?:\+[a-z0-9]+)?)://\S*", text):
+    if not re.fullmatch(r"sqlite:////\S+|postgresql(?:\+psycopg)?://\S*", text):
         fix = 'write "sqlite:////var/lib/undisclosed/journal.db" or "postgresql+psycopg://user@host/database"'
         raise Refused("not the URL of a database that the journal can use", fix)
     return text

@@ -54,16 +54,7 @@ __all__ = [
     "parse_socket",
 ]
 
-NOT_USED_YET = (
-    "journal.url",
-    "journal.addresses",
-    "journal.subjects",
-    "journal.retention_days",
-    "hold",
-    "notices",
-    "console",
-    "metrics",
-)
+NOT_USED_YET = ("hold", "notices", "console", "metrics")
 """Settings (or whole sections) that are validated and that nothing acts on in this version."""
 
 

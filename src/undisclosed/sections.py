@@ -298,14 +298,19 @@ class Journal(Section):
     """The record of incidents."""
 
     url: DatabaseUrl = Field(
-        default="sqlite:////var/lib/undisclosed/journal.db", description="SQLAlchemy's URL of the database."
+        default="sqlite:////var/lib/undisclosed/journal.db",
+        description="The database: an SQLite file by its whole path"
+        " (`sqlite:////…`), or `postgresql+psycopg://user@host/database`, one for all gateways. `undisclosed journal"
+        " upgrade` makes its tables.",
     )
     key_file: WholePath = Field(
         default=Path("/var/lib/undisclosed/key"),
         description="The key of hashes and of the references in replies and log, made at first start; the same file on"
         " every gateway.",
     )
-    addresses: Literal["hashed", "plain", "none"] = Field(default="hashed", description="How addresses are recorded.")
+    addresses: Literal["hashed", "plain", "none"] = Field(
+        default="hashed", description="How the visible addresses are recorded: as keyed hashes, plainly, or not at all."
+    )
     subjects: StrictBool = Field(default=True, description="Whether subjects are recorded.")
     retention_days: Annotated[Whole, Field(ge=1, le=36500)] = Field(
         default=365, description="Days after which records are deleted."
