@@ -170,7 +170,7 @@ class Supervisor:
         if lived > OLD_ENOUGH:
             self._backoff = FIRST_BACKOFF
         code = os.waitstatus_to_exitcode(status)
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        how = f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
         self.log.error("worker_died", pid=worker.pid, how=how, lived_seconds=round(lived, 3), next_in=self._backoff)
         self._restart_at.append(time.monotonic() + self._backoff)
         self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
@@ -228,6 +228,8 @@ class Supervisor:
             os._exit(status)
 
     def _hear(self, worker: Worker) -> None:
+        if self._workers.get(worker.pid) is not worker:
+            return  # its death was heard of in the same look, and its pipe is closed
         try:
             worker.control.recv()
         except (EOFError, OSError):
@@ -274,6 +276,13 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal: most have no name
+        return f"signal {number}"
 
 
 def work(settings: Settings, control: Connection, log: structlog.BoundLogger) -> None:

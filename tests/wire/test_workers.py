@@ -33,9 +33,9 @@ def answers(running: Running) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMIN + 1])
 @pytest.mark.parametrize("kind", ["unix", "inet"])
-def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind: str, number: signal.Signals) -> None:
+def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind: str, number: int) -> None:
     """Killing or stopping each worker once leaves the socket in place, and new workers answer on it."""
     running = start(kind)
     before = running.milter.workers()
@@ -49,6 +49,29 @@ def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind:
     until(replaced, within=10, what="two new workers")
     assert [event["how"] for event in running.milter.log(event="worker_died")]
     assert answers(running)
+
+
+def test_workers_that_die_during_a_reload_are_replaced(start: Start) -> None:
+    """The supervisor hears of both deaths and of both ends of file at one time, and lives."""
+    running = start()
+    before = running.milter.workers()
+    # Long enough to read that both die before the supervisor looks up.
+    (running.directory / "many.txt").write_text("\n".join(f"*clerk{number}@council.test" for number in range(10_000)))
+    running.configure(rules=[rule(except_senders=["file:many.txt"])])
+    running.milter.signal(signal.SIGHUP)
+    until(lambda: running.milter.has_said("RELOADING=1"), within=10, what="the reload to begin")
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: is_dead(pid), within=10, what="its death")  # type: ignore[misc]
+    assert running.milter.notifications().count("READY=1") == 1, "the reload was over too early to try anything"
+    until(lambda: not set(running.milter.workers()) & set(before), within=10, what="the dead to be buried")
+    assert until(lambda: answers(running), within=10, what="an answer")
+    assert running.milter.stop() == 0
+
+
+def is_dead(pid: int) -> bool:
+    """Whether a process has ended, and its parent has been told, though it may not have looked (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly(start: Start) -> None:
