@@ -22,6 +22,7 @@ class Running:
         self.socket = f"unix:{self.path}" if socket == "unix" else f"inet:{port}@127.0.0.1"
         self.config = directory / "config.toml"
         self.milter = Milter(self.config, directory=directory)
+        self.journal_settings: dict[str, Any] = self.journal
 
     @property
     def journal(self) -> dict[str, str]:
@@ -38,6 +39,7 @@ class Running:
         }
         for key, value in over.items():
             document[key] = {**document[key], **value} if isinstance(document.get(key), dict) else value
+        self.journal_settings = dict(document["journal"])
         self.config.write_text(toml.dumps(document))
 
 

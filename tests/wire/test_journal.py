@@ -1,0 +1,352 @@
+"""The milter and its journal: what is recorded before the answer, and what the answer is when it cannot be."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factories import rule, strangers
+from lab import milter
+from lab.postgres import Postgres
+from undisclosed.journal import Incident, Journal, State
+from undisclosed.sections import Journal as Settings
+from wire.mta import Mta, Verdict
+from wire.running import Running, Start
+
+MANY = ", ".join(strangers(11))
+ORDINARY = (("From", "clerk@council.test"), ("To", "parent@family.test"))
+
+ACTIONS = ("reject", "quarantine", "rewrite", "warn")
+RULES = [rule(name=action, senders=[f"{action}@*"], action=action) for action in ACTIONS]
+SETTINGS: dict[str, Any] = {"rules": RULES, "milter": {"workers": 1}}
+
+AT_ONCE = 1.0
+"""Seconds within which an answer comes that waits for no database."""
+
+
+def send(mta: Mta, action: str, number: int = 1) -> Verdict:
+    """A message that meets with this action."""
+    sender = f"{action}@council.test"
+    header = (("From", sender), ("To", MANY), ("Message-ID", f"<{action}{number}@council.test>"))
+    return mta.send(header, sender=sender, queue_id=f"4dX{action}{number}")
+
+
+def recorded(running: Running) -> dict[str, Incident]:
+    """The newest incident of each rule in the milter's journal."""
+    settings = running.journal_settings
+    key = bytes.fromhex(Path(settings["key_file"]).read_text())
+    with closing(Journal(Settings.model_validate(settings), key)) as journal:
+        return {incident.rule: incident for incident in reversed(journal.incidents())}
+
+
+def test_a_message_is_recorded_before_it_is_answered(start: Start) -> None:
+    """Each action in its state; a message that passes is not recorded."""
+    running = start(**SETTINGS)
+    with Mta(running.address).connect() as mta:
+        mta.send(ORDINARY)
+        assert recorded(running) == {}
+        for number, action in enumerate(ACTIONS, 1):
+            send(mta, action)
+            assert len(recorded(running)) == number
+    states = {name: incident.state for name, incident in recorded(running).items()}
+    assert states == {
+        "reject": State.REJECTED,
+        "quarantine": State.PENDING,
+        "rewrite": State.DELIVERED,
+        "warn": State.DELIVERED,
+    }
+    lines = {line["rule"]: line for line in running.milter.log(event="message") if line["rule"]}
+    incident = recorded(running)["reject"]
+    assert incident.reference == lines["reject"]["reference"]
+    assert (incident.count, incident.sender, incident.per_field) == (11, "reject@council.test", {"to": 11})
+    assert incident.copies[0].queue_id == "4dXreject1"
+
+
+def test_monitor_mode_records_what_would_have_been(start: Start) -> None:
+    """With the action that was not taken."""
+    running = start(mode="monitor", **SETTINGS)
+    with Mta(running.address).connect() as mta:
+        assert [send(mta, action).word for action in ACTIONS] == ["accept"] * 4
+    assert {incident.state for incident in recorded(running).values()} == {State.MONITORED}
+    assert {name: incident.action.value for name, incident in recorded(running).items()} == dict(
+        zip(ACTIONS, ACTIONS, strict=True)
+    )
+
+
+def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
+    """As when an upstream server hands the recipients over in parts, in several sessions."""
+    running = start(rules=RULES)
+    for number in range(3):
+        with Mta(running.address).connect() as mta:
+            header = (("From", "reject@council.test"), ("To", MANY), ("Message-ID", "<1@council.test>"))
+            mta.send(header, sender="reject@council.test", queue_id=f"4dX{number}")
+    assert len(recorded(running)["reject"].copies) == 3
+
+
+# -- a journal that cannot be written
+
+Breaking = Callable[[Running], AbstractContextManager[None]]
+
+
+@contextmanager
+def locked(running: Running) -> Iterator[None]:
+    """Somebody else is writing and does not end."""
+    with closing(sqlite3.connect(running.directory / "journal.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
+def full(running: Running) -> Iterator[None]:
+    """The file system takes no more: here since no file of the worker's may grow (setrlimit(2), EFBIG)."""
+    [worker] = running.milter.workers()
+    log = running.milter.log_file.stat().st_size
+    assert (running.directory / "journal.db-wal").stat().st_size > log + 16384
+    before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (log + 16384, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def moved_away(running: Running) -> Iterator[None]:
+    """The file is not there any more; then it is there again."""
+    names = ("journal.db", "journal.db-wal", "journal.db-shm")
+    away = running.directory / "away"
+    away.mkdir()
+    for name in names:
+        (running.directory / name).rename(away / name)
+    try:
+        yield
+    finally:
+        for name in names:
+            (away / name).rename(running.directory / name)
+
+
+@contextmanager
+def not_a_database(running: Running) -> Iterator[None]:
+    """Something else has come in its place."""
+    with moved_away(running):
+        path = running.directory / "journal.db"
+        path.write_bytes(b"Dear all, " * 1000)
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+@contextmanager
+def read_only(running: Running) -> Iterator[None]:
+    """SQLite may read the file and not write it: the file says that its writer must be newer (format, offset 18).
+
+    Rights would not do, where the tests run as root.
+    """
+    with moved_away(running):
+        path = running.directory / "journal.db"
+        with closing(sqlite3.connect(running.directory / "away" / "journal.db")) as source:
+            source.execute("VACUUM INTO ?", (str(path),))
+        content = bytearray(path.read_bytes())
+        content[18] = 3
+        path.write_bytes(content)
+        try:
+            yield
+        finally:
+            for left in running.directory.glob("journal.db*"):
+                left.unlink()
+
+
+def check_all_answers(running: Running, breaking: AbstractContextManager[None], reason: str) -> None:
+    """What is refused or held stays so; what would be delivered comes back; the rest does not notice."""
+    with Mta(running.address).connect() as mta:
+        assert send(mta, "rewrite", 0).word == "accept"
+        with breaking:
+            first = send(mta, "rewrite")
+            assert (first.word, first.edits) == ("tempfail", [])
+            assert first.reply.startswith("451-4.3.0 ")
+            began = time.monotonic()
+            words = [send(mta, action, 2).word for action in ACTIONS]
+            ordinary = mta.send(ORDINARY)
+            assert time.monotonic() - began < AT_ONCE
+            assert words == ["reject", "hold", "tempfail", "tempfail"]
+            assert (ordinary.word, ordinary.stage) == ("accept", "eoh")
+            lines = running.milter.log(event="message", journal="failed")
+            outcomes = [line["outcome"] for line in lines]
+            assert outcomes == ["tempfailed", "rejected", "held", "tempfailed", "tempfailed"]
+            assert len(running.milter.log(event="journal_failed")) == 1
+        running.milter.wait_for_log(lambda event: event["event"] == "journal_works_again", what="the journal to work")
+        assert send(mta, "rewrite", 3).word == "accept"
+        assert recorded(running)["rewrite"].message_id == "<rewrite3@council.test>"
+    [began_line] = running.milter.log(event="journal_failed")
+    [ended_line] = running.milter.log(event="journal_works_again")
+    assert reason in began_line["reason"]
+    assert ended_line["messages_not_recorded"] == 5
+    assert running.milter.log(event="failed") == []
+
+
+@pytest.mark.parametrize(
+    ("breaking", "reason"),
+    [
+        (locked, "is locked"),
+        (full, "disk"),
+        (moved_away, "does not exist"),
+        (not_a_database, "not a database"),
+        (read_only, "readonly database"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_answers_while_the_file_cannot_be_written(start: Start, breaking: Breaking, reason: str) -> None:
+    """Nothing leaks, nothing passes unrecorded, and it is said once when it begins and once when it ends."""
+    running = start(**SETTINGS)
+    check_all_answers(running, breaking(running), reason)
+
+
+@pytest.fixture
+def shared(postgres: Postgres) -> Iterator[str]:
+    """An empty database in PostgreSQL."""
+    yield postgres.create("wire")
+    postgres.drop("wire")
+
+
+@contextmanager
+def stopped(postgres: Postgres) -> Iterator[None]:
+    """The server is not there for a while."""
+    postgres.stop()
+    try:
+        yield
+    finally:
+        postgres.start()
+
+
+@contextmanager
+def frozen(postgres: Postgres) -> Iterator[None]:
+    """The server is there and says nothing."""
+    postgres.freeze()
+    try:
+        yield
+    finally:
+        postgres.thaw()
+
+
+@pytest.mark.parametrize(
+    ("breaking", "reason"),
+    [(stopped, "cannot be used"), (frozen, "did not answer in time")],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_answers_while_the_server_is_away(
+    start: Start,
+    postgres: Postgres,
+    shared: str,
+    breaking: Callable[[Postgres], AbstractContextManager[None]],
+    reason: str,
+) -> None:
+    """The same as with a file."""
+    running = start(**SETTINGS, journal={"url": shared})
+    check_all_answers(running, breaking(postgres), reason)
+
+
+def test_monitor_mode_delivers_without_a_record(start: Start) -> None:
+    """It delays nothing for our own failures; the log says that a record is missing."""
+    running = start(mode="monitor", **SETTINGS)
+    with locked(running), Mta(running.address).connect() as mta:
+        assert [send(mta, action).word for action in ACTIONS] == ["accept"] * 4
+    assert len(running.milter.log(event="message", journal="failed")) == 4
+
+
+def test_a_message_that_passes_never_waits_for_the_journal(start: Start, postgres: Postgres, shared: str) -> None:
+    """With a server that is frozen from the beginning the milter starts, and ordinary mail passes at once."""
+    running = start(**SETTINGS, journal={"url": shared})
+    running.milter.stop()
+    with frozen(postgres):
+        running.milter.start()
+        with Mta(running.address).connect() as mta:
+            began = time.monotonic()
+            assert [mta.send(ORDINARY).word for _ in range(20)] == ["accept"] * 20
+            assert time.monotonic() - began < AT_ONCE
+            running.milter.wait_for_log(lambda event: event["event"] == "journal_failed")
+
+
+def test_two_gateways_record_in_one_journal(start: Start, shared: str) -> None:
+    """One message that arrives through both is one incident; each gateway's copy bears its name."""
+    one = start(rules=RULES, journal={"url": shared}, postfix={"config_dir": "/srv/one"})
+    key = str(one.directory / "key")
+    two = start(rules=RULES, journal={"url": shared, "key_file": key}, postfix={"config_dir": "/srv/two"})
+    for running in (one, two):
+        with Mta(running.address).connect() as mta:
+            assert send(mta, "quarantine").word == "hold"
+    [incident] = recorded(one).values()
+    first, second = incident.copies
+    assert first.gateway.endswith(":/srv/one")
+    assert second.gateway.endswith(":/srv/two")
+
+
+# -- starting and reloading
+
+
+def refused(running: Running) -> str:
+    """What `undisclosed run` says when it does not start."""
+    command = [str(milter.console_script()), "run", "--config", str(running.config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    return done.stderr
+
+
+def test_a_journal_that_was_never_made_is_refused_at_start(start: Start) -> None:
+    """With the command to run; and so is one made with another key."""
+    running = start(**SETTINGS)
+    running.milter.stop()
+    path = running.directory / "journal.db"
+    path.rename(running.directory / "kept")
+    assert "run `undisclosed journal upgrade`" in refused(running)
+    assert not path.exists()
+    (running.directory / "kept").rename(path)
+    (running.directory / "key").write_text("ab" * 31 + "cd")
+    assert "another key" in refused(running)
+
+
+def test_a_reload_takes_another_journal_into_use(start: Start) -> None:
+    """One that cannot be used is refused, and the old one stays."""
+    running = start(**SETTINGS)
+    other = {"url": f"sqlite:///{running.directory}/other.db"}
+    running.configure(**SETTINGS, journal=other)
+    running.milter.signal(signal.SIGHUP)
+    line = running.milter.wait_for_log(lambda event: event["event"] == "reload_refused")
+    assert "run `undisclosed journal upgrade`" in line["reason"]
+    milter.upgrade_journal(running.config)
+    running.milter.reload()
+    with Mta(running.address).connect() as mta:
+        send(mta, "reject")
+    running.journal_settings = {**running.journal_settings, **other}
+    assert set(recorded(running)) == {"reject"}
+
+
+def test_incidents_are_listed_and_shown(start: Start) -> None:
+    """By the commands an administrator types, while the milter runs; the file stays the milter's own."""
+    running = start(**SETTINGS)
+    with Mta(running.address).connect() as mta:
+        send(mta, "quarantine")
+        send(mta, "reject")
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [str(milter.console_script()), "incidents", *words, "--config", str(running.config)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    listed = [json.loads(line) for line in command("list", "--json").stdout.splitlines()]
+    assert [one["rule"] for one in listed] == ["reject", "quarantine"]
+    table = command("list", "--state", "pending")
+    assert listed[1]["reference"] in table.stdout
+    assert listed[0]["reference"] not in table.stdout
+    assert "4dXreject1" in command("show", listed[0]["reference"][:6]).stdout
+    assert command("show", "ZZZZ").returncode == 1
+    assert command("list", "--state", "lost").returncode == 2
