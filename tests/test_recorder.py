@@ -1,0 +1,128 @@
+"""Recording from callbacks: a journal that is slow or broken costs a moment once, and is tried again by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import structlog
+
+from factories import transaction
+from lab.waiting import until
+from undisclosed import log
+from undisclosed.journal import Journal, State
+from undisclosed.recorder import PROBE_EVERY, WAIT, Recorder
+from undisclosed.records import Copy, JournalError, Transaction
+
+Lines = list[MutableMapping[str, Any]]
+
+
+class Stubborn:
+    """A real journal that can be made to hang or to fail, as a disk does that hangs."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.goes = threading.Event()
+        self.goes.set()
+        self.fails = False
+
+    def _pass(self) -> None:
+        self.goes.wait()
+        if self.fails:
+            raise JournalError("the disk is on fire")
+
+    def record(self, one: Transaction) -> Copy:
+        """Record it, when it may."""
+        self._pass()
+        return self._journal.record(one)
+
+    def set_state(self, copy_id: int, state: State, *, actor: str, why: str) -> bool:
+        """Change it, when it may."""
+        self._pass()
+        return self._journal.set_state(copy_id, state, actor=actor, why=why)
+
+    def probe(self) -> None:
+        """Write, when it may."""
+        self._pass()
+        self._journal.probe()
+
+    def close(self) -> None:
+        """Nothing of its own is open."""
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """What is logged, as events."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def keeper(journal: Journal) -> Stubborn:
+    """The journal behind it, on either database."""
+    return Stubborn(journal)
+
+
+@pytest.fixture
+def recorder(keeper: Stubborn, lines: Lines) -> Recorder:
+    """A recorder that runs."""
+    made = Recorder(keeper, "mx1", log.get())
+    made.start()
+    return made
+
+
+def test_what_is_recorded_comes_back_as_its_copy(recorder: Recorder, journal: Journal, lines: Lines) -> None:
+    """From many threads at once, each its own."""
+    with ThreadPoolExecutor(4) as pool:
+        ones = [transaction(queue_id=f"4dX{number}", message_id=None) for number in range(20)]
+        copies = list(pool.map(recorder.record, ones))
+    assert [copy.queue_id for copy in copies] == [one.queue_id for one in ones]
+    assert len(journal.incidents()) == 20
+    assert lines == []
+
+
+def test_a_failure_opens_the_breaker_until_writing_works(
+    recorder: Recorder, keeper: Stubborn, journal: Journal, lines: Lines
+) -> None:
+    """The next ones fail without trying; it is said once when it begins and once when it ends."""
+    keeper.fails = True
+    for _ in range(3):
+        with pytest.raises(JournalError):
+            recorder.record(transaction())
+    assert [line["event"] for line in lines] == ["journal_failed"]
+    assert lines[0]["reason"] == "the disk is on fire"
+    keeper.fails = False
+    until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
+    assert (lines[1]["event"], lines[1]["messages_not_recorded"]) == ("journal_works_again", 3)
+    assert recorder.record(transaction()).id == journal.incidents()[0].copies[0].id
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("reject", State.REJECTED)])
+def test_a_callback_waits_a_moment_only(
+    recorder: Recorder, keeper: Stubborn, journal: Journal, lines: Lines, outcome: str, state: State
+) -> None:
+    """What comes through late is put right: a rewrite was told to come back, a refusal stood."""
+    keeper.goes.clear()
+    began = time.monotonic()
+    with pytest.raises(JournalError, match="took longer"):
+        recorder.record(transaction(outcome=outcome))
+    waited = time.monotonic() - began
+    assert WAIT <= waited < WAIT + 1
+    with pytest.raises(JournalError, match="not tried"):
+        recorder.record(transaction(outcome=outcome))
+    assert time.monotonic() - began - waited < 0.5
+    keeper.goes.set()
+    until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
+    assert [copy.state for incident in journal.incidents() for copy in incident.copies] == [state]
+
+
+def test_a_recorded_message_can_be_withdrawn(recorder: Recorder, journal: Journal, lines: Lines) -> None:
+    """When the answer failed after it: the record says that Postfix does not have it."""
+    copy = recorder.record(transaction(outcome="rewrite"))
+    recorder.withdraw(copy, "answered with a temporary failure")
+    until(lambda: journal.find("K7QF").state is State.NEVER_QUEUED, within=10, what="the record to be put right")
+    assert journal.events(copy.incident_id)[-1].why == "answered with a temporary failure"
