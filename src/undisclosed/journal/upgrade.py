@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from undisclosed.journal import database, tables
+from undisclosed.journal.base import WRONG_KEY
 from undisclosed.records import JournalError, WrongKeyError, WrongVersionError
 
 LONGEST: Final = 600.0
@@ -91,8 +92,6 @@ def _refuse_newer(connection: sa.Connection) -> None:
 
 
 def _refuse_other_key(connection: sa.Connection, fingerprint: str) -> None:
-    from undisclosed.journal.journal import WRONG_KEY
-
     if sa.inspect(connection).has_table(tables.keeper.name):
         kept = connection.scalar(sa.select(tables.keeper.c.fingerprint))
         if kept is not None and kept != fingerprint:

@@ -1,0 +1,181 @@
+"""What everything about the journal rests on: the engine, one transaction at a time, and whose database it is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from undisclosed.journal import database, tables
+from undisclosed.records import (
+    Copy,
+    Event,
+    JournalError,
+    Notice,
+    Request,
+    State,
+    WrongKeyError,
+    WrongVersionError,
+    clean,
+)
+from undisclosed.sections import Journal as Settings
+
+R = TypeVar("R", Copy, Event, Request, Notice)
+
+AT_ONCE: Final = 500
+"""Values in one IN (…): SQLite takes at most 32,766 parameters, and older ones 999."""
+
+PROBE_BYTES: Final = 32 * 1024
+"""Enough that a full disk shows: SQLite needs new pages in its log for it."""
+
+WRONG_KEY: Final = (
+    "the journal was made with another key than the one in journal.key_file: its hashes and references would not match;"
+    " copy the key file from a gateway that uses this journal, or give this one a journal of its own"
+)
+
+
+class Base:
+    """The database of a journal: made at first use, after the fork of the process that uses it."""
+
+    def __init__(self, settings: Settings, key: bytes) -> None:
+        self._settings = settings
+        self._key = key
+        self._engine: sa.Engine | None = None
+        self._waiter: Any = None
+
+    def upgrade(self) -> None:
+        """Make the tables, or bring them to this version. Raises JournalError, and then has changed nothing."""
+        from undisclosed.journal import upgrade
+
+        upgrade.upgrade(self._settings.url, fingerprint(self._key))
+
+    def check(self) -> None:
+        """Raises WrongVersionError, WrongKeyError, or JournalError where the database cannot be reached."""
+        with self._read() as connection:
+            self._verify(connection)
+
+    def probe(self) -> None:
+        """Write a little, to see whether writing works again. Raises JournalError."""
+        with self._write() as connection:
+            connection.execute(sa.update(tables.keeper).values(probe=os.urandom(PROBE_BYTES)))
+
+    def close(self) -> None:
+        """Give up every connection."""
+        if self._waiter is not None:
+            self._waiter.close()
+            self._waiter = None
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what the database's error means."""
+        try:
+            yield
+        except (JournalError, LookupError):
+            raise
+        except database.ERRORS as error:
+            raise database.explained(error, self._settings.url) from error
+
+    @contextmanager
+    def _begun(self, **options: Any) -> Iterator[Connection]:
+        if self._engine is None:
+            self._engine = database.engine(self._settings.url)
+        with self._told(), self._engine.connect() as connection:
+            connection = connection.execution_options(**options)
+            with connection.begin():
+                if "verified" not in connection.info:
+                    self._verify(connection)
+                    connection.info["verified"] = True
+                yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._begun(writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self, *, notify: bool = False) -> Iterator[Connection]:
+        with self._begun(writes=True) as connection:
+            yield connection
+            if notify and connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": database.CHANNEL})
+
+    def _verify(self, connection: Connection) -> None:
+        version = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        if version != tables.HEAD:
+            newer = isinstance(version, str) and version > tables.HEAD
+            fix = "upgrade undisclosed on this host too" if newer else "run `undisclosed journal upgrade`"
+            raise WrongVersionError(
+                f"the journal's tables have version {version}, and this undisclosed needs {tables.HEAD}: {fix}"
+            )
+        kept = connection.scalar(sa.select(tables.keeper.c.fingerprint))
+        if kept != fingerprint(self._key):
+            raise WrongKeyError(WRONG_KEY)
+
+    @staticmethod
+    def _serialise(connection: Connection, *names: str) -> None:
+        """Let nobody else change what has these names until the transaction ends. In SQLite it is alone anyway."""
+        if connection.dialect.name == "postgresql":
+            for name in names:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+    @staticmethod
+    def _event(
+        connection: Connection,
+        incident_id: int,
+        copy_id: int | None,
+        actor: str,
+        what: str,
+        why: str,
+        *,
+        at: datetime | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        connection.execute(
+            sa.insert(tables.event).values(
+                incident_id=incident_id,
+                copy_id=copy_id,
+                at=at or now(),
+                actor=clean(actor),
+                what=what,
+                why=clean(why),
+                detail=detail or {},
+            )
+        )
+
+
+def fingerprint(key: bytes) -> str:
+    """What tells keys apart and says nothing of the key."""
+    return hmac.digest(key, b"fingerprint of the journal's key", hashlib.sha256).hex()[:32]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def inserted(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
+    key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def as_copy(row: Any) -> Copy:
+    return replace(as_record(Copy, row), state=State(row.state))
+
+
+def as_record(kind: type[R], row: Any) -> R:
+    return kind(**{name: getattr(row, name) for name in _names(kind)})
+
+
+def _names(kind: type[Any]) -> Sequence[str]:
+    return [field.name for field in fields(kind)]
