@@ -9,12 +9,12 @@ from email.message import EmailMessage
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from undisclosed.journal.records import Incident, NotFoundError, Notice
 from undisclosed.notices.errors import NoticeError
 from undisclosed.notices.rendering import render
 from undisclosed.notices.suppression import MOST, WITHIN, Moment, moment, suppressed, within_limit
 from undisclosed.notices.words import Words
 from undisclosed.policy import Policy
+from undisclosed.records import Incident, NotFoundError, Notice
 
 if TYPE_CHECKING:
     from undisclosed.journal.journal import Journal

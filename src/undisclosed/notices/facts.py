@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Final
 
 from undisclosed.addresses import addresses
-from undisclosed.journal.records import Copy, Incident, NoticeKind, State, Way
 from undisclosed.obstacles import INVITATION, PROTECTED, TNEF
 from undisclosed.policy import Policy
+from undisclosed.records import Copy, Incident, NoticeKind, State, Way
 from undisclosed.sections import Organisation
 
 LONGEST_SUBJECT: Final = 150
@@ -83,17 +83,15 @@ def facts(policy: Policy, incident: Incident, kind: NoticeKind, *, taken: Collec
 
 def plain(text: str) -> str:
     """One line of text that does nothing to what shows it: no control characters, no change of writing direction."""
-    kept = "".join(
-        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else "\ufffd" if "\ud800" <= char <= "\udfff" else char
-        for char in text
-        if unicodedata.bidirectional(char) not in _DIRECTIONS and char not in _MARKS
-    )
-    return " ".join(kept.split())
+    return " ".join("".join(map(_printable, text)).split())
 
 
-_DIRECTIONS: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-_MARKS: Final = frozenset("\u200e\u200f\u061c\ufeff\u00ad\u200b\u2060")
-"""Marks that nobody sees: they turn text round, or stand in the middle of an address that is read all the same."""
+def _printable(char: str) -> str:
+    if char.isprintable() or char in "\u200c\u200d":  # without the joiners some scripts are spelled wrong
+        return char
+    if unicodedata.category(char) == "Cf":  # turns the text round, or hides in the middle of an address
+        return ""
+    return " " if char.isspace() or unicodedata.category(char) == "Cc" else "\ufffd"
 
 
 def without_addresses(text: str) -> str:

@@ -20,10 +20,10 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from undisclosed.config.keylines import key_lines
 from undisclosed.config.plainfile import read_plain
 from undisclosed.config.problems import ABSENT, ConfigError, Problem
-from undisclosed.journal.records import NoticeKind
 from undisclosed.notices.facts import VARIABLES, Fact
 from undisclosed.notices.words import KINDS, LAYOUT, Source, Words
 from undisclosed.policy import Policy
+from undisclosed.records import NoticeKind
 
 SHIPPED: Final = Path(__file__).parent / "templates"
 

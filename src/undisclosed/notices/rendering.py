@@ -17,13 +17,13 @@ from jinja2 import TemplateError
 
 from undisclosed import domains
 from undisclosed.addresses import mailboxes
-from undisclosed.journal.records import Incident, NoticeKind
 from undisclosed.notices.errors import NoticeError
 from undisclosed.notices.facts import facts, plain
 from undisclosed.notices.loading import MADE_BY_TEMPLATES, shipped
 from undisclosed.notices.suppression import domain_of
 from undisclosed.notices.words import Part, Words
 from undisclosed.policy import Policy
+from undisclosed.records import Incident, NoticeKind
 
 WIDTH: Final = 72
 """Columns of the text part."""
@@ -74,17 +74,18 @@ def render(
         html = words.html(parts, plain(incident.reference))
     except (*MADE_BY_TEMPLATES, TemplateError) as error:
         raise NoticeError(f"a template failed: {error}") from error
-    local = incident.sender.rpartition("@")[0]
-    message = EmailMessage(policy=_ASCII if local.isascii() else _UTF8)
     sender = _from(policy)
+    ascii_only = sender.username.isascii() and incident.sender.rpartition("@")[0].isascii()
+    message = EmailMessage(policy=_ASCII if ascii_only else _UTF8)
     message["From"] = sender
     try:
-        message["To"] = HeaderAddress(addr_spec=_ascii_domain(incident.sender))
+        message["To"] = _address("", incident.sender)
     except (ValueError, HeaderParseError) as error:
         raise NoticeError(f"the envelope sender is no address that can be written to: {error}") from error
     message["Subject"] = _subject(parts, plain(incident.reference))
     message["Date"] = now.astimezone(zone)
-    message["Message-ID"] = f"<{kind}.{plain(incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}@{sender.domain}>"
+    name = f"{kind}.{re.sub('[^A-Za-z0-9-]', '', incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}"
+    message["Message-ID"] = f"<{name}@{sender.domain}>"
     if incident.message_id is not None and _MESSAGE_ID.fullmatch(incident.message_id):
         message["In-Reply-To"] = message["References"] = incident.message_id
     message["Auto-Submitted"] = "auto-replied"
@@ -92,7 +93,9 @@ def render(
     message.set_content(text(parts), cte="quoted-printable")
     message.add_alternative(html, subtype="html", cte="quoted-printable")
     message["Content-Language"] = ", ".join(part.language for part in parts)
-    message.set_boundary(f"=_{kind}.{plain(incident.reference)}")  # "=_" stands in no quoted-printable line
+    for part in message.iter_parts():
+        del part["MIME-Version"]  # a part has none (RFC 2045, section 4)
+    message.set_boundary(f"=_{name}")  # "=_" stands in no quoted-printable line
     return message
 
 
@@ -120,12 +123,15 @@ def _from(policy: Policy) -> HeaderAddress:
     """Who writes: `notices.from`, else the postmaster whom every domain has (RFC 5321, section 4.5.1)."""
     if configured := mailboxes(policy.notices.from_):
         name, address = configured[0]
-        return HeaderAddress(plain(name), addr_spec=_ascii_domain(address.text))
+        return _address(plain(name), address.text)
     internal = policy.organisation.internal_domains
     domain = next((one for one in internal if not one.startswith(".")), internal[0].removeprefix("."))
     return HeaderAddress(plain(policy.organisation.name), "postmaster", domain)
 
 
-def _ascii_domain(address: str) -> str:
+def _address(name: str, address: str) -> HeaderAddress:
+    """An address for the header. Its parts are given one by one: parsed, letters that are not ASCII are refused."""
     local, _, domain = address.rpartition("@")
-    return f"{local}@{domains.to_ascii(domain)}"
+    if local.startswith('"'):
+        local = local[1:-1]
+    return HeaderAddress(name, local, domains.to_ascii(domain))

@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Final
 
 from undisclosed import domains
-from undisclosed.journal.records import Incident, NoticeKind, State
 from undisclosed.policy import Action, Policy, Standing
+from undisclosed.records import Incident, NoticeKind, State
 
 FIRST_KIND: Final[Mapping[Action, NoticeKind]] = {
     Action.WARN: "warned",
@@ -34,9 +34,13 @@ LONGEST_ADDRESS: Final = 254
 
 _ATOM: Final = r"[^\s\x00-\x20\x7f-\x9f()<>@,;:\\\".\[\]\ud800-\udfff]+"
 _ADDRESS: Final = re.compile(
-    rf"""(?:{_ATOM}(?:\.{_ATOM})* | "(?:[ !#-\[\]-~]|\\[ -~])*" ) @ ((?:[^\W_]|[.-])+)""", re.VERBOSE
+    rf"""(?!-)(?:{_ATOM}(?:\.{_ATOM})* | "[ !#-+\-./0-9=?A-Z\[\]-~]+" ) @ ((?:[^\W_]|[.-])+)""", re.VERBOSE
 )
-"""An envelope sender that a notice can go to (RFC 5321, section 4.1.2), as sendmail(1) reads it: as one address."""
+"""An envelope sender that a notice can go to (RFC 5321, section 4.1.2), as sendmail(1) reads it: as one address.
+
+A quoted local part may have blanks in it, but nothing that separates addresses: somebody would read two in it. Postfix
+drops mail to an address that begins with a dash (postconf(5), allow_min_user), and nobody would learn of it.
+"""
 
 
 def suppressed(policy: Policy, incident: Incident) -> str | None:

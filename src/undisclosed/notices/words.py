@@ -18,8 +18,8 @@ from babel.dates import format_date, format_time
 from jinja2 import FunctionLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from undisclosed.journal.records import NoticeKind
 from undisclosed.notices.facts import Fact
+from undisclosed.records import NoticeKind
 
 KINDS: Final[tuple[NoticeKind, ...]] = get_args(NoticeKind)
 
