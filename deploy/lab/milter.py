@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from lab import processes
 from lab.waiting import until
@@ -60,10 +60,12 @@ class Milter:
     Without `user` (name and group) it runs as we do.
     """
 
+    name = "milter"
+
     def __init__(self, config: Path, *, directory: Path, user: tuple[str, str] | None = None) -> None:
         self.config = config
-        self.log_file = directory / "milter.log"
-        self._notify_path = directory / "notify"
+        self.log_file = directory / f"{self.name}.log"
+        self._notify_path = directory / f"notify-{self.name}"
         self._user = user
         self._manager: socket.socket | None = None
         self._said: list[str] = []
@@ -80,7 +82,7 @@ class Milter:
     def pid(self) -> int:
         """The supervisor's process id. Raises RuntimeError if it was not started."""
         if self._child is None:
-            raise RuntimeError("this milter is not running")
+            raise RuntimeError(f"this {self.name} is not running")
         return self._child.pid
 
     @property
@@ -91,27 +93,27 @@ class Milter:
     def start(self) -> None:
         """Start, and wait until it says that it is ready. Raises RuntimeError with its log if it does not."""
         self._listen()
-        user, group = self._user or (None, None)
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(self._notify_path)}
         with self.log_file.open("wb") as log:
-            self._child = child = processes.start(
-                [str(console_script()), "run", "--config", str(self.config)],
-                user=user,
-                group=group,
-                environment=environment,
-                output=log,
-            )
+            self._child = child = self._spawn(log)
         try:
             until(
                 lambda: self.has_said("READY=1") or child.poll() is not None,
                 within=DEADLINE,
-                what="the milter to be ready",
+                what=f"the {self.name} to be ready",
             )
         finally:
             if not self.has_said("READY=1"):
                 self.kill()
         if self._child is None:
-            raise RuntimeError("the milter did not start:\n" + self.log_file.read_text(errors="replace"))
+            raise RuntimeError(f"the {self.name} did not start:\n" + self.log_file.read_text(errors="replace"))
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(self._notify_path)}
+
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        user, group = self._user or (None, None)
+        command = [str(console_script()), "run", "--config", str(self.config)]
+        return processes.start(command, user=user, group=group, environment=self._environment(), output=log)
 
     def stop(self) -> int | None:
         """SIGTERM, and wait until it and its workers have ended; returns its exit status, None if it does not run.
@@ -122,10 +124,13 @@ class Milter:
         try:
             return processes.end(child, within=STOPS_WITHIN) if child is not None else None
         finally:
-            if self._manager is not None:
-                self._manager.close()
-            self._manager = None
-            self._notify_path.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        if self._manager is not None:
+            self._manager.close()
+        self._manager = None
+        self._notify_path.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """SIGKILL to the supervisor alone, as a failing machine would; then wait until its workers have gone as well.
@@ -170,6 +175,16 @@ class Milter:
         until(
             lambda: self.notifications().count("READY=1") > before, within=DEADLINE, what="the milter to have reloaded"
         )
+
+    def start_or_reload(self) -> None:
+        """Have it go by its file, running or not. Raises RuntimeError with the reason if it does not want to."""
+        if not self.is_running:
+            self.start()
+            return
+        refused = len(self.log(event="reload_refused"))
+        self.reload()
+        if reasons := self.log(event="reload_refused")[refused:]:
+            raise RuntimeError(f"the milter refused to reload: {reasons[0]['reason']}")
 
     def workers(self) -> list[int]:
         """The process ids of the workers that run now, the oldest first."""

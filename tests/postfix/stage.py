@@ -23,17 +23,16 @@ class Stage:
         self._setting: object = None
 
     def under(self, setting: object, configure: Callable[[Path], None]) -> None:
-        """Start the milter anew if `setting` is another than the last one; `configure` writes its file.
+        """Have the milter go by another configuration, if `setting` is not the last one; `configure` writes its file.
 
-        What earlier tests left is thrown away.
+        What earlier tests left is thrown away. Raises RuntimeError if the milter does not want the configuration.
         """
         self.sink.clear()
         self.postfix.empty()
         if setting != self._setting or not self.gateway.milter.is_running:
-            self.gateway.milter.stop()
             self._setting = None
             configure(self.gateway.config)
-            self.gateway.milter.start()
+            self.gateway.milter.start_or_reload()
             self._setting = setting
 
     def policy(self, action: str, **sections: Any) -> None:

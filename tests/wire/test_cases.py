@@ -22,7 +22,7 @@ OUTCOMES = {"accept": "accepted", "hold": "held", "reject": "rejected"}
 
 
 class Stage:
-    """One milter at a time: it is started anew for each other configuration."""
+    """A milter that is reloaded for each other configuration."""
 
     def __init__(self, directory: Path) -> None:
         self._running = Running(directory, "unix")
@@ -31,11 +31,11 @@ class Stage:
     def play(self, case: Case) -> tuple[Seen, bytes | None]:
         """What the milter answers, and the message as it would leave (None where it would not)."""
         if self._setting != case.setting:
-            self.close()
             journal = self._running.journal
             case.configure(self._running.config, milter={"socket": self._running.socket}, journal=journal)
-            upgrade_journal(self._running.config)
-            self._running.milter.start()
+            if not self._running.milter.is_running:
+                upgrade_journal(self._running.config)
+            self._running.milter.start_or_reload()
             self._setting = case.setting
         before = len(self._running.milter.log(event="message"))
         with Mta(self._running.address).connect(case.client, case.port) as mta:
@@ -48,7 +48,7 @@ class Stage:
         return casefile.seen(case, line, outcome=outcome, stage=verdict.stage, reply=reply, message=message), message
 
     def close(self) -> None:
-        """Stop the milter that runs."""
+        """Stop the milter."""
         self._running.milter.stop()
 
 
