@@ -201,6 +201,15 @@ def test_the_author_may_be_among_the_recipients() -> None:
     assert found(("Disposition-Notification-To", "x@family.test"), **header) is not None
 
 
+@pytest.mark.parametrize("name", ["From", "Sender", "Resent-From", "Resent-Sender"])
+def test_a_list_of_recipients_in_an_authors_field_is_an_obstacle(name: str) -> None:
+    """One of the recipients may have written the message; a field that shows two of them shows the list."""
+    assert found((name, "Clerk <clerk@council.test>, x@family.test")) is None
+    assert found((name, "clerk@council.test, x@family.test, y@family.test")) == f"{name} repeats the recipients"
+    assert found((name, '"x@family.test, y@family.test" <clerk@council.test>')) == f"{name} repeats the recipients"
+    assert found((name, "clerk@council.test, x@elsewhere.test, y@elsewhere.test")) is None
+
+
 # -- the body
 
 

@@ -39,6 +39,9 @@ NOBODY: Final = "undisclosed-recipients:;"
 NEVER: Final = frozenset({"bcc", "resent-bcc"})
 """Fields that must not leave: a relay that does not strip them shows them to everybody."""
 
+AUTHORS: Final = ("from", "sender", "resent-from", "resent-sender")
+"""Fields that name who wrote or sent the message: one of the recipients may be in one, and is in sight then."""
+
 MOST_EDITS: Final = 1000
 """Postfix looks for each edited field from the top of the header: many thousand edits would cost it minutes."""
 
@@ -100,8 +103,12 @@ def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
     edits = hide(policy, message)
     if edits:
         edited = dict.fromkeys(edit.name for edit in reversed(edits))
-        if reason := header_obstacle(message.fields, tuple(edited), _hidden(policy, message)):
+        hidden = _hidden(policy, message)
+        if reason := header_obstacle(message.fields, tuple(edited), hidden - _authors(message, ("from", "sender"))):
             raise Unsafe(reason)
+        for name in AUTHORS:
+            if len(_authors(message, [name]) & hidden) > 1:
+                raise Unsafe(f"{name.title()} repeats the recipients")  # no one person's, but the list once more
     return edits
 
 
@@ -276,16 +283,16 @@ def _render(field: str, boxes: Iterable[Mailbox]) -> str:
 
 
 def _hidden(policy: Policy, message: Message) -> frozenset[Key]:
-    """The addresses that must stand nowhere else in the header: those taken out of sight, and outside recipients."""
+    """The addresses that are taken out of sight, and the outside recipients: they should stand nowhere else."""
     counted = policy.counted_fields | NEVER
     shown = [value for name, value in message.fields if _key(name) in counted]
     found = [address for value in [*shown, *message.recipients] for address in addresses(value)]
-    author = {
-        address.key for name in ("from", "sender") for value in message.values(name) for address in addresses(value)
-    }
-    return frozenset(
-        address.key for address in found if address.key not in author and not _stays(policy, "", address, frozenset())
-    )
+    return frozenset(address.key for address in found if not _stays(policy, "", address, frozenset()))
+
+
+def _authors(message: Message, names: Iterable[str]) -> frozenset[Key]:
+    """The addresses in the fields of these names."""
+    return frozenset(address.key for name in names for value in message.values(name) for address in addresses(value))
 
 
 def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
