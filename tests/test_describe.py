@@ -8,7 +8,7 @@ import pytest
 
 from factories import policy, rule
 from undisclosed.describe import describe, not_used, warnings
-from undisclosed.policy import NOT_USED_YET, NOT_YET_AVAILABLE, Action
+from undisclosed.policy import NOT_USED_YET, Action
 
 WHOLE = """\
 The mail of Exampleshire County Council
@@ -46,7 +46,7 @@ Recording
   Visible addresses are recorded as keyed hashes; subjects are too.
 
 Not used in this version, wherever they stand
-  [hold], [notices], [console] and [metrics].
+  [console] and [metrics].
 """
 
 
@@ -98,9 +98,14 @@ def test_the_whole_description() -> None:
             {"senders": [f"{n}@c.test" for n in range(5000)]},
             "2@c.test, 3@c.test, 4@c.test or 4,995 more would",
         ),
-        ({"action": "warn"}, "it is delivered as it is, and the log says so; the sender is told nothing yet."),
-        ({"action": "rewrite"}, "it is delivered with those addresses out of sight; the sender is told nothing yet."),
-        ({"action": "quarantine"}, "it is held until someone decides; the sender is told nothing yet."),
+        ({"action": "warn"}, "it is delivered as it is; the sender is told."),
+        ({"action": "rewrite"}, "it is delivered with those addresses out of sight; the sender is told."),
+        ({"action": "split"}, "it goes to each outside recipient as a copy of their own, with only their own address"),
+        (
+            {"action": "delay"},
+            "it is held for 5m, then delivered with those addresses out of sight; the sender is told.",
+        ),
+        ({"action": "quarantine"}, "it is held until someone decides; the sender is told."),
         ({"action": "reject"}, "and the sender is told why."),
         ({"action": "accept", "more_than_addresses": None}, "Mail from anybody passes as it is."),
     ],
@@ -110,10 +115,24 @@ def test_a_rule_in_a_sentence(over: dict[str, Any], sentence: str) -> None:
     assert sentence in words(rules=[rule(**over)])
 
 
-@pytest.mark.parametrize("action", sorted(set(Action) - NOT_YET_AVAILABLE))
-def test_every_available_action_has_words(action: Action) -> None:
+@pytest.mark.parametrize("action", sorted(Action))
+def test_every_action_has_words(action: Action) -> None:
     """No action that a rule may ask for is left without a sentence."""
     assert f"1. {action}: " in words(rules=[rule(name=action.value, action=action.value)])
+
+
+def test_who_is_told_is_the_policys_to_say() -> None:
+    """An action that notices.after leaves out has its silence in its sentence."""
+    told = words(rules=[rule(action="quarantine")], notices={"after": ["warn"]})
+    assert "it is held until someone decides; the sender is told nothing." in told
+
+
+@pytest.mark.parametrize(("on_expiry", "end"), [("delete", "deleted"), ("keep", "kept for the administrator")])
+def test_holding_in_words(on_expiry: str, end: str) -> None:
+    """How held mail is dealt with, and what becomes of it in the end."""
+    told = words(rules=[rule(action="delay")], hold={"on_expiry": on_expiry, "expire_days": 3})
+    assert "`undisclosed held list` shows it" in told
+    assert f"After 3 days without a decision it is {end}." in told
 
 
 def test_rewriting_in_words() -> None:
@@ -163,19 +182,10 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
     ("over", "warning"),
     [
         ({"mode": "monitor"}, 'mode = "monitor": no message is changed, delayed or refused'),
-        ({"rules": [rule(action="warn")]}, "In this version warn tells the sender nothing."),
-        ({"rules": [rule(action="rewrite")]}, "In this version rewrite and quarantine tell the sender nothing."),
-        (
-            {"rules": [rule(action="rewrite")], "rewrite": {"when_unsafe": "reject"}},
-            "In this version rewrite tells the sender nothing.",
-        ),
-        (
-            {"rules": [rule(action="quarantine"), rule(name="w", action="warn", more_than_addresses=3)]},
-            "In this version warn and quarantine tell the sender nothing.",
-        ),
         ({"rules": [rule(action="quarantine")]}, "`postsuper -H` releases held mail as it is: with its list"),
         ({"rules": [rule(action="rewrite")]}, "`postsuper -H` releases held mail as it is: with its list"),
-        ({"hold": {"delay": "1h"}}, "Set, but not used in this version: hold.delay."),
+        ({"rules": [rule(action="delay")]}, "Use `undisclosed held release` instead."),
+        ({"console": {"listen": "127.0.0.1:1"}}, "Set, but not used in this version: console.listen."),
         ({"milter": {"socket": "inet:8899@192.0.2.1"}}, "milter.socket listens on 192.0.2.1: whoever reaches it"),
         ({"milter": {"socket": "inet:8899"}}, "milter.socket listens on every address of this host"),
         ({"milter": {"socket": "inet6:8899@::"}}, "milter.socket listens on ::"),
@@ -247,9 +257,9 @@ def test_settings_that_nothing_uses_are_named_where_they_are_set() -> None:
     ours = policy(
         journal={"key_file": "/k", "url": "sqlite:////j", "subjects": True},
         hold={"expire_days": 3},
-        notices={"from": ""},
-        metrics={},
+        console={"base_url": ""},
+        metrics={"listen": ""},
     )
-    assert not_used(ours) == ["hold.expire_days", "notices.from"]
+    assert not_used(ours) == ["console.base_url", "metrics.listen"]
     assert not_used(policy()) == []
     assert all(name in words().replace("[", "").replace("]", "") for name in NOT_USED_YET)

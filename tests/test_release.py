@@ -9,6 +9,7 @@ import pytest
 
 from factories import policy
 from undisclosed import release, rewrite
+from undisclosed.records import Way
 from undisclosed.queuefile import Held, Recipient
 from undisclosed.release import Part, parts
 
@@ -56,13 +57,15 @@ def rest(content: bytes) -> list[bytes]:
 def test_unchanged_is_the_message_itself() -> None:
     """Every byte, for every recipient, in one part."""
     message = held()
-    assert list(parts(policy(), message, "unchanged")) == [Part("unchanged:0-13", message.recipients, message.content)]
+    assert list(parts(policy(), message, "unchanged")) == [
+        Part("unchanged:0-13/14", message.recipients, message.content)
+    ]
 
 
 def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
     """One message for all; To and Cc name insiders only, and all other bytes are as they were."""
     [part] = parts(policy(), held(), "bcc")
-    assert (part.name, len(part.recipients), readable(part)) == ("bcc:0-13", 14, set())
+    assert (part.name, len(part.recipients), readable(part)) == ("bcc:0-13/14", 14, set())
     assert rest(part.content) == rest(HEADER + BODY)
     assert b"head@school.council.test" in part.content
 
@@ -116,10 +119,10 @@ def test_an_archive_is_nobody_to_write_to() -> None:
 
 def test_who_has_it_already_gets_no_second_copy_even_another_way() -> None:
     """Parts that were taken count by their recipients' places, whatever the way was."""
-    [left] = parts(policy(), held(), "bcc", taken={"split:12-13", "split:3", "split:0,7-8"})
-    assert left.name == "bcc:1-2,4-6,9-11"
-    assert list(parts(policy(), held(), "split", taken={"bcc:0-13"})) == []
-    assert [part.name for part in parts(policy(), held(), "split", taken={"bcc:1-13"})] == ["split:0"]
+    [left] = parts(policy(), held(), "bcc", taken={"split:12-13/14", "split:3/14", "split:0,7-8/14"})
+    assert left.name == "bcc:1-2,4-6,9-11/14"
+    assert list(parts(policy(), held(), "split", taken={"bcc:0-13/14"})) == []
+    assert [part.name for part in parts(policy(), held(), "split", taken={"bcc:1-13/14"})] == ["split:0/14"]
 
 
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subject; bh=x; b=y\n"
@@ -128,8 +131,9 @@ SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subj
 def test_our_own_broken_signature_is_taken_out() -> None:
     """It would be broken by the edits, and the signing milter makes another; unchanged mail keeps it."""
     content = SIGNATURE % b"council.test" + HEADER + BODY
-    for way in ("bcc", "split"):
-        for part in parts(policy(), held(content), way):  # type: ignore[arg-type]  the ways as the loop names them
+    ways: tuple[Way, ...] = ("bcc", "split")
+    for way in ways:
+        for part in parts(policy(), held(content), way):
             assert b"DKIM-Signature" not in part.content
     [part] = parts(policy(), held(content), "unchanged")
     assert part.content == content
@@ -153,7 +157,7 @@ def test_our_own_signature_that_stays_valid_stays() -> None:
     ids=["foreign signature", "nested invitation", "winmail.dat"],
 )
 @pytest.mark.parametrize("way", ["bcc", "split"])
-def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, way: release.Way) -> None:
+def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, way: Way) -> None:
     """Before anything is handed over."""
     with pytest.raises(rewrite.Unsafe, match=r"\w"):
         parts(policy(), held(content), way)
@@ -161,10 +165,19 @@ def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, w
 
 def test_places_and_names_agree() -> None:
     """A part's name says for whom it was."""
-    assert release.places(["bcc:0-2", "split:5", "split:7,9-10"]) == {0, 1, 2, 5, 7, 9, 10}
+    assert release.places(["bcc:0-2/12", "split:5/12", "split:7,9-10/12"]) == {0, 1, 2, 5, 7, 9, 10}
+
+
+@pytest.mark.parametrize(
+    ("taken", "complete"),
+    [(["bcc:0-2/3"], True), (["split:0/3", "bcc:1-2/3"], True), (["split:0/3", "split:2/3"], False), ([], False)],
+)
+def test_a_release_is_complete_when_every_recipient_has_it(taken: list[str], complete: bool) -> None:
+    """Told from the names of the parts alone: the message may be gone by then."""
+    assert release.is_complete(taken) is complete
 
 
 def test_message_id() -> None:
     """Found as the milter was given it; None where there is none."""
-    assert release.message_id(HEADER + BODY) == "<1@council.test>"
-    assert release.message_id(b"From: x@council.test\n\nMessage-ID: <2@x>\n") is None
+    assert release.message_id(held()) == "<1@council.test>"
+    assert release.message_id(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")) is None

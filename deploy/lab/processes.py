@@ -80,13 +80,15 @@ GUARD = "trap 'kill -TERM $!' TERM; setsid -- \"$@\" & wait $!; wait $!"
 """Runs a command in a session of its own and passes SIGTERM on; the second `wait` is for after the signal."""
 
 
-def start_guarded(command: Sequence[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_guarded(
+    command: Sequence[str], *, environment: Mapping[str, str], output: IO[bytes] | int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Start a command below a shell that ends it with SIGTERM should the thread that started it die.
 
     For a program that changes its user for a moment, as Postfix's master does: the kernel then forgets what `start`
     asked it for (prctl(2)). The command is the child of the process that is returned, and leads a session of its own.
     """
-    return start(["sh", "-c", GUARD, "guard", *command], environment=environment)
+    return start(["sh", "-c", GUARD, "guard", *command], environment=environment, output=output)
 
 
 def end(child: subprocess.Popen[bytes], *, within: float, leader: int | None = None) -> int:

@@ -16,6 +16,7 @@ import typer
 from undisclosed import config
 
 if TYPE_CHECKING:
+    from undisclosed.held_command import Filter, Wish
     from undisclosed.journal import Journal
 
 DEFAULT_CONFIG = Path("/etc/undisclosed/config.toml")
@@ -34,6 +35,9 @@ journal_app = typer.Typer(no_args_is_help=True, help="The database in which inci
 app.add_typer(journal_app, name="journal")
 incidents_app = typer.Typer(no_args_is_help=True, help="What rules have acted on.")
 app.add_typer(incidents_app, name="incidents")
+
+held_app = typer.Typer(no_args_is_help=True, help="Held mail: see it, release it, delete it.")
+app.add_typer(held_app, name="held")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", envvar="UNDISCLOSED_CONFIG", help="The configuration file.", metavar="FILE")
@@ -307,3 +311,152 @@ def show_incident(
             _fail(error, 1)
         except AmbiguousError as error:
             _fail(error)
+
+
+@app.command()
+def steward(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    user: Annotated[
+        str, typer.Option(help="Whose rights it keeps when root starts it: those of the milter's user.")
+    ] = "undisclosed",
+) -> None:
+    """See to held mail and notices in the foreground. A small part stays root; SIGHUP reloads, SIGTERM ends."""
+    from undisclosed import host, log, notices
+    from undisclosed.holdqueue import HoldQueueError
+    from undisclosed.records import JournalError
+    from undisclosed.steward import process
+    from undisclosed.steward.loop import Place
+
+    def load() -> process.Settings:
+        policy = config.load(config_file)
+        place = Place(policy, config.key(policy, create=True), host.gateway(policy))
+        return process.Settings(place, notices.load(policy, config_file))
+
+    with _told():
+        log.configure(load().place.policy.log.format)
+        try:
+            process.run(load, user, log.get())
+        except (JournalError, HoldQueueError, process.NoSuchUserError) as error:
+            _fail(error)
+
+
+SenderOption = Annotated[
+    str | None, typer.Option(help="Of this envelope sender, or of all that a glob such as *@schools.example names.")
+]
+RuleOption = Annotated[str | None, typer.Option(help="That this rule holds.")]
+SinceOption = Annotated[
+    str | None, typer.Option(help="Not older than this: a date, a date and time, or an age such as 7d or 12h.")
+]
+OlderOption = Annotated[str | None, typer.Option("--older-than", help="Older than this.")]
+ReferencesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="References, or enough of the beginning of each. Without any, all that the options name."),
+]
+ReasonOption = Annotated[str, typer.Option(help="Why: it is recorded.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the steward has done it.")]
+
+
+@held_app.command("list")
+def list_held(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    sender: SenderOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    older_than: OlderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is held, the newest first."""
+    from undisclosed import held_command
+
+    wanted = _held_filter(sender, rule, since, older_than)
+    with _journal(config_file) as journal:
+        held_command.show_list(journal, wanted, as_json, sys.stdout)
+
+
+@held_app.command("show")
+def show_held(
+    reference: Annotated[str, typer.Argument(help="Its reference, or enough of the beginning.", metavar="REF")],
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one held message: what it was, where each copy is, and who did what. Exit status 1 if there is none."""
+    show_incident(reference, config_file, as_json)
+
+
+@held_app.command("release")
+def release_held(
+    way: Annotated[
+        Literal["bcc", "split", "unchanged"],
+        typer.Option(
+            "--as",
+            help="bcc: the recipients hidden; split: a copy of their own for each outside; unchanged: as it is.",
+        ),
+    ],
+    references: ReferencesArgument = None,
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    reason: ReasonOption = "",
+    sender: SenderOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    older_than: OlderOption = None,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Have held mail delivered. Exit status 1 unless all of it was."""
+    from undisclosed.held_command import Wish, user
+
+    wanted = _held_filter(sender, rule, since, older_than)
+    _ask_steward(config_file, references, wanted, Wish("release", way, reason, user()), wait=wait, as_json=as_json)
+
+
+@held_app.command("delete")
+def delete_held(
+    references: ReferencesArgument = None,
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    reason: ReasonOption = "",
+    sender: SenderOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    older_than: OlderOption = None,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Have held mail deleted. Exit status 1 unless all of it was."""
+    from undisclosed.held_command import Wish, user
+
+    wanted = _held_filter(sender, rule, since, older_than)
+    _ask_steward(config_file, references, wanted, Wish("delete", None, reason, user()), wait=wait, as_json=as_json)
+
+
+def _held_filter(sender: str | None, rule: str | None, since: str | None, older_than: str | None) -> Filter:
+    from datetime import UTC, datetime
+
+    from undisclosed.held_command import Filter
+    from undisclosed.incidents_command import moment
+
+    now = datetime.now(UTC)
+    try:
+        times = [None if text is None else moment(text, now) for text in (since, older_than)]
+    except ValueError as error:
+        _fail(error)
+    return Filter(sender, rule, *times)
+
+
+def _ask_steward(
+    config_file: Path, references: list[str] | None, wanted: Filter, wish: Wish, *, wait: bool, as_json: bool
+) -> None:
+    from undisclosed import held_command
+    from undisclosed.journal import AmbiguousError, NotFoundError
+
+    if bool(references) is not wanted.is_empty:
+        _fail("name references, or say by options which held mail is meant, and not both")
+    with _journal(config_file) as journal:
+        try:
+            meant = held_command.named(journal, references) if references else held_command.held(journal, wanted)
+        except NotFoundError as error:
+            _fail(error, 1)
+        except AmbiguousError as error:
+            _fail(error)
+        granted = held_command.ask(journal, meant, wish, wait=wait, with_json=as_json, out=sys.stdout, err=sys.stderr)
+    if not granted:
+        raise typer.Exit(1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from undisclosed import domains
+from undisclosed.kinds import duration_text
 from undisclosed.policy import NOT_USED_YET, Action, Mode, Policy, Rule, Standing
 
 WIDTH = 100
@@ -16,9 +17,6 @@ MOST_NAMED = 5
 
 MOST_IN_A_FIELD = 10_000
 """Addresses that no header field holds: Postfix cuts one at 60,000 bytes and 10,240 address tokens (TRAPS)."""
-
-TELLS_NOTHING = (Action.WARN, Action.REWRITE, Action.QUARANTINE)
-"""Actions after which the sender should hear of it, and in this version does not."""
 
 
 def describe(policy: Policy) -> str:
@@ -153,11 +151,15 @@ def _more_than(limit: int, one: str, ending: str) -> str:
 
 def _effect(policy: Policy, action: Action) -> str:
     reply = policy.reply
+    told = "; the sender is told" if action in policy.notices.after else "; the sender is told nothing"
     return {
         Action.ACCEPT: "passes as it is",
-        Action.WARN: "is delivered as it is, and the log says so; the sender is told nothing yet",
-        Action.REWRITE: "is delivered with those addresses out of sight; the sender is told nothing yet",
-        Action.QUARANTINE: "is held until someone decides; the sender is told nothing yet",
+        Action.WARN: f"is delivered as it is{told}",
+        Action.REWRITE: f"is delivered with those addresses out of sight{told}",
+        Action.SPLIT: f"goes to each outside recipient as a copy of their own, with only their own address{told}",
+        Action.DELAY: f"is held for {duration_text(policy.hold.delay)}, then delivered with those addresses out of"
+        f" sight{told}",
+        Action.QUARANTINE: f"is held until someone decides{told}",
         Action.REJECT: f"is refused ({reply.code} {reply.enhanced}), and the sender is told why",
     }[action]
 
@@ -190,12 +192,20 @@ def _refusing(policy: Policy) -> list[str]:
     ]
 
 
+HOLDING = (Action.QUARANTINE, Action.SPLIT, Action.DELAY)
+"""Actions that put a message into the hold queue, if only for a moment."""
+
+
 def _holding(policy: Policy) -> list[str]:
-    if not _may(policy, Action.QUARANTINE):
+    if not any(_may(policy, action) for action in HOLDING):
         return []
+    hold = policy.hold
+    end = "deleted" if hold.on_expiry == "delete" else "kept for the administrator"
     return [
-        "Held mail is in Postfix's hold queue: `mailq` lists it (an ! behind the queue id), `postcat -q ID` shows it,"
-        " `postsuper -d ID hold` deletes it. It stays there until someone acts.",
+        "Held mail is in Postfix's hold queue, and `undisclosed steward` sees to it: `undisclosed held list` shows it,"
+        " `undisclosed held release REF --as bcc` (or split, or unchanged) sends it, `undisclosed held delete REF`"
+        " deletes it.",
+        f"After {hold.expire_days} days without a decision it is {end}.",
     ]
 
 
@@ -209,12 +219,10 @@ def _uses(policy: Policy, action: Action) -> bool:
 
 
 def _about_this_version(policy: Policy) -> Iterator[str]:
-    if silent := [action.value for action in TELLS_NOTHING if _may(policy, action)]:
-        yield f"In this version {_listed(silent)} {'tells' if len(silent) == 1 else 'tell'} the sender nothing."
-    if _may(policy, Action.QUARANTINE):
+    if any(_may(policy, action) for action in HOLDING):
         yield (
             "`postsuper -H` releases held mail as it is: with its list of addresses still visible to everyone who gets"
-            " it. Delete it instead, and let the sender send it again."
+            " it. Use `undisclosed held release` instead."
         )
     if unused := not_used(policy):
         yield f"Set, but not used in this version: {_listed(unused, 'and', len(unused))}."

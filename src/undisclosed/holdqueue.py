@@ -19,10 +19,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +125,8 @@ class Keeper:
 
 def keep(descriptor: int, config_dir: str) -> None:
     """Be the root half, at the end of an inherited socket."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the other half hears them too, and this one ends with it
     with socket.socket(fileno=descriptor) as connection:
         Keeper(connection, config_dir).serve()
 
@@ -152,6 +155,14 @@ class Entry:
     recipients: int
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is queued: the messages on hold by their ids, and the ids of all others."""
+
+    held: Mapping[str, Entry]
+    elsewhere: frozenset[str]
+
+
 class HoldQueue:
     """The hold queue of one Postfix instance, by way of the root half. A context manager."""
 
@@ -166,9 +177,12 @@ class HoldQueue:
                 pass_fds=[fd],
                 stdin=subprocess.DEVNULL,
                 cwd="/",
-                # Of a signal to the whole group, such as Ctrl-C, it is to hear nothing: it ends when we have.
-                start_new_session=True,
             )
+
+    @property
+    def keeper_pid(self) -> int:
+        """The process id of the root half."""
+        return self._keeper.pid
 
     def __enter__(self) -> Self:
         return self
@@ -177,11 +191,14 @@ class HoldQueue:
         self._connection.close()
         self._keeper.wait()
 
-    def list(self) -> list[Entry]:
-        """Every message on hold. Raises HoldQueueError."""
+    def list(self) -> Listing:
+        """What is queued now; a message that moves meanwhile may be missing, or there twice. Raises HoldQueueError."""
         with self._ask("list") as printed:
-            entries = (json.loads(line) for line in printed)
-            return [_entry(entry) for entry in entries if entry["queue_name"] == "hold"]
+            entries = [json.loads(line) for line in printed]
+        return Listing(
+            {entry["queue_id"]: _entry(entry) for entry in entries if entry["queue_name"] == "hold"},
+            frozenset(entry["queue_id"] for entry in entries if entry["queue_name"] != "hold"),
+        )
 
     def read(self, queue_ids: Sequence[str]) -> bytes:
         """What `postcat -v` prints of these messages, for queuefile.parse. Raises HoldQueueError if one is missing."""

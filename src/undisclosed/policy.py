@@ -19,7 +19,6 @@ from undisclosed.addresses import Address, addresses
 from undisclosed.kinds import Refused, RefusedTogether, Socket, parse_socket
 from undisclosed.sections import (
     COUNTED_FIELDS,
-    NOT_YET_AVAILABLE,
     Action,
     Console,
     Counting,
@@ -42,7 +41,6 @@ from undisclosed.sections import (
 __all__ = [
     "COUNTED_FIELDS",
     "NOT_USED_YET",
-    "NOT_YET_AVAILABLE",
     "Action",
     "Milter",
     "Mode",
@@ -54,7 +52,7 @@ __all__ = [
     "parse_socket",
 ]
 
-NOT_USED_YET = ("hold", "notices", "console", "metrics")
+NOT_USED_YET = ("console", "metrics")
 """Settings (or whole sections) that are validated and that nothing acts on in this version."""
 
 

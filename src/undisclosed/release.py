@@ -8,18 +8,18 @@ outside. Edits are made on the message's own bytes: what is not edited leaves as
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 from undisclosed import domains, rendering, rewrite
 from undisclosed.addresses import Mailbox, addresses, mailboxes
-from undisclosed.journal.records import Way
 from undisclosed.message import Field, Message, expose
 from undisclosed.obstacles import header_obstacle
 from undisclosed.policy import Policy, Standing
 from undisclosed.queuefile import Held, Recipient
+from undisclosed.records import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Part:
     """One message to be handed over, and for whom."""
 
     name: str
-    """What is remembered of it: the way, and the recipients' places in the held file, such as `bcc:0-94`, `split:3`."""
+    """What is remembered of it: the way, and for which of how many recipients: `bcc:0-94/95`, `split:3/95`."""
     recipients: tuple[Recipient, ...]
     content: bytes
 
@@ -42,30 +42,47 @@ def parts(policy: Policy, held: Held, way: Way, taken: Collection[str] = ()) -> 
     if not left:
         return iter(())
     if way == "unchanged":
-        return iter((_part(way, left, left, held.content),))
+        return iter((_part(held, way, left, held.content),))
     hidden = _Hidden(policy, held)
-    return iter((_part(way, left, left, hidden.content),)) if way == "bcc" else _split(policy, hidden, left)
+    return iter((_part(held, way, left, hidden.content),)) if way == "bcc" else _split(policy, held, hidden, left)
 
 
 def places(taken: Iterable[str]) -> frozenset[int]:
-    """The recipients' places that the names of parts stand for."""
+    """The recipients' places in the held file that the names of parts stand for."""
     found: set[int] = set()
     for name in taken:
-        for piece in name.partition(":")[2].split(","):
+        for piece in name.partition(":")[2].partition("/")[0].split(","):
             first, _, last = piece.partition("-")
             found.update(range(int(first), int(last or first) + 1))
     return frozenset(found)
 
 
-def message_id(content: bytes) -> str | None:
-    """The message's own name for itself, as a milter is given it; None where it has none."""
-    values = Message("", (), _header(content)[0]).values("message-id")
-    return values[0].strip() if values else None
+def is_complete(taken: Collection[str]) -> bool:
+    """Whether these parts, together, went to every recipient."""
+    return bool(taken) and len(places(taken)) == max(int(name.rpartition("/")[2]) for name in taken)
 
 
-def _part(way: Way, left: dict[int, Recipient], chosen: Iterable[int], content: bytes) -> Part:
+def message(held: Held) -> Message:
+    """The message as the milter saw it, but for recipients that Postfix has rewritten since."""
+    recipients = tuple(recipient.address for recipient in held.recipients)
+    return Message(held.sender, recipients, _header(held.content)[0], held.client, held.queue_id)
+
+
+def body(held: Held) -> bytes:
+    """All that follows the header."""
+    return _header(held.content)[2]
+
+
+def message_id(held: Held) -> str | None:
+    """The message's own name for itself; None where it has none."""
+    values = message(held).values("message-id")
+    return (values[0].strip() or None) if values else None
+
+
+def _part(held: Held, way: Way, chosen: Iterable[int], content: bytes) -> Part:
     numbers = sorted(chosen)
-    return Part(f"{way}:{_ranges(numbers)}", tuple(left[number] for number in numbers), content)
+    name = f"{way}:{_ranges(numbers)}/{len(held.recipients)}"
+    return Part(name, tuple(held.recipients[number] for number in numbers), content)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -90,10 +107,9 @@ class _Hidden:
         self._before, self._bytes, self._body = _header(held.content)
         # What we have signed ourselves is signed anew on its way out: it must not stand against edits that break it.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
-        message = Message(held.sender, tuple(recipient.address for recipient in held.recipients), tuple(foreign))
         self._foreign = tuple(foreign)
-        self._edits = rewrite.plan(policy, message)
-        self._message = message
+        self._message = replace(message(held), fields=self._foreign)
+        self._edits = rewrite.plan(policy, self._message)
         if self._edits:
             self._check_body()
         self.content = self._written(self._edits)
@@ -146,7 +162,7 @@ class _Hidden:
         return b"".join(self._bytes.get(id(field)) or _line(field) for field in header) + self._body
 
 
-def _split(policy: Policy, hidden: _Hidden, left: dict[int, Recipient]) -> Iterator[Part]:
+def _split(policy: Policy, held: Held, hidden: _Hidden, left: Mapping[int, Recipient]) -> Iterator[Part]:
     outside: dict[str, list[int]] = {}
     inside = []
     for place, recipient in left.items():
@@ -156,17 +172,15 @@ def _split(policy: Policy, hidden: _Hidden, left: dict[int, Recipient]) -> Itera
             outside.setdefault(recipient.address, []).append(place)
     for numbers in outside.values():
         # All are tried before the first is handed over: a message is not to be half released and then refused.
-        hidden.for_one(left[numbers[0]])
-    return _split_parts(hidden, left, inside, outside)
+        hidden.for_one(held.recipients[numbers[0]])
+    return _copies(held, hidden, inside, outside.values())
 
 
-def _split_parts(
-    hidden: _Hidden, left: dict[int, Recipient], inside: list[int], outside: dict[str, list[int]]
-) -> Iterator[Part]:
+def _copies(held: Held, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]) -> Iterator[Part]:
     if inside:
-        yield _part("split", left, inside, hidden.content)
-    for numbers in outside.values():
-        yield _part("split", left, numbers, hidden.for_one(left[numbers[0]]))
+        yield _part(held, "split", inside, hidden.content)
+    for numbers in outside:
+        yield _part(held, "split", numbers, hidden.for_one(held.recipients[numbers[0]]))
 
 
 def _is_internal(policy: Policy, address: str) -> bool:

@@ -59,11 +59,6 @@ class Action(StrEnum):
     REJECT = "reject"
 
 
-NOT_YET_AVAILABLE = frozenset({Action.SPLIT, Action.DELAY})
-"""Actions that the schema knows and this version cannot carry out: a rule that asks for one is refused."""
-
-AVAILABLE = tuple(action.value for action in Action if action not in NOT_YET_AVAILABLE)
-
 COUNTED_FIELDS = (
     "To",
     "Cc",
@@ -237,16 +232,14 @@ class Rule(Section):
     )
     action: Action = Field(
         description="`accept`, `warn` (deliver, tell the sender), `rewrite` (deliver with the external addresses taken"
-        " out of sight), `quarantine` (hold until someone decides) or `reject`. Each but `accept` needs a threshold.",
+        " out of sight), `split` (each of them gets a copy of their own, with only their own address), `delay` (hold"
+        " for hold.delay, then deliver with them out of sight), `quarantine` (hold until someone decides) or `reject`."
+        " Each but `accept` needs a threshold.",
         examples=["reject"],
-        json_schema_extra={"enum": [*AVAILABLE]},
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.action in NOT_YET_AVAILABLE:
-            fix = f"write one of {', '.join(AVAILABLE)}"
-            raise Refused(f"the action {self.action} is not yet available", fix, ["action"], self.action.value)
         if self.action is not Action.ACCEPT and self.more_than_addresses is None is self.more_than_organisations:
             fix = "add more_than_addresses, more_than_organisations or both, such as more_than_addresses = 10"
             raise Refused(f"a rule with the action {self.action} needs a threshold", fix)

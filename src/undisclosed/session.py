@@ -20,6 +20,9 @@ from undisclosed.recorder import Recorder
 from undisclosed.records import Copy, JournalError
 from undisclosed.rewrite import BODY_LIMIT, Edit
 
+AT_THE_END = frozenset({Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE})
+"""What libmilter lets happen at the end of the message only: edits and quarantine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -163,7 +166,7 @@ class Session:
         message.nanoseconds = time.perf_counter_ns() - began
         if decision.needs_body:
             return Continue()  # what happens, or in monitor mode would have happened, depends on the body
-        if not self.monitors and decision.action in (Action.REWRITE, Action.QUARANTINE):
+        if not self.monitors and decision.action in AT_THE_END:
             return Continue()  # libmilter takes edits and quarantine at the end of the message only
         return self._conclude(message, decision)
 
@@ -275,12 +278,10 @@ class Session:
                 return Accept()
             case Action.REWRITE:
                 return Rewrite(decision.edits)
-            case Action.QUARANTINE:
+            case Action.QUARANTINE | Action.SPLIT | Action.DELAY:
                 return Hold(explain.quarantine_reason(decision, message.reference))
             case Action.REJECT:
                 return self._refusal(message)
-            case Action.SPLIT | Action.DELAY:
-                raise RuntimeError(f"no rule may ask for {decision.action} in this version")
 
     def _log_line(self, message: _Transaction, outcome: str) -> None:
         """Write the message's one line in the log."""

@@ -1,0 +1,57 @@
+"""The steward as a service manager runs it: started by root, of whose rights a small part is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import IO
+
+from lab import processes
+from lab.milter import DEADLINE, STOPS_WITHIN, Milter, console_script
+from lab.waiting import until
+
+
+class Steward(Milter):
+    """`undisclosed steward --config FILE --user USER` as a child. A context manager, like `Milter`.
+
+    `user` is whose rights the greater part of it keeps. As another one than root it cannot send notices here: only root
+    may name another configuration directory to sendmail(1) on a machine whose own Postfix is not configured.
+    """
+
+    name = "steward"
+
+    def __init__(self, config: Path, *, directory: Path, rights_of: str = "root") -> None:
+        super().__init__(config, directory=directory)
+        self._rights_of = rights_of
+
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        command = [str(console_script()), "steward", "--config", str(self.config), "--user", self._rights_of]
+        # Guarded: it changes its user, and with that the kernel forgets to end it with us.
+        return processes.start_guarded(command, environment=self._environment(), output=log)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the half without rights. Raises RuntimeError if it does not run."""
+        if self._child is None:
+            raise RuntimeError("this steward is not running")
+        return processes.children(self._child.pid)[0]
+
+    def stop(self) -> int | None:
+        """SIGTERM, and wait until both halves have ended. Raises TimeoutError if they need more than 12 s."""
+        child, self._child = self._child, None
+        leader = next(iter(processes.children(child.pid)), None) if child is not None else None
+        self._close()
+        return processes.end(child, within=STOPS_WITHIN, leader=leader) if child is not None else None
+
+    def kill(self) -> None:
+        """SIGKILL to the half without rights, and wait until the other one has ended by itself."""
+        child, self._child = self._child, None
+        if child is not None:
+            pid = next(iter(processes.children(child.pid)), None)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: not processes.session(pid), within=DEADLINE, what="the root half to end")
+            child.wait(DEADLINE)
+        self._close()

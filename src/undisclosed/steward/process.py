@@ -1,0 +1,177 @@
+"""The steward as a process: starts the root half, gives its own rights up, and goes round until it is told to end."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from undisclosed import notices, notify
+from undisclosed.holdqueue import HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed.journal import Journal
+from undisclosed.notices import Words
+from undisclosed.records import JournalError
+from undisclosed.steward.loop import Place, Steward
+
+LISTEN: Final = 1.0
+"""Seconds for which the journal is listened to at a time: so soon is a signal heard."""
+
+LONGEST_PAUSE: Final = 30.0
+"""Seconds between two attempts while the journal or Postfix fails; the first pause is a second."""
+
+
+class NoSuchUserError(Exception):
+    """The user whose rights the steward is to have does not exist. The text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a configuration says to the steward."""
+
+    place: Place
+    words: Words
+
+
+def run(load: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> None:
+    """Be the steward until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+
+    `load` raises ConfigError; at a reload it is logged, and what was stays. Raises NoSuchUserError, UnusableError for
+    a journal that has to be upgraded first, and KeeperGoneError when the root half has ended.
+    """
+    settings = load()
+    place = settings.place
+    with HoldQueue(place.policy.postfix.config_dir) as queue:
+        if os.geteuid() == 0:
+            drop(user)
+        else:
+            log.warning("note", text="not running as root: Postfix's queue can be read and changed by root only")
+        journal = Journal(place.policy.journal, place.key)
+        journal.check()
+        try:
+            _Loop(settings, journal, queue, load, log).run()
+        finally:
+            journal.close()
+
+
+def drop(user: str) -> None:
+    """Become this user, for good, with their groups. Raises NoSuchUserError."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise NoSuchUserError(f"there is no user {user!r}: name the milter's with --user") from None
+    if entry.pw_uid == 0:
+        return
+    os.initgroups(user, entry.pw_gid)
+    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    if 0 in (*os.getresuid(), *os.getresgid()):
+        raise RuntimeError("root's rights could not be given up")
+
+
+class _Loop:
+    """Rounds, one after the other: at once when the journal has news, else when the last one said."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        queue: HoldQueue,
+        load: Callable[[], Settings],
+        log: structlog.BoundLogger,
+    ) -> None:
+        self._settings = settings
+        self._steward = Steward(settings.place, journal, queue, log, self._deliver)
+        send = partial(notices.send, config_dir=settings.place.policy.postfix.config_dir)
+        self._courier = notices.Courier(journal, settings.place.gateway, send)
+        self._journal = journal
+        self._load = load
+        self._log = log
+        self._ending = False
+        self._reload = False
+        self._failing = ""
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, self._end)
+        signal.signal(signal.SIGHUP, self._want_reload)
+        notify.send("READY=1")
+        self._log.info("steward_ready", gateway=self._steward.place.gateway)
+        pause = LISTEN
+        while not self._ending:
+            if self._reload:
+                self._read_again()
+            try:
+                self._wait_until(self._steward.round(datetime.now(UTC)))
+            except KeeperGoneError:
+                raise
+            except (JournalError, HoldQueueError) as error:
+                self._say_failing(str(error))
+                self._sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if self._failing:
+                    self._log.info("works_again")
+                self._failing, pause = "", LISTEN
+        notify.send("STOPPING=1")
+
+    def _deliver(self, now: datetime) -> None:
+        for outcome in self._courier.deliver(self._settings.place.policy, self._settings.words, now):
+            log = self._log.warning if outcome.fate is notices.Fate.FAILED else self._log.info
+            log(
+                "notice",
+                reference=outcome.reference,
+                kind=outcome.notice.kind,
+                fate=outcome.fate.value,
+                why=outcome.why,
+            )
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._ending = True
+
+    def _want_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload = True
+
+    def _wait_until(self, moment: datetime) -> None:
+        while not (self._ending or self._reload) and (left := (moment - datetime.now(UTC)).total_seconds()) > 0:
+            began = time.monotonic()
+            timeout = min(left, LISTEN)
+            self._journal.wait(timeout)
+            if time.monotonic() - began < 0.9 * timeout:
+                return  # there is news
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._ending and time.monotonic() < until:
+            time.sleep(min(LISTEN, seconds))
+
+    def _say_failing(self, why: str) -> None:
+        if why != self._failing:
+            self._log.error("failing", reason=why)
+        self._failing = why
+
+    def _read_again(self) -> None:
+        from undisclosed.config import ConfigError
+
+        self._reload = False
+        before = self._steward.place
+        try:
+            settings = self._load()
+        except ConfigError as error:
+            self._log.error("reload_refused", reason=str(error))
+        else:
+            policy = settings.place.policy
+            if (policy.journal, policy.postfix) != (before.policy.journal, before.policy.postfix):
+                self._log.warning("note", text="what changed in journal and postfix needs a restart")
+            self._settings = Settings(Place(policy, before.key, before.gateway), settings.words)
+            self._steward.place = self._settings.place
+            self._log.info("reloaded")
+        notify.send("READY=1")
