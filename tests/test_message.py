@@ -75,3 +75,17 @@ def test_a_bare_carriage_return_hides_no_field() -> None:
         assert expose(policy(), [Field("Subject", value)]).count == 3
     folded = expose(policy(), [Field("To", f"{many},\r\n d@family4.test")])
     assert folded.count == 4
+
+
+def test_an_address_that_is_routed_on_by_its_local_part_is_outside() -> None:
+    """`user%outside@inside` is read, and delivered, as an address outside."""
+    to = "a%family.test@council.test, family.test!b@council.test, c@council.test"
+    shown = expose(policy(), message(to=to).fields)
+    assert (shown.count, len(shown.internal)) == (2, 1)
+
+
+def test_a_list_of_authors_does_not_excuse_the_same_list_in_reply_to() -> None:
+    """The exception is for the author's own address: Reply All to twelve "authors" reaches them all."""
+    many = ", ".join(strangers(12))
+    shown = expose(policy(), message(from_=f"clerk@council.test, {many}", reply_to=many, to="x@council.test").fields)
+    assert shown.count == 12

@@ -11,7 +11,19 @@ import structlog
 from factories import policy, rule, strangers
 from undisclosed import log
 from undisclosed.rewrite import BODY_LIMIT
-from undisclosed.session import Accept, Answer, Continue, Hold, Refuse, Rewrite, Runtime, Session, Settings, Skip
+from undisclosed.session import (
+    Accept,
+    Answer,
+    Continue,
+    HeaderTooLargeError,
+    Hold,
+    Refuse,
+    Rewrite,
+    Runtime,
+    Session,
+    Settings,
+    Skip,
+)
 
 MANY = ", ".join(strangers(11))
 KEY = b"0" * 32
@@ -188,3 +200,28 @@ def test_mail_through_sendmail_is_answered_in_one_line(lines: Lines) -> None:
     answer = send(session, ("To", MANY))
     assert isinstance(answer, Refuse)
     assert answer.in_one_line
+
+
+def test_nothing_is_kept_of_a_message_that_cannot_be_ours(lines: Lines) -> None:
+    """A stranger's header of any size costs no memory, and passes untouched."""
+    _, session = open_session()
+    session.connect("192.0.2.7", 40000)
+    session.mail("<stranger@family.test>", "")
+    for _ in range(20):
+        session.header("X", "y" * 100_000)
+    assert session.end_of_header("4dX1") == Accept()
+
+
+def test_a_header_that_nobody_could_read_does_not_pass(lines: Lines) -> None:
+    """What would take too long to judge is told to come back; the next message is judged as ever."""
+    _, session = open_session()
+    session.mail("<clerk@council.test>", "")
+    for _ in range(10):
+        session.header("To", "y" * 100_000)
+    with pytest.raises(HeaderTooLargeError) as caught:
+        session.header("To", "y" * 100_000)
+    session.failed(caught.value)
+    with pytest.raises(HeaderTooLargeError):
+        session.end_of_header("4dX1")
+    assert isinstance(session.fault("end_of_header", caught.value), Refuse)
+    assert send(session, ("To", MANY)) != Accept()

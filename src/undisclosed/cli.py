@@ -40,7 +40,10 @@ held_app = typer.Typer(no_args_is_help=True, help="Held mail: see it, release it
 app.add_typer(held_app, name="held")
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", envvar="UNDISCLOSED_CONFIG", help="The configuration file.", metavar="FILE")
+    Path,
+    typer.Option(
+        "--config", envvar="UNDISCLOSED_CONFIG", help="The configuration file.", metavar="FILE", readable=False
+    ),  # readable=False: what is wrong with the file, config.py says better than the command line's library
 ]
 ConfigDirOption = Annotated[
     Path | None,
@@ -93,15 +96,15 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     from undisclosed.session import Settings
     from undisclosed.workers import Supervisor, journal_usable
 
-    def load() -> Settings:
+    def load(create: bool = False) -> Settings:
         policy = config.load(config_file)
-        settings = Settings(policy, config.key(policy, create=True))
+        settings = Settings(policy, config.key(policy, create=create))
         journal_usable(settings)
         return settings
 
     try:
         with _told():
-            settings = load()
+            settings = load(create=True)
     except UnusableError as error:
         _fail(error)
     policy = settings.policy

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from undisclosed import domains, rewrite
 from undisclosed.addresses import addresses
-from undisclosed.message import NOTHING_SHOWN, Exposure, Message, expose
+from undisclosed.message import NOTHING_SHOWN, Client, Exposure, Message, expose, is_rerouted
 from undisclosed.policy import Action, Policy, Rule, Standing
 
 
@@ -82,10 +82,15 @@ def _scope(policy: Policy, message: Message) -> Scope:
     return Scope.OUTGOING
 
 
+def may_be_outgoing(policy: Policy, client: Client) -> bool:
+    """Whether mail from this client can be outgoing at all, whatever its header says."""
+    return bool(client.login and policy.scope.authenticated) or policy.scope.holds(client.address)
+
+
 def _is_outgoing(policy: Policy, message: Message) -> bool:
     if message.client.login and policy.scope.authenticated:
         return True
-    if not policy.scope.holds(message.client.address):
+    if not may_be_outgoing(policy, message.client):
         return False
     if not message.sender or _is_internal(policy, message.sender):
         return True
@@ -105,12 +110,10 @@ def _is_internal(policy: Policy, address: str) -> bool:
 def _stays_inside(policy: Policy, recipient: str) -> bool:
     """Whether an envelope recipient is surely internal.
 
-    Postfix strips its own domain from `user%outside@inside` and `outside!user@inside` and then routes by the rest
-    (allow_percent_hack, swap_bangpath in postconf(5)), and honours a source route `@inside:user@outside`: such a
-    recipient may leave.
+    Besides `is_rerouted` Postfix honours a source route `@inside:user@outside`: such a recipient may leave.
     """
     local = recipient.rpartition("@")[0] if "@" in recipient else recipient
-    return _is_internal(policy, recipient) and not any(char in local for char in "%!@")
+    return _is_internal(policy, recipient) and not is_rerouted(local) and "@" not in local
 
 
 def _matches(rule: Rule, message: Message, exposure: Exposure) -> bool:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import grp
 import os
+import resource
 import socket
 import stat
 import time
@@ -38,6 +39,8 @@ class Listener:
 
     def open(self) -> None:
         """Listen, non-blocking. Raises ListenError."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each session of Postfix is a descriptor
         before = _listening()
         if self._path is None:
             self._open_inet()
@@ -57,6 +60,10 @@ class Listener:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def in_place(self) -> bool:
+        """Whether Postfix still finds the socket that was opened: somebody may have removed or replaced the file."""
+        return self._path is None or self._identity == _identity(self._path)
 
     def remove(self) -> None:
         """Take the unix socket away, if it is still the one that was opened, and let another supervisor start."""

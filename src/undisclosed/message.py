@@ -84,7 +84,7 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
 
     def count(name: str, found: Iterable[Address]) -> None:
         for address in found:
-            standing = policy.standing(address.domain)
+            standing = Standing.EXTERNAL if is_rerouted(address.local) else policy.standing(address.domain)
             by_standing[standing].setdefault(address.key, address)
             if standing is Standing.EXTERNAL:
                 per_field.setdefault(name, set()).add(address.key)
@@ -101,6 +101,8 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
             count(name, addresses(value))
     if replies:
         own = {address.key for value in authors for address in addresses(value)}
+        if len(own) > 1:  # a list of authors is no author: Reply All would reach them all
+            own.clear()
         count("reply-to", (one for value in replies for one in addresses(value) if one.key not in own))
 
     external = tuple(by_standing[Standing.EXTERNAL].values())
@@ -111,6 +113,15 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
         per_field={name: len(keys) for name, keys in per_field.items()},
         organisations=len({policy.organisation_of(address) for address in external}),
     )
+
+
+def is_rerouted(local: str) -> bool:
+    """Whether a local part names somebody elsewhere: `user%outside@inside`, `outside!user@inside`.
+
+    Postfix strips its own domain and then routes by the rest (allow_percent_hack, swap_bangpath in postconf(5)), and a
+    person reads the other address in it.
+    """
+    return "%" in local or "!" in local
 
 
 def _as_read(fields: Iterable[Field]) -> Iterator[Field]:

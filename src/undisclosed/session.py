@@ -20,6 +20,9 @@ from undisclosed.recorder import Recorder
 from undisclosed.records import Copy, JournalError
 from undisclosed.rewrite import BODY_LIMIT, Edit
 
+LARGEST_HEADER = 1 << 20
+"""Characters: about 30,000 addresses. It bounds what a hostile header costs (9 s for the worst that was found)."""
+
 AT_THE_END = frozenset({Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE})
 """What libmilter lets happen at the end of the message only: edits and quarantine."""
 
@@ -31,6 +34,10 @@ class Settings:
     policy: Policy
     key: bytes
     """The key of references."""
+
+
+class HeaderTooLargeError(ValueError):
+    """A header that nobody reads: it is not judged, and the message does not pass."""
 
 
 class Runtime:
@@ -93,6 +100,8 @@ class _Transaction:
     fields: list[Field] = field(default_factory=list)
     queue_id: str = ""
     failure: BaseException | None = None
+    size: int = 0
+    """Characters of the header so far."""
     decision: decide.Decision | None = None
     whole: Message | None = None
     reference: str = ""
@@ -134,8 +143,15 @@ class Session:
         self._under_way().recipients.append(_bare(recipient))
 
     def header(self, name: str, value: str) -> None:
-        """The message has one more header field."""
-        self._under_way().fields.append(Field(name, value))
+        """The message has one more header field. Nothing is kept of a message that cannot be ours, whatever it says."""
+        message = self._under_way()
+        if not decide.may_be_outgoing(message.settings.policy, Client(self._address, self._port, message.login)):
+            return
+        message.size += len(name) + len(value)
+        if message.size > LARGEST_HEADER:
+            message.fields.clear()
+            raise HeaderTooLargeError(f"a header of more than {LARGEST_HEADER} characters")
+        message.fields.append(Field(name, value))
 
     def failed(self, error: BaseException) -> None:
         """Something failed in a stage that cannot answer: the message, or all of the session, is to be refused."""

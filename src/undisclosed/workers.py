@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import selectors
 import signal
@@ -42,6 +43,8 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
 """Seconds before a worker that died is replaced: doubled for each that died young."""
 PATIENCE = (2, 0)
 """Seconds and microseconds for which the supervisor waits for a worker to take what it is told (socket(7))."""
+TAKES_SETTINGS = 5.0
+"""Seconds after which a worker that has not taken new settings is frozen."""
 OLD_ENOUGH = 10.0
 """Seconds after which a worker's death says nothing about the next one's."""
 
@@ -53,7 +56,10 @@ class Worker:
     pid: int
     control: Connection
     born: float
-    ready: bool = False
+    owes: int = 1
+    """How many times it has yet to say that it is ready: at its start, and once for all settings it was told."""
+    deaf_after: float = math.inf
+    """When it counts as frozen, unless it has answered (time.monotonic())."""
 
 
 @dataclass(slots=True)
@@ -86,6 +92,7 @@ class Supervisor:
                 self._start_worker()
             while not self._stopping:
                 self._wait(self._pause())
+                self._kill_the_deaf()
                 self._replace_the_dead()
         finally:
             notify.send("STOPPING=1")
@@ -106,7 +113,21 @@ class Supervisor:
             key.data()
 
     def _pause(self) -> float | None:
-        return max(0.0, min(self._restart_at) - time.monotonic()) if self._restart_at else None
+        """Seconds until something is due of itself; None where nothing is."""
+        due = min([*self._restart_at, *(worker.deaf_after for worker in self._workers.values())], default=math.inf)
+        return max(0.0, due - time.monotonic()) if due < math.inf else None
+
+    def _kill_the_deaf(self) -> None:
+        """A worker that does not take new settings would go on judging by the old ones."""
+        for worker in self._workers.values():
+            if worker.deaf_after <= time.monotonic():
+                worker.deaf_after = math.inf
+                self._kill_frozen(worker)
+
+    def _kill_frozen(self, worker: Worker) -> None:
+        self.log.error("worker_frozen", pid=worker.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
 
     def _read_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -129,10 +150,13 @@ class Supervisor:
             self.log.error("reload_refused", reason=str(error), in_force="the old configuration")
         else:
             self._tell_what_needs_a_restart(new)
+            if not self._listener.in_place():
+                self.log.error("socket_gone", socket=self.settings.policy.milter.socket, fix="restart the milter")
             self.settings = new
             self._announcement = "reloaded"
             for worker in self._workers.values():
-                worker.ready = False
+                worker.owes += 1
+                worker.deaf_after = time.monotonic() + TAKES_SETTINGS
                 self._tell(worker, new)
             return
         if not self._announcement:
@@ -236,12 +260,14 @@ class Supervisor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.control)
             return
-        worker.ready = True
+        worker.owes -= 1
+        if not worker.owes:
+            worker.deaf_after = math.inf
         self._announce()
 
     def _announce(self) -> None:
         """Say that we are ready, at first or again, once every worker goes by the settings of now."""
-        ready = [worker for worker in self._workers.values() if worker.ready]
+        ready = [worker for worker in self._workers.values() if not worker.owes]
         if not self._announcement or len(ready) < self._size:
             return
         policy = self.settings.policy
@@ -259,8 +285,7 @@ class Supervisor:
         try:
             worker.control.send(message)
         except BlockingIOError:  # frozen: it may have half of the message, and cannot be spoken to again
-            self.log.error("worker_frozen", pid=worker.pid)
-            os.kill(worker.pid, signal.SIGKILL)
+            self._kill_frozen(worker)
         except OSError:
             pass  # it died meanwhile; its successor starts with the new settings
 

@@ -69,13 +69,14 @@ def test_a_worker_killed_again_and_again(stage: Stage) -> None:
 
 
 def test_a_new_policy_under_load(stage: Stage) -> None:
-    """SIGHUP with a sound file: no session drops, no message fails, and in a moment all are judged by the new one."""
+    """SIGHUP with a sound file: no session drops, no message fails, and what begins after it is judged by the new one."""
     with Load(stage.postfix.port, kinds=("reject",), per_session=10**6) as load:
         assert {answer.code for answer in load.go_on(40)} == {550}
         stage.gateway.configure(stage.gateway.policy("rewrite"))
         stage.gateway.milter.reload()
-        until(lambda: {answer.code for answer in load.go_on(20)} == {250}, within=20, what="the new policy")
-        assert {answer.code for answer in load.go_on(40)} == {250}
+        later = load.go_on(100)
+        # What a client had begun before the reload ends under the policy it began with: one message each at most.
+        assert [answer.code for answer in later].count(550) <= load.clients
     assert load.sessions == load.clients
     assert set(load.codes()) == {250, 550}
     assert wrongs(stage, [answer._replace(kind="rewrite") for answer in load.answers if answer.code == 250]) == []

@@ -243,6 +243,26 @@ def test_a_frozen_worker_does_not_keep_the_supervisor_from_stopping(start: Start
     assert running.milter.log(event="worker_killed")
 
 
+def test_a_frozen_worker_does_not_go_on_by_the_old_settings(start: Start) -> None:
+    """At a reload it is killed and replaced, and only then is the reload done."""
+    running = start()
+    [frozen, _] = running.milter.workers()
+    os.kill(frozen, signal.SIGSTOP)
+    running.configure(rules=[rule(more_than_addresses=11)])
+    running.milter.reload()
+    assert [event["pid"] for event in running.milter.log(event="worker_frozen")] == [frozen]
+    assert frozen not in running.milter.workers()
+    assert [Mta(running.address).connect().send(MANY).word for _ in range(4)] == ["accept"] * 4
+
+
+def test_a_socket_that_somebody_removed_is_named_at_reload(start: Start) -> None:
+    """Postfix no longer finds the milter: the log says so, and what to do."""
+    running = start()
+    running.path.unlink()
+    running.milter.reload()
+    assert running.milter.log(event="socket_gone")
+
+
 def test_a_thousand_sessions_at_once_are_all_answered(start: Start) -> None:
     """None is refused, and the descriptors of those that went are given back."""
     running = start(milter={"workers": 1})
