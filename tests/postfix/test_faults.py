@@ -69,7 +69,7 @@ def test_a_worker_killed_again_and_again(stage: Stage) -> None:
 
 
 def test_a_new_policy_under_load(stage: Stage) -> None:
-    """SIGHUP with a sound file: no session drops, no message fails, and what begins after it is judged by the new one."""
+    """SIGHUP with a sound file: no session drops, no message fails, and what begins later is judged by it."""
     with Load(stage.postfix.port, kinds=("reject",), per_session=10**6) as load:
         assert {answer.code for answer in load.go_on(40)} == {550}
         stage.gateway.configure(stage.gateway.policy("rewrite"))
