@@ -36,6 +36,7 @@ from undisclosed.addresses import Address, Mailbox, addresses, mailboxes, visibl
         ('""@x.test', ['""@x.test']),
         ("ann@[192.0.2.1], ann@[IPv6:2001:db8::1]", ["ann@[192.0.2.1]", "ann@[IPv6:2001:db8::1]"]),
         ("root@localhost", ["root@localhost"]),
+        ("'@x.test, !@localhost, <~@y.test>", ["'@x.test", "!@localhost", "~@y.test"]),
         ("a!b%c=d+e{f}~g@x.test", ["a!b%c=d+e{f}~g@x.test"]),
     ],
 )
@@ -200,7 +201,16 @@ def test_broken_fields_count_no_less(value: str, count: int) -> None:
     [
         *("", " ", "\n ", ",", ";", "<>", "@", "@@", "ann", "ann@", "@x.test", "<@x.test>", "Ann Lee", '"Ann Lee"'),
         *("ann [at] x.test", "ann at x.test", "ann(at)x.test", "ann@.", "ann@-", '"@"', "(@)", "<@>", "ann @", "[@]"),
-        *("'@'", "ann@\u200d", "Ann@ <>", "!@!", "John !@M@! Doe", '"na\\\\me@na\\\\me"', "\u200b@\u200b"),
+        *(
+            "'@'",
+            "Users of '@' <>",
+            "ann@\u200d",
+            "Ann@ <>",
+            "!@!",
+            "John !@M@! Doe",
+            '"na\\\\me@na\\\\me"',
+            "\u200b@\u200b",
+        ),
         *("=?utf-8?q??=", "=?utf-8?q?=40?=", "mailto:", "=?utf-8?b?QA==?=", '"Ann @ Lee"', "(meet @ noon)"),
         "https://x.test/~ann",
     ],

@@ -78,10 +78,15 @@ class _Local(NamedTuple):
     """Marks in between that belong to neither: `alice>@x.test`."""
     borrowed: bool = False
     """It is the domain of the address before: `a@x.test@y.test`."""
-    before: str = "\n"
-    """The character that it follows."""
+    first: int = 0
+    """Its first token."""
     adjacent: bool = False
     """One word, directly before the at sign."""
+
+    @property
+    def has_letters(self) -> bool:
+        """Quoted, or with a letter or digit in it."""
+        return self.text.startswith('"') or any(map(str.isalnum, self.text))
 
 
 class _Scan:
@@ -152,20 +157,18 @@ class _Scan:
     def _is_address(self, local: _Local, domain: _Domain) -> bool:
         if self.within == "local part" and (local.unquoted[-1:] in DOTS or domain.led):
             return False  # "very.@.unusual"@x.test: odd, but no second address
+        before = self.tokens.kind(local.first - 1)
         if domain.strong:
             # "Ann @ example.test" is a way to write a name; `ann @example.test` is an address with a blank in it.
-            return not (self._in_text and local.blanks and domain.blanks and local.before != "<")
-        if (
-            local.blanks
-            or (domain.blanks and self._in_text)
-            or local.stray
-            or local.borrowed
-            or local.before in AT_SIGNS
-        ):
+            return not (self._in_text and local.blanks and domain.blanks and before != "<")
+        if local.blanks or (domain.blanks and self._in_text) or domain.led.strip(DOTS):
             return False
-        if not (local.text.startswith('"') or any(map(str.isalnum, local.unquoted))):
+        if local.stray or local.borrowed or before == "at":
             return False
-        return not self._in_text or (local.adjacent and _CLEAN_END.match(self.text, domain.end) is not None)
+        if self._in_text:
+            return local.adjacent and local.has_letters and _CLEAN_END.match(self.text, domain.end) is not None
+        # John !@M@! Doe: without a letter it has to stand where an address is expected.
+        return local.has_letters or self.tokens.kind(self.tokens.skip(local.first - 1, -1)[0]) in ("", *"<,;:")
 
     # -- to the right of an at sign
 
@@ -185,8 +188,9 @@ class _Scan:
             index, apart = tokens.skip(index + 1, 1)
             if blanks or apart:
                 break
-        if tokens.kind(at + 1) == "(" and (name := _DOMAIN.match(self.text, tokens.begins[at + 1] + 1)):
-            return _Domain(name[2], name.end(), False, "(")
+        commented = tokens.kind(at + 1) == "(" and _DOMAIN.match(self.text, tokens.begins[at + 1] + 1)
+        if commented and _DOT.search(commented[2]):
+            return _Domain(commented[2], commented.end(), False, "(")  # alice@(x.test)
         return None
 
     def _joined(self, index: int, name: re.Match[str], blanks: bool, led: str) -> _Domain | None:
@@ -222,8 +226,7 @@ class _Scan:
         tokens, place = self.tokens, self.tokens.begins[at]
         if tokens.kind(at - 1) == '"' and (quoted := self._between_quotes(place - 1)):
             content = quoted[1:-1].rstrip("\\")
-            before = self.text[place - len(quoted) - 1 : place - len(quoted)] or "\n"
-            return _Local(f'"{content}"', unescaped(content), before=before)
+            return _Local(f'"{content}"', unescaped(content), first=at)
         index, blanks, stray = self._last_word(at)
         if index < 0 or (blanks and stray):
             return None
@@ -232,20 +235,19 @@ class _Scan:
             if (blanks or stray) and not left:
                 return None
             word = left or tokens.token(index)
-            return _Local(word, word, blanks, stray, not left, "\n", index == at - 1)
+            return _Local(word, word, blanks, stray, not left, index, index == at - 1)
         if tokens.begins[index] < self.routed and ("," in stray or ":" in stray):
             return None
         words = self._words(index)
-        before = self.text[tokens.begins[words[0]] - 1] if words[0] else "\n"
         if words == [index] and tokens.kind(index) == "word":
-            word = _unwrapped(tokens.token(index), before, self.text[domain_end : domain_end + 1])
-            return _Local(word, word, blanks, stray, False, before, index == at - 1)
+            word = _unwrapped(tokens.token(index), tokens.kind(index - 1), self.text[domain_end : domain_end + 1])
+            return _Local(word, word, blanks, stray, False, index, index == at - 1)
         unquoted = "".join(map(tokens.unquoted, words))
         if words == [index]:
             text = unfolded(tokens.token(index))
         else:
             text = unquoted if _ATOMS.fullmatch(unquoted) else '"' + _TO_ESCAPE.sub(r"\\\g<0>", unquoted) + '"'
-        return _Local(text, unquoted, blanks, stray, False, before)
+        return _Local(text, unquoted, blanks, stray, False, words[0])
 
     def _last_word(self, at: int) -> tuple[int, bool, str]:
         """Return the word that the local part ends with, or -1; the blanks and marks between it and the at sign."""
@@ -253,7 +255,8 @@ class _Scan:
         index, blanks = tokens.skip(at - 1, -1)
         while tokens.kind(index) not in ("word", "quoted") or not tokens.token(index).strip(APOSTROPHES + JOINERS):
             if blanks or tokens.kind(index) == "" or (tokens.kind(index) == "at" and index != self.lone):
-                return -1, False, ""
+                alone = tokens.kind(at - 1) == "word" and not self._in_text  # '@x.test, odd as it is
+                return at - 1 if alone else -1, False, ""
             if index != self.lone:  # alice@[@192.0.2.1]
                 stray += tokens.token(index)
             index, blanks = tokens.skip(index - 1, -1)
@@ -285,7 +288,7 @@ def _unwrapped(word: str, before: str, behind: str) -> str:
     word = word.strip(JOINERS)
     bare = word.lstrip(APOSTROPHES)
     if bare != word:
-        return bare.rstrip(APOSTROPHES)
+        return bare.rstrip(APOSTROPHES) or word
     if before == ":" and word.startswith("//"):
         return word.lstrip("/")
     if len(word) > 1 and behind and _CLOSING.get(word[0]) == behind:

@@ -44,9 +44,11 @@ _ADDRESS: Final = r"[a-z0-9_][\w!#$%&'*+/=^`{|}~.-]*+@[a-z0-9][a-z0-9.-]*+(?<![.
 # A name that cannot hold an address: no at sign, nothing that decodes to one unless `_may_hide_one` says so. Only
 # single characters repeat possessively: before Python 3.11.5 a possessive group that fails forgets its place.
 _NAME: Final = r"""(?:"[^"\\@\uff20\ufe6b=%]*+" | [^"(),:;<>@\uff20\ufe6b\[\]\\=]++
-    | =\?(?:utf-8|us-ascii|iso-8859-\d\d?|windows-125\d)\?[bq]\?[!-$&->A-~]*+\?= )*"""
+    | =\?(?:utf-?8|us-ascii|iso-8859-\d\d?|windows-125\d|koi8-[ru])\?[bq]\?[!-$&->A-~]*+\?= )*"""
+# An address for a name, as clients write it: "ann@example.test" <ann@example.test>. It is an entry of its own here.
+_QUOTE: Final = rf""""'?(?={_ADDRESS}'?"\s*+<) | '(?={_ADDRESS}'\s*+<)"""
 _ENTRIES: Final = re.compile(
-    rf"\s*+ (?:{_NAME}<)? ({_ADDRESS}(?=>?\s*+(?:[,;]|\Z)) | (?s:.+)) [>\s,;]*+",
+    rf"""\s*+ (?:{_NAME}< | {_QUOTE})? ({_ADDRESS}(?=["'>]*+\s*+(?:[,;<]|\Z)) | (?s:.+)) ["'>]*+[\s,;]*+""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 """The address of each entry in a common form; where there is none, all that is left, but for a harmless name."""

@@ -90,17 +90,19 @@ def _words(text: str) -> Iterator[tuple[int, int, str, bytes, str]]:
             payload, end = unended[0], unended.end()
         codec = _codec(start[1])
         if start[2] in "bB":
-            yield start.start(), end, codec, *_base64(payload)
+            yield start.start(), end, *_base64(payload, codec)
         elif payload.isascii():
             yield start.start(), end, codec, *_quoted_printable(payload, codec)
         else:
             yield start.start(), end, _SURROGATES, *_mixed(payload, codec)
 
 
-def _base64(payload: str) -> tuple[bytes, str]:
+def _base64(payload: str, codec: str) -> tuple[str, bytes, str]:
     # Padding in the middle: an encoder put two words' letters into one.
     data = b"".join(map(_bytes, _NOT_LETTERS.sub("", payload).split("=")))
-    return data, payload if _NOT_BASE64.search(payload) else ""  # no base64 after all? Some clients show it as it is
+    if _NOT_BASE64.search(payload):  # then most clients show it as it is
+        return _SURROGATES, payload.encode("utf-8", "surrogatepass"), _text(data, codec)
+    return codec, data, ""
 
 
 def _bytes(letters: str) -> bytes:
