@@ -17,6 +17,8 @@ from undisclosed.queuefile import Held, Recipient
 SECONDS: Final = 300.0
 """To wait for an answer: Postfix may itself be waiting for the signing milter."""
 
+LONGEST_LINE: Final = 8192
+
 PER_GROUP: Final = 100
 """Recipients whose commands go out together: their answers have to fit into the socket's buffer meanwhile."""
 
@@ -84,10 +86,15 @@ class Handover:
             raise
         return smtp
 
-    def _all_positive(self, smtp: smtplib.SMTP, commands: Sequence[bytes]) -> None:
+    @staticmethod
+    def _all_positive(smtp: smtplib.SMTP, commands: Sequence[bytes]) -> None:
+        """Send commands together, and see that each is answered with a 250 of one line, as Postfix answers them."""
         smtp.send(b"".join(commands))
-        for answer in [smtp.getreply() for _ in commands]:
-            _positive(answer, 250)
+        assert smtp.file is not None
+        answers = [smtp.file.readline(LONGEST_LINE) for _ in commands]
+        for answer in answers:
+            if not answer.startswith(b"250 "):
+                raise HandoverError(f"Postfix said {answer.decode('utf-8', 'replace').strip() or 'nothing'}")
 
 
 def _positive(answer: tuple[int, bytes], wanted: int) -> str:

@@ -38,6 +38,9 @@ LOOK_BACK: Final = timedelta(days=1)
 RECENT: Final = timedelta(minutes=10)
 """How far back later."""
 
+MANY: Final = 20
+"""Requests for which all open incidents are read at once, and not one by one."""
+
 PRUNE_EVERY: Final = timedelta(days=1)
 
 HELD_NOTICE: Final[dict[Action, NoticeKind]] = {Action.QUARANTINE: "held", Action.DELAY: "delayed"}
@@ -221,12 +224,14 @@ class Steward:
     def _carry_out_requests(self, now: datetime) -> None:
         waiting: list[tuple[Request, Incident]] = []
         jobs: dict[int, tuple[Job, Request]] = {}
-        for request in self._journal.requests(gateway=self.place.gateway):
+        requests = self._journal.requests(gateway=self.place.gateway)
+        known = self._open_incidents() if len(requests) > MANY else {}
+        for request in requests:
             not_before = max(filter(None, (request.not_before, self._retry_at.get(request.id))), default=now)
             if not_before > now:
                 self._come_again(not_before)
                 continue
-            one = self._journal.incident(request.incident_id)
+            one = known.get(request.incident_id) or self._journal.incident(request.incident_id)
             if why := judge.refusal(self.place.policy, request, one):
                 self._answer(request, one, Result("refused", why))
                 continue
@@ -245,6 +250,9 @@ class Steward:
         results = self._results([job for job, _ in jobs.values()])
         for request, one in waiting:
             self._conclude(request, one, [results[copy.id] for copy in one.copies if copy.id in results], now)
+
+    def _open_incidents(self) -> dict[int, Incident]:
+        return {one.id: one for one in self._journal.incidents(states=OPEN)}
 
     def _is_meant(self, request: Request, copy: Copy) -> bool:
         return copy.gateway == self.place.gateway and request.copy_id in (None, copy.id)
@@ -299,7 +307,7 @@ class Steward:
     def _expire(self, now: datetime) -> None:
         hold = self.place.policy.hold
         expired = []
-        for copy in self._journal.copies(gateway=self.place.gateway, states=[State.HELD]):
+        for copy in self._journal.copies(gateway=self.place.gateway, states=CAN_BE_RELEASED):
             if copy.until is None:
                 continue
             if copy.until > now:

@@ -133,7 +133,7 @@ class Releases:
             self._step("deleting")
             return None
         assert job.way is not None
-        taken = self._journal.taken(copy.id)
+        taken = self._journal.taken(copy.id) if copy.state is State.RELEASING else set()
         try:
             parts = release.parts(self._policy, held, job.way, taken)
         except Unsafe as unsafe:
@@ -146,9 +146,9 @@ class Releases:
             ):
                 return Result("refused", "it is not held any more")
             self._step("releasing")
-        return self._hand_over(job, held, parts)
+        return self._hand_over(job, held, parts, bool(taken))
 
-    def _hand_over(self, job: Job, held: Held, parts: Iterator[release.Part]) -> Result | None:
+    def _hand_over(self, job: Job, held: Held, parts: Iterator[release.Part], any_taken: bool) -> Result | None:
         copy = job.copy
         interrupted = copy.state is State.RELEASING
         part = None
@@ -160,6 +160,7 @@ class Releases:
                 self._handover.take(held, part.recipients, part.content)
                 self._step("handed over")
                 self._journal.take(copy.id, part.name)
+                any_taken = True
                 self._step("taken")
         except KeeperGoneError:
             raise
@@ -167,7 +168,8 @@ class Releases:
             if isinstance(error, UnknownHandoverError) and part is not None:
                 self._doubt(copy, part, "no answer")
             why = _with_remedy(error)
-            self._journal.set_state(copy.id, State.HELD, why=why, expected=State.RELEASING)
+            if not any_taken:  # else it stays in release, so that what was taken is looked up
+                self._journal.set_state(copy.id, State.HELD, why=why, expected=State.RELEASING)
             return Result("failed", why)
         return None
 
