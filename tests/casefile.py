@@ -46,6 +46,8 @@ OUTCOMES = {
     "accept": "accepted",
     "warn": "accepted",
     "rewrite": "rewritten",
+    "split": "held",
+    "delay": "held",
     "quarantine": "held",
     "reject": "rejected",
 }
