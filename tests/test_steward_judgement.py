@@ -12,7 +12,7 @@ from factories import policy
 from undisclosed.holdqueue import QUEUE_ID, Entry, Listing
 from undisclosed.policy import Action
 from undisclosed.records import Copy, Incident, Request, State
-from undisclosed.steward.judge import copy_refusal, refusal
+from undisclosed.steward.judge import copy_refusal, not_before, refusal
 from undisclosed.steward.survey import GRACE, Survey, Traces, survey
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -149,13 +149,26 @@ def test_requests_that_may_be_carried_out(over: dict[str, Any]) -> None:
         {"actor": "steward", "way": "unchanged"},
         {"actor": "steward", "way": "split", "not_before": NOW + timedelta(minutes=5)},
         {"actor": "steward", "wanted": "delete", "way": None},
-        {"actor": "steward", "not_before": None},
-        {"actor": "steward", "not_before": NOW + timedelta(minutes=4)},
     ],
 )
 def test_requests_that_must_be_refused(over: dict[str, Any]) -> None:
     """Whoever wrote them into the journal."""
     assert refusal(policy(), replace(REQUEST, **over), INCIDENT)
+
+
+@pytest.mark.parametrize(
+    ("over", "minutes"),
+    [
+        ({"actor": "steward"}, 5),
+        ({"actor": "steward", "not_before": NOW + timedelta(minutes=4)}, 5),
+        ({"actor": "steward", "not_before": NOW + timedelta(minutes=9)}, 9),
+        ({"not_before": NOW + timedelta(minutes=1)}, 1),
+    ],
+)
+def test_a_delay_is_kept_whatever_the_row_says(over: dict[str, Any], minutes: int) -> None:
+    """Also where hold.delay has grown since; an administrator may send it sooner."""
+    assert not_before(policy(), replace(REQUEST, **over), INCIDENT) == NOW + timedelta(minutes=minutes)
+    assert not_before(policy(), REQUEST, INCIDENT) is None
 
 
 def test_what_a_sender_may_do_is_the_policys_to_say() -> None:

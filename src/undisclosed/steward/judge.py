@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime
 from typing import Final
 
 from undisclosed.holdqueue import QUEUE_ID
@@ -45,14 +45,17 @@ def _not_allowed(policy: Policy, request: Request, incident: Incident, wanted: s
         return "nobody is named who asks for it"
     if actor == SENDER and wanted not in policy.hold.sender_may:
         return f"hold.sender_may does not let senders choose {wanted}"
-    if actor == STEWARD:
-        if OWN_WAYS.get(incident.action) != wanted:
-            return f"no rule asks for {wanted}"
-        if incident.action is Action.DELAY and (
-            request.not_before is None or request.not_before < incident.at + policy.hold.delay - timedelta(seconds=1)
-        ):
-            return "hold.delay would not be kept"
+    if actor == STEWARD and OWN_WAYS.get(incident.action) != wanted:
+        return f"no rule asks for {wanted}"
     return None
+
+
+def not_before(policy: Policy, request: Request, incident: Incident) -> datetime | None:
+    """When a request may be carried out; None: at once. What a rule delays waits for hold.delay, whatever it says."""
+    if request.actor == STEWARD and incident.action is Action.DELAY:
+        earliest = incident.at + policy.hold.delay
+        return max(earliest, request.not_before or earliest)
+    return request.not_before
 
 
 def copy_refusal(copy: Copy) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -60,6 +60,16 @@ class Place:
     policy: Policy
     key: bytes
     gateway: str
+
+
+@dataclass(slots=True)
+class _Due:
+    """A request that is being carried out: the copies that are left, and what became of the others."""
+
+    request: Request
+    incident: Incident
+    left: set[int]
+    results: list[Result] = field(default_factory=list)
 
 
 class Steward:
@@ -222,34 +232,44 @@ class Steward:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _carry_out_requests(self, now: datetime) -> None:
-        waiting: list[tuple[Request, Incident]] = []
-        jobs: dict[int, tuple[Job, Request]] = {}
+        due: dict[int, _Due] = {}
+        by_copy: dict[int, _Due] = {}
+        jobs: list[Job] = []
         requests = self._journal.requests(gateway=self.place.gateway)
         known = self._open_incidents() if len(requests) > MANY else {}
         for request in requests:
-            not_before = max(filter(None, (request.not_before, self._retry_at.get(request.id))), default=now)
-            if not_before > now:
-                self._come_again(not_before)
-                continue
             one = known.get(request.incident_id) or self._journal.incident(request.incident_id)
-            if why := judge.refusal(self.place.policy, request, one):
-                self._answer(request, one, Result("refused", why))
-                continue
             mine = [copy for copy in one.copies if self._is_meant(request, copy)]
-            if refused := next(filter(None, map(judge.copy_refusal, mine)), None):
+            refused = judge.refusal(self.place.policy, request, one) or next(
+                filter(None, map(judge.copy_refusal, mine)), None
+            )
+            if refused:
                 self._answer(request, one, Result("refused", refused))
+            elif (later := self._not_before(request, one, now)) > now:
+                self._come_again(later)
             elif any(copy.state is State.PENDING or copy.id in self._missed for copy in mine):
                 self._come_again(now + SOON)
-            elif any(copy.id in jobs for copy in mine):
+            elif any(copy.id in by_copy for copy in mine):
                 self._come_again(now)  # two requests for one copy: the second finds what the first has done
             else:
-                for copy in mine:
-                    if copy.state in CAN_BE_RELEASED:
-                        jobs[copy.id] = (_job(request, copy), request)
-                waiting.append((request, one))
-        results = self._results([job for job, _ in jobs.values()])
-        for request, one in waiting:
-            self._conclude(request, one, [results[copy.id] for copy in one.copies if copy.id in results], now)
+                held = [copy for copy in mine if copy.state in CAN_BE_RELEASED]
+                due[request.id] = _Due(request, one, {copy.id for copy in held})
+                by_copy |= dict.fromkeys((copy.id for copy in held), due[request.id])
+                jobs += [_job(request, copy) for copy in held]
+        for one_due in due.values():
+            if not one_due.left:
+                self._conclude(one_due, now)
+        with Releases(self.place.policy, self._journal, self._queue, self._step) as releases:
+            for job, result in releases.carry_out(jobs):
+                one_due = by_copy[job.copy.id]
+                one_due.results.append(result)
+                one_due.left.discard(job.copy.id)
+                if not one_due.left:
+                    self._conclude(one_due, now)
+
+    def _not_before(self, request: Request, one: Incident, now: datetime) -> datetime:
+        moments = (judge.not_before(self.place.policy, request, one), self._retry_at.get(request.id))
+        return max(filter(None, moments), default=now)
 
     def _open_incidents(self) -> dict[int, Incident]:
         return {one.id: one for one in self._journal.incidents(states=OPEN)}
@@ -257,12 +277,9 @@ class Steward:
     def _is_meant(self, request: Request, copy: Copy) -> bool:
         return copy.gateway == self.place.gateway and request.copy_id in (None, copy.id)
 
-    def _results(self, jobs: list[Job]) -> dict[int, Result]:
-        with Releases(self.place.policy, self._journal, self._queue, self._step) as releases:
-            return {job.copy.id: result for job, result in releases.carry_out(jobs)}
-
-    def _conclude(self, request: Request, one: Incident, results: list[Result], now: datetime) -> None:
+    def _conclude(self, due: _Due, now: datetime) -> None:
         """Answer a request, unless it is to be tried again, or another gateway has a part in it."""
+        request, one, results = due.request, due.incident, due.results
         bad = next((result for result in results if result.state != "done"), None)
         if bad is not None and bad.state == "failed" and request.actor == judge.STEWARD:
             self._retry_at[request.id] = now + RETRY
