@@ -48,7 +48,7 @@ def test_well_formed_fields(value: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("pete(his account)@example(his host).test", ["pete@example.test"]),
+        ("pete(at home)@example(dot).test", ["pete@example.test"]),
         ("pete . lee @ example . test", ["pete.lee@example.test"]),
         ("pete\n @example.test", ["pete@example.test"]),
         ("pete@\n example.test", ["pete@example.test"]),
@@ -207,8 +207,8 @@ def test_broken_fields_count_no_less(value: str, count: int) -> None:
             "ann@\u200d",
             "Ann@ <>",
             "!@!",
-            "John !@M@! Doe",
-            '"na\\\\me@na\\\\me"',
+            "Ann !@Q! Lee",
+            '"c:\\\\ann@pc\\\\x"',
             "\u200b@\u200b",
         ),
         *("=?utf-8?q??=", "=?utf-8?q?=40?=", "mailto:", "=?utf-8?b?QA==?=", '"Ann @ Lee"', "(meet @ noon)"),

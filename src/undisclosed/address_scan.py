@@ -29,7 +29,7 @@ _LITERAL: Final = re.compile(rf'\[(?:[^\[\]\\{AT_SIGNS}]++|\\.)*\]|\[[^\s\[\]<>"
 _ROUTE_GOES_ON: Final = re.compile(rf":|,\s*+[{AT_SIGNS}]")
 _TO_ESCAPE: Final = re.compile(r'["\\]')
 _ATOMS: Final = re.compile(r'[^\s"(),:;<>@\[\]\\]+')
-# What may follow a domain of one label within a name or comment: `Kids@Home` is an address there, `na\me` is not.
+# What may follow a domain of one label in a name or comment: `Kids@Home` is an address there, `c:\ann@pc\x` is not.
 _CLEAN_END: Final = re.compile(rf"\Z|[\s)\]>}},;:\"{APOSTROPHES}{BETWEEN}]|[.!?]+(?:\s|\Z)")
 _CLOSING: Final = {"{": "}", **{mark: mark for mark in "`*|~/^#$%!+=-_"}}
 _ASCII_MARKS: Final = "!#$%&'*+/=?^_`{|}~.-"
@@ -156,7 +156,7 @@ class _Scan:
 
     def _is_address(self, local: _Local, domain: _Domain) -> bool:
         if self.within == "local part" and (local.unquoted[-1:] in DOTS or domain.led):
-            return False  # "very.@.unusual"@x.test: odd, but no second address
+            return False  # "odd.@.ball"@x.test: odd, but no second address
         before = self.tokens.kind(local.first - 1)
         if domain.strong:
             # "Ann @ example.test" is a way to write a name; `ann @example.test` is an address with a blank in it.
@@ -167,7 +167,7 @@ class _Scan:
             return False
         if self._in_text:
             return local.adjacent and local.has_letters and _CLEAN_END.match(self.text, domain.end) is not None
-        # John !@M@! Doe: without a letter it has to stand where an address is expected.
+        # Ann !@Q! Lee: without a letter it has to stand where an address is expected.
         return local.has_letters or self.tokens.kind(self.tokens.skip(local.first - 1, -1)[0]) in ("", *"<,;:")
 
     # -- to the right of an at sign

@@ -139,7 +139,7 @@ def _entries(value: str) -> Iterator[tuple[str, str]]:
             words += angle
             angle = [begin]
         elif kind == ">" and angle and not tokens.hold_at_sign(angle):
-            words += [*angle, begin]  # John <middle> Doe <john@example.test>
+            words += [*angle, begin]  # Ann <Jo> Lee <ann@example.test>
             angle = []
         elif _ends_entry(tokens, kind, angle):
             if kind != ":" or tokens.hold_at_sign(words):  # else that was the name of a group
