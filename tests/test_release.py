@@ -9,8 +9,8 @@ import pytest
 
 from factories import policy
 from undisclosed import release, rewrite
-from undisclosed.records import Way
 from undisclosed.queuefile import Held, Recipient
+from undisclosed.records import Way
 from undisclosed.release import Part, parts
 
 OUTSIDE = [f"parent{number}@family{number}.test" for number in range(12)]
