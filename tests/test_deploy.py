@@ -142,6 +142,46 @@ def test_quickstart_shows_both_breaches_under_each_action() -> None:
     assert "550-5.7.0 Not sent: 500 outside addresses would have been visible" in text
     assert "\x1b" not in done.stdout, "colours where there is no terminal"
 
+    held = text.partition("One of them is held, and then released")[2]
+    [reference] = re.findall(r"Subject: Not sent: your message is on hold \((\S+)\)", held)
+    assert "the steward running: 0 messages out." in held
+    assert re.search(rf"undisclosed held list reference .+ {reference} .+ held 95 96 many", held)
+    assert f"undisclosed held release {reference} --as bcc {reference}: released as bcc" in held
+    assert "what 96 recipients received, once each; addresses of strangers in sight: 0" in held
+
+
+def test_quickstart_lets_held_mail_be_released_by_hand(play: Callable[..., Play]) -> None:
+    """Mail of the sender that it names is held; the commands that it prints list and release it as printed."""
+    up = play()
+    up.wait_for("To stop: Ctrl-C")
+    port = up.wait_for(r"port (\d+), no encryption")[1]
+    sender = up.wait_for(r"From (\S+) it is held instead")[1]
+    config = up.wait_for(r"export UNDISCLOSED_CONFIG=(\S+)")[1]
+    program = up.wait_for(r"(/\S+) held list")[1]
+    to = ",".join(f"parent{number}@school.example" for number in range(12))
+    subprocess.run(
+        ["swaks", "--server", f"127.0.0.1:{port}", "--from", sender, "--to", to],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    reference = up.wait_for(r"notice: held, sent, (\S+)")[1]
+
+    def held(*arguments: str) -> str:
+        return subprocess.run(
+            [program, "held", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "UNDISCLOSED_CONFIG": config},
+            timeout=PATIENCE,
+        ).stdout
+
+    assert reference in held("list")
+    assert held("release", reference, "--as", "split") == f"{reference}: released as split\n"
+    assert held("list") == "nothing is held\n"
+
 
 def test_quickstart_stays_up_for_messages_of_ones_own(play: Callable[..., Play]) -> None:
     """The swaks command that it prints works as printed and is refused; the message is shown; --stop ends it all."""

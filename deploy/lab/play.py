@@ -1,4 +1,4 @@
-"""The play of `deploy/quickstart`: both breaches under each action, then a gateway to try by hand."""
+"""The play of `deploy/quickstart`: both breaches under each action, a release, then a gateway to try by hand."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lab import breaches, milter, people, show, toml, trial
+from lab import breaches, held, milter, people, show, toml, trial
 from lab.breaches import Breach
 from lab.gateway import LIMIT, Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
+from lab.steward import Steward
 from lab.waiting import PAUSE
 
 ACTIONS = ("warn", "rewrite", "quarantine", "reject")
 RUNNING = Path("/run/undisclosed-quickstart")
 """One file for each laboratory that is up, locked by it: `PID DIRECTORY`. `deploy/quickstart --stop` reads them."""
+
+
+HELD_SENDER = "school.admissions@council.test"
+"""Whose mail waits, in the laboratory that stays up, where others' is refused."""
 
 
 class Stop(BaseException):
@@ -110,40 +115,86 @@ def play(console: Console, gateway: Gateway) -> list[str]:
     return problems
 
 
+def held_journal(gateway: Gateway) -> toml.Table:
+    """A journal for held mail alone: of the same messages the other one knows what the trials did with them before."""
+    return {**gateway.journal, "url": f"sqlite:///{gateway.state}/held.db"}
+
+
+def play_held(console: Console, gateway: Gateway, steward: Steward) -> list[str]:
+    """Start the steward, and show one held message, its notice and its release; returns what was not as promised."""
+    told = breaches.schools()
+    gateway.configure({**policy(gateway, told, "quarantine"), "journal": held_journal(gateway)})
+    milter.upgrade_journal(gateway.config)
+    gateway.milter.reload()
+    steward.start()
+    story = held.play(gateway, told.letters[0], console.width - 4)
+    show.held(console, story)
+    return [f"A held message: {problem}" for problem in story.broken_promises()]
+
+
 HOW_TO = """\
 [bold]It stays up: send a message of your own.[/] More than {limit} strangers in To or Cc, and it is refused:
 
   swaks --server 127.0.0.1:{port} --from clerk@council.test \\
     --to "$(echo parent{{1..12}}@school.example | tr ' ' ,)"
 
+From [bold]{held_sender}[/] it is held instead, and waits for you:
+
+  export UNDISCLOSED_CONFIG={config}
+  {program} held list
+  {program} held release REFERENCE --as bcc     # or split, or unchanged; or: held delete REFERENCE
+
 With a mail client: outgoing server 127.0.0.1, port {port}, no encryption, no password, you@council.test.
 The policy is {config}
-(for example action = "rewrite"); after a change: kill -HUP {pid}
-Each message is shown here as the milter logs it. To stop: Ctrl-C, or deploy/quickstart --stop
+(for example action = "rewrite"); after a change: kill -HUP {pid} {steward_pid}
+Each message is shown here as the milter logs it, and each step of the steward.
+To stop: Ctrl-C, or deploy/quickstart --stop
 """
 
 
-def stay_up(console: Console, gateway: Gateway) -> None:
-    """Show each message that the milter decides on, until somebody stops us or the milter or Postfix ends."""
-    gateway.configure(policy(gateway, breaches.schools(), "reject"))
-    gateway.milter.reload()
+def stay_up(console: Console, gateway: Gateway, steward: Steward) -> None:
+    """Show what the milter decides and the steward does, until somebody stops us or one of them or Postfix ends."""
+    document = policy(gateway, breaches.schools(), "reject")
+    held_back: toml.Table = {
+        "name": "waits for an administrator",
+        "senders": [HELD_SENDER],
+        "more_than_addresses": LIMIT,
+        "action": "quarantine",
+    }
+    refused: toml.Table = {"name": "many strangers", "more_than_addresses": LIMIT, "action": "reject"}
+    gateway.configure({**document, "journal": held_journal(gateway), "rules": [held_back, refused]})
+    services = (gateway.milter, steward)
+    for service in services:
+        service.reload()
     console.print()
-    how_to = HOW_TO.format(limit=LIMIT, port=gateway.postfix.port, config=gateway.config, pid=gateway.milter.pid)
+    how_to = HOW_TO.format(
+        limit=LIMIT,
+        port=gateway.postfix.port,
+        config=gateway.config,
+        pid=gateway.milter.pid,
+        steward_pid=steward.pid,
+        held_sender=HELD_SENDER,
+        program=milter.console_script(),
+    )
     console.print(how_to, soft_wrap=True)
-    told = len(gateway.milter.log())
-    while gateway.milter.is_running and gateway.postfix.is_running:
-        events = gateway.milter.log()
-        for event in events[told:]:
-            console.print(_line(event), markup=False)
-        told = len(events)
+    told = [len(service.log()) for service in services]
+    while all(service.is_running for service in services) and gateway.postfix.is_running:
+        for number, service in enumerate(services):
+            events = service.log()
+            for event in events[told[number] :]:
+                console.print(_line(event), markup=False)
+            told[number] = len(events)
         time.sleep(20 * PAUSE)
-    raise RuntimeError("the milter or Postfix has ended by itself")
+    raise RuntimeError("the milter, the steward or Postfix has ended by itself")
 
 
 def _line(event: dict[str, Any]) -> str:
     if event["event"] == "message":
         return "  {outcome}: {count} outside addresses, from <{sender}>, {reason}".format_map(event)
-    return f"  {event['event']}: {event.get('reason', event.get('text', ''))}"
+    if event["event"] == "notice":
+        return "  notice: {kind}, {fate}, {reference}".format_map(event)
+    more = [str(event[key]) for key in ("reference", "state", "result", "reason", "why", "text") if event.get(key)]
+    return f"  {event['event']}: {', '.join(more)}"
 
 
 def main() -> int:
@@ -180,18 +231,21 @@ def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
     )
     console.print(
         f"Postfix listens on 127.0.0.1:{postfix.port}; everybody outside is a sink on 127.0.0.1:{sink.port};"
-        f" the milter runs as {user[0] if user else 'root'}."
+        f" the milter runs as {user[0] if user else 'root'}, the steward as root."
     )
     if user is None:
         console.print(
             f"(As root, since no other user may read {Path(__file__).parents[2]}. In production it never does.)"
         )
-    problems = play(console, gateway)
+    # As root: no other user may name another configuration directory than the host's to sendmail(1).
+    steward = Steward(gateway.config, directory=gateway.state)
+    stack.callback(steward.stop)
+    problems = play(console, gateway) + play_held(console, gateway, steward)
     show.verdict(console, problems)
     if problems:
-        show.log(console, gateway.milter.log())
+        show.log(console, [*gateway.milter.log(), *steward.log()])
     if not once:
-        stay_up(console, gateway)
+        stay_up(console, gateway, steward)
     return 1 if problems else 0
 
 

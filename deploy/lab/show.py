@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lab.breaches import Breach
 from lab.client import Reply
+from lab.held import Command, Story, parts
 from lab.sink import Delivery
 from lab.trial import Trial
 
@@ -106,7 +107,9 @@ def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
         )
     console.print(Padding(table, (0, 0, 0, 2)))
     if any(trial.accepted for trial in trials):
-        console.print("  [dim]250 says that all is well: this version sends no notice to tell the sender more.[/]\n")
+        console.print(
+            "  [dim]250 only says that Postfix has it: the steward's notice tells the sender more, see below.[/]\n"
+        )
     for trial in trials:
         if trial.action == "rewrite" and trial.deliveries:
             number = plural(trial.readers[0], "person", "people")
@@ -115,11 +118,37 @@ def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
             boxed(console, "reject: what the sender reads", wire(trial.reply), "yellow")
 
 
+def held(console: Console, story: Story) -> None:
+    """One held message: what its sender was told, what an administrator typed and read, and what got out then."""
+    console.print()
+    console.rule("[bold]One of them is held, and then released", align="left")
+    out = len(story.early)
+    console.print(
+        f"The first school's message again, under quarantine, with the steward running: {plural(out, 'message')} out."
+    )
+    notice = parts(story.notice)[0].get_content().rstrip()
+    lines = [line for text in notice.split("\n") for line in textwrap.wrap(text, console.width - 8) or [""]]
+    subject = story.notice.values("Subject")[0].decode("utf-8", "replace")
+    boxed(console, "the notice that its sender received", "\n".join([f"Subject: {subject}", "", *lines]), "yellow")
+    for command in (story.listing, story.release):
+        _typed(console, command)
+    number = len(story.received)
+    title = f"what {number} recipients received, once each; addresses of strangers in sight: {story.shown}"
+    if story.late:
+        boxed(console, title, excerpt(story.late[0]), "green")
+
+
+def _typed(console: Console, command: Command) -> None:
+    """A command as it was typed and what it printed."""
+    console.print(Text("  # undisclosed " + " ".join(command.arguments), style="bold"))
+    console.print(Padding(Text.from_ansi(command.output), (0, 0, 1, 2)))
+
+
 def verdict(console: Console, problems: Sequence[str]) -> None:
     """Whether all of it was as promised."""
     console.print()
     if not problems:
-        console.print("[bold green]✓[/] Every figure above was read from what the outside received. All as promised.")
+        console.print("[bold green]✓[/] Every figure above was read from what was delivered. All as promised.")
     for problem in problems:
         console.print(Text("✗ " + problem, style="bold red"))
 

@@ -104,7 +104,11 @@ def show_list(journal: Journal, wanted: Filter, with_json: bool, out: TextIO) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*HEADINGS, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in HEADINGS:
+        # In a narrow window the rest is folded; half a reference, or half a date, would be of no use to anybody.
+        narrowest = {"reference": 9, "held since": 10, "until": 10}.get(heading)
+        table.add_column(heading, no_wrap=heading == "reference", min_width=narrowest, overflow="fold")
     for one in found:
         table.add_row(*(Text(visible(cell)) for cell in _row(one)))
     width = None if out.isatty() else PLAIN_WIDTH
