@@ -103,11 +103,11 @@ def _progress(files: Sequence[str], out: TextIO, err: TextIO) -> Iterator[Iterab
 
 _EFFECTS: Final = {
     Action.ACCEPT: ("green", "delivered as it is"),
-    Action.WARN: ("yellow", "delivered as it is; the sender is not told yet: this version sends no notices"),
+    Action.WARN: ("yellow", "delivered as it is"),
     Action.REWRITE: ("yellow", "delivered with the addresses hidden, as shown below"),
     Action.SPLIT: ("yellow", "delivered to each recipient alone"),
     Action.DELAY: ("yellow", "held for a while, then delivered with the addresses hidden"),
-    Action.QUARANTINE: ("red", "held in Postfix's hold queue until somebody decides; the sender is not told"),
+    Action.QUARANTINE: ("red", "held in Postfix's hold queue until somebody decides"),
     Action.REJECT: ("red", "refused, with the reply below"),
 }
 """What each action means, and its colour."""
