@@ -81,8 +81,9 @@ ask_about_other_mail_server() {
     [[ $answer == [yY]* ]] || fail "Stopped: nothing was changed."
 }
 
-# Debian starts a service as soon as its package is installed. Postfix's must not start, nor PostgreSQL's: the host did
-# not ask for them. invoke-rc.d and deb-systemd-invoke ask /usr/sbin/policy-rc.d; it is put back however this script ends.
+# Debian starts a service as soon as its package is installed. Postfix's must not start, nor PostgreSQL's, nor those of the
+# mail filters that tests/bench/compare installs: the host did not ask for them. invoke-rc.d and deb-systemd-invoke ask
+# /usr/sbin/policy-rc.d; it is put back however this script ends.
 policy=/usr/sbin/policy-rc.d
 policy_before=$policy.before-undisclosed
 
@@ -94,7 +95,7 @@ forbid_postfix_service() {
     cat >"$policy" <<END
 #!/bin/sh
 # Written by $project/deploy while it installs packages, and removed when it has.
-case "\$1" in postfix* | postgresql*) exit 101 ;; esac
+case "\$1" in postfix* | postgresql* | rspamd* | mimedefang*) exit 101 ;; esac
 [ ! -x $policy_before ] || exec $policy_before "\$@"
 END
     chmod 755 "$policy"

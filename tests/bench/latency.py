@@ -14,18 +14,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.smtp import Letter, single_session
 from lab import processes, toml
-from lab.client import Client
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
@@ -67,17 +67,10 @@ def gateways(stack: ExitStack) -> dict[str, int]:
     return ports
 
 
-def session(port: int, sender: str, count: int) -> list[float]:
-    """Milliseconds of each of `count` messages in one SMTP session."""
-    took = []
-    with Client(port) as client:
-        for number in range(count):
-            began = time.perf_counter()
-            outcome = client.send(MESSAGE % number, sender=sender, to=["one@family.example", "two@home.example"])
-            took.append((time.perf_counter() - began) * 1e3)
-            if not outcome.accepted:
-                raise RuntimeError(f"refused: {outcome.final}")
-    return took
+def letters(sender: str, count: int) -> list[Letter]:
+    """So many messages, ready to be sent."""
+    to = ["one@family.example", "two@home.example"]
+    return [Letter.of(MESSAGE % number, sender=sender, recipients=to) for number in range(count)]
 
 
 def main() -> int:
@@ -93,7 +86,7 @@ def main() -> int:
         for round_number in range(arguments.rounds + 1):
             for name, port in ports.items():
                 for kind, sender in senders.items():
-                    took = session(port, sender, arguments.messages)
+                    took = single_session(port, letters(sender, arguments.messages))
                     if round_number:  # the first one warms up
                         times.setdefault((name, kind), []).extend(took)
     table = Table(
