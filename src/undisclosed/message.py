@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,18 +78,9 @@ NOTHING_SHOWN = Exposure()
 def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
     """What these header fields show, by the policy. The author's own address in Reply-To is no recipient."""
     counted = policy.counted_fields
-    by_standing: dict[Standing, dict[tuple[str, str], Address]] = {standing: {} for standing in Standing}
-    per_field: dict[str, set[tuple[str, str]]] = {}
+    tally = _Tally(policy)
     replies: list[str] = []
     authors: list[str] = []
-
-    def count(name: str, found: Iterable[Address]) -> None:
-        for address in found:
-            standing = Standing.EXTERNAL if is_rerouted(address.local) else policy.standing(address.domain)
-            by_standing[standing].setdefault(address.key, address)
-            if standing is Standing.EXTERNAL:
-                per_field.setdefault(name, set()).add(address.key)
-
     for raw_name, value in _as_read(fields):
         name = raw_name.strip().casefold()
         if name == "from":
@@ -98,21 +90,69 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
         elif name == "reply-to":
             replies.append(value)
         else:
-            count(name, addresses(value))
+            tally.count(name, addresses(value))
     if replies:
         own = {address.key for value in authors for address in addresses(value)}
         if len(own) > 1:  # a list of authors is no author: Reply All would reach them all
             own.clear()
-        count("reply-to", (one for value in replies for one in addresses(value) if one.key not in own))
+        tally.count("reply-to", (one for value in replies for one in addresses(value) if one.key not in own))
+    return tally.exposure()
 
-    external = tuple(by_standing[Standing.EXTERNAL].values())
-    return Exposure(
-        external=external,
-        partner=tuple(by_standing[Standing.PARTNER].values()),
-        internal=tuple(by_standing[Standing.INTERNAL].values()),
-        per_field={name: len(keys) for name, keys in per_field.items()},
-        organisations=len({policy.organisation_of(address) for address in external}),
-    )
+
+class _Tally:
+    """The distinct addresses seen so far. A list of hundreds has few domains: each of those is looked up once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._external: dict[tuple[str, str], Address] = {}
+        self._partner: dict[tuple[str, str], Address] = {}
+        self._internal: dict[tuple[str, str], Address] = {}
+        self._of_domain: dict[str, dict[tuple[str, str], Address]] = {}
+        self._per_field: dict[str, set[tuple[str, str]]] = {}
+
+    def count(self, name: str, found: Iterable[Address]) -> None:
+        """Note the addresses of a field of this name."""
+        of_domain, external, outside = self._of_domain, self._external, set()
+        for address in found:
+            _, local, domain = address
+            kept = of_domain.get(domain)
+            if kept is None:
+                kept = of_domain[domain] = self._standing(domain)
+            if is_rerouted(local):
+                kept = external
+            key = address[1:]  # `address.key`, at a third of its price
+            kept.setdefault(key, address)
+            if kept is external:
+                outside.add(key)
+        if outside:
+            self._per_field.setdefault(name, set()).update(outside)
+
+    def _standing(self, domain: str) -> dict[tuple[str, str], Address]:
+        match self._policy.standing(domain):
+            case Standing.EXTERNAL:
+                return self._external
+            case Standing.PARTNER:
+                return self._partner
+            case Standing.INTERNAL:
+                return self._internal
+
+    def exposure(self) -> Exposure:
+        """What was seen."""
+        return Exposure(
+            external=tuple(self._external.values()),
+            partner=tuple(self._partner.values()),
+            internal=tuple(self._internal.values()),
+            per_field={name: len(keys) for name, keys in self._per_field.items()},
+            organisations=self._organisations(),
+        )
+
+    def _organisations(self) -> int:
+        """How many organisations the external addresses belong to: at a personal-mail provider each is one."""
+        counts = Counter([domain for _, domain in self._external])
+        strangers = {domain for domain in counts if self._policy.is_personal_mail(domain)}
+        one_each = {domain: address for (_, domain), address in self._external.items() if domain not in strangers}
+        firms = {self._policy.organisation_of(address) for address in one_each.values()}
+        return len(firms) + sum(counts[domain] for domain in strangers)
 
 
 def is_rerouted(local: str) -> bool:
