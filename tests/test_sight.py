@@ -29,6 +29,7 @@ from undisclosed.sight import sightings
         ("=?no-such?q?ann=40x.test?=", {("ann", "x.test")}),
         ("=?utf-8?q?ann=40x.test", {("=?utf-8?q?ann", "x.test")}),
         ("=?utf-7?q?ann+AEA-x.test?=", {("ann", "x.test")}),
+        ("ann@x.test at\n home, bob@y.test", {("ann", "x.test"), ("ann", "x.testathome"), ("bob", "y.test")}),
         ("=?utf-8?b?A?=", set()),
         ("Team @ Council", set()),
         ("@", set()),

@@ -27,7 +27,8 @@ _CODECS: Final = frozenset(aliases.values())
 remembered for ever, and two codecs outside it cost the square of what a hostile sender writes."""
 
 _DELIMITERS: Final = r"""\s<>()\[\]\\,;:"'@\u2018-\u201f\xab\xbb"""
-_DOMAIN: Final = re.compile(rf"(\s*)(\[[^\]\s]*\]|[^{_DELIMITERS}?=/&|!]+)")
+_WORD: Final = rf"[^{_DELIMITERS}?=/&|!]++"
+_DOMAIN: Final = re.compile(rf"(\s*)(\[[^\]\s]*\]|{_WORD})((?:\s++{_WORD})*)")
 _LOCAL_BACKWARDS: Final = re.compile(rf"\s*([^{_DELIMITERS}]*)")
 
 
@@ -94,4 +95,7 @@ def _around_at_signs(text: str) -> Iterator[Sighting]:
         if domain is None or (domain[1] and "." not in domain[2]):  # "Team @ Council" is no address
             continue
         local = _LOCAL_BACKWARDS.match(left[::-1])
-        yield Sighting(local[1][::-1].casefold() if local else "", to_ascii(domain[2]).strip("."))
+        name = local[1][::-1].casefold() if local else ""
+        yield Sighting(name, to_ascii(domain[2]).strip("."))
+        if domain[3]:  # software that minds no blanks in a domain, as email.utils, reads the words behind it as well
+            yield Sighting(name, to_ascii("".join((domain[2] + domain[3]).split())).strip("."))
