@@ -102,6 +102,7 @@ def well_formed(draw: st.DrawFn, forms: list[str] = FORMS) -> tuple[str, int]:
 @example('"\\')
 @example("a@[\\")
 @example("a@\u2025 a@\ufe19 a@\xb4")
+@example('" "ann,\n lee"@f.test')
 def test_any_text_is_read(value: str) -> None:
     """Nothing raises; keys are distinct; every address has both parts, and its domain the one spelling there is."""
     found_here = addresses(value)

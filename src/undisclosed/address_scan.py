@@ -225,7 +225,7 @@ class _Scan:
     def _local(self, at: int, domain_end: int) -> _Local | None:
         tokens, place = self.tokens, self.tokens.begins[at]
         if tokens.kind(at - 1) == '"' and (quoted := self._between_quotes(place - 1)):
-            content = quoted[1:-1].rstrip("\\")
+            content = unfolded(quoted[1:-1]).rstrip("\\")
             return _Local(f'"{content}"', unescaped(content), first=at)
         index, blanks, stray = self._last_word(at)
         if index < 0 or (blanks and stray):
