@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -99,15 +98,18 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
     return tally.exposure()
 
 
+_Addresses = dict[tuple[str, str], Address]
+
+
 class _Tally:
     """The distinct addresses seen so far. A list of hundreds has few domains: each of those is looked up once."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._external: dict[tuple[str, str], Address] = {}
-        self._partner: dict[tuple[str, str], Address] = {}
-        self._internal: dict[tuple[str, str], Address] = {}
-        self._of_domain: dict[str, dict[tuple[str, str], Address]] = {}
+        self._external: _Addresses = {}
+        self._by_standing = {Standing.EXTERNAL: self._external, Standing.PARTNER: {}, Standing.INTERNAL: {}}
+        self._of_domain: dict[str, tuple[_Addresses, str | None]] = {}
+        """Where the addresses of a domain belong, and their organisation (`policy.Known`)."""
         self._per_field: dict[str, set[tuple[str, str]]] = {}
 
     def count(self, name: str, found: Iterable[Address]) -> None:
@@ -115,11 +117,10 @@ class _Tally:
         of_domain, external, outside = self._of_domain, self._external, set()
         for address in found:
             _, local, domain = address
-            kept = of_domain.get(domain)
-            if kept is None:
-                kept = of_domain[domain] = self._standing(domain)
-            if is_rerouted(local):
-                kept = external
+            if domain not in of_domain:
+                standing, organisation = self._policy.known(domain)
+                of_domain[domain] = self._by_standing[standing], organisation
+            kept = external if is_rerouted(local) else of_domain[domain][0]
             key = address[1:]  # `address.key`, at a third of its price
             kept.setdefault(key, address)
             if kept is external:
@@ -127,32 +128,26 @@ class _Tally:
         if outside:
             self._per_field.setdefault(name, set()).update(outside)
 
-    def _standing(self, domain: str) -> dict[tuple[str, str], Address]:
-        match self._policy.standing(domain):
-            case Standing.EXTERNAL:
-                return self._external
-            case Standing.PARTNER:
-                return self._partner
-            case Standing.INTERNAL:
-                return self._internal
-
     def exposure(self) -> Exposure:
         """What was seen."""
         return Exposure(
             external=tuple(self._external.values()),
-            partner=tuple(self._partner.values()),
-            internal=tuple(self._internal.values()),
+            partner=tuple(self._by_standing[Standing.PARTNER].values()),
+            internal=tuple(self._by_standing[Standing.INTERNAL].values()),
             per_field={name: len(keys) for name, keys in self._per_field.items()},
             organisations=self._organisations(),
         )
 
     def _organisations(self) -> int:
         """How many organisations the external addresses belong to: at a personal-mail provider each is one."""
-        counts = Counter([domain for _, domain in self._external])
-        strangers = {domain for domain in counts if self._policy.is_personal_mail(domain)}
-        one_each = {domain: address for (_, domain), address in self._external.items() if domain not in strangers}
-        firms = {self._policy.organisation_of(address) for address in one_each.values()}
-        return len(firms) + sum(counts[domain] for domain in strangers)
+        organisations, alone = set(), 0
+        for _, domain in self._external:
+            organisation = self._of_domain[domain][1]
+            if organisation is None:
+                alone += 1
+            else:
+                organisations.add(organisation)
+        return len(organisations) + alone
 
 
 def is_rerouted(local: str) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -69,6 +69,18 @@ class Standing(StrEnum):
     INTERNAL = "internal"
     PARTNER = "partner"
     EXTERNAL = "external"
+
+
+KNOWN_DOMAINS = 8192
+"""How many domains a policy remembers what it knows of."""
+
+
+class Known(NamedTuple):
+    """What is known of a domain: what it is to the organisation, and whose its addresses are."""
+
+    standing: Standing
+    organisation: str | None
+    """The organisation of all addresses there; None where each is one of its own (a personal-mail provider)."""
 
 
 class Policy(Section):
@@ -163,6 +175,22 @@ class Policy(Section):
         """The names of the counted header fields, case-folded."""
         return frozenset(name.casefold() for name in self.counting.fields)
 
+    @cached_property
+    def _known(self) -> dict[str, Known]:
+        return {}
+
+    def known(self, domain: str) -> Known:
+        """What is known of a domain (A-label, lower case). Remembered: few domains make up nearly all mail."""
+        found = self._known.get(domain)
+        if found is None:
+            organisation = None if self.is_personal_mail(domain) else domains.registrable(domain)
+            found = Known(self.standing(domain), organisation)
+            if len(domain) <= domains.LONGEST_NAME:  # else a hostile header could fill the memory
+                if len(self._known) >= KNOWN_DOMAINS:
+                    self._known.clear()
+                self._known[domain] = found
+        return found
+
     def standing(self, domain: str) -> Standing:
         """What a domain (A-label, lower case) is to the organisation."""
         if domain in self._internal:
@@ -175,9 +203,8 @@ class Policy(Section):
 
     def organisation_of(self, address: Address) -> str:
         """The organisation of an Address: its registrable domain, or itself at a personal-mail provider."""
-        if self.is_personal_mail(address.domain):
-            return f"{address.local}@{address.domain}"
-        return domains.registrable(address.domain)
+        organisation = self.known(address.domain).organisation
+        return f"{address.local}@{address.domain}" if organisation is None else organisation
 
 
 class _DomainSet:

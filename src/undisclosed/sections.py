@@ -79,6 +79,10 @@ def _one_mailbox(text: str) -> str:
     return text
 
 
+KNOWN_CLIENTS = 8192
+"""How many client addresses are remembered."""
+
+
 class Section(BaseModel):
     """A table of the TOML file: unknown keys are refused, and nothing in it changes once it is read."""
 
@@ -152,6 +156,19 @@ class Scope(Section):
         """Whether a client is in `networks`; one whose address is unknown or unreadable counts as in."""
         if client_address is None:
             return True
+        known = self._known.get(client_address)
+        if known is None:
+            if len(self._known) >= KNOWN_CLIENTS:
+                self._known.clear()
+            known = self._known[client_address] = self._looked_up(client_address)
+        return known
+
+    @cached_property
+    def _known(self) -> dict[str, bool]:
+        """What was found of clients that have been here: parsing an address costs as much as reading a short To."""
+        return {}
+
+    def _looked_up(self, client_address: str) -> bool:
         try:
             address = ip_address(client_address.removeprefix("IPv6:").partition("%")[0])
         except ValueError:
