@@ -7,14 +7,15 @@ which the verdict still comes.
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from miltertest import MilterConnection, constants
-from miltertest.codec import encode_msg
+
+from wire import packets
+from wire.packets import FINAL
 
 NO_REPLY = {
     constants.SMFIC_CONNECT: constants.SMFIP_NR_CONN,
@@ -24,15 +25,6 @@ NO_REPLY = {
     constants.SMFIC_HEADER: constants.SMFIP_NR_HDR,
     constants.SMFIC_EOH: constants.SMFIP_NR_EOH,
     constants.SMFIC_BODY: constants.SMFIP_NR_BODY,
-}
-
-FINAL = {
-    constants.SMFIR_ACCEPT,
-    constants.SMFIR_CONTINUE,
-    constants.SMFIR_REJECT,
-    constants.SMFIR_TEMPFAIL,
-    constants.SMFIR_REPLYCODE,
-    constants.SMFIR_DISCARD,
 }
 
 WORDS = {
@@ -65,8 +57,8 @@ class Mta:
         self,
         address: Path | tuple[str, int],
         *,
-        protocol: int = constants.SMFI_V6_PROT & ~constants.SMFIP_HDR_LEADSPC,
-        actions: int = constants.SMFI_V6_ACTS,
+        protocol: int = packets.OFFERED_PROTOCOL,
+        actions: int = packets.OFFERED_ACTIONS,
         timeout: float = 20,
     ) -> None:
         if isinstance(address, Path):
@@ -87,18 +79,15 @@ class Mta:
 
     def say(self, command: str, **arguments: Any) -> tuple[str, dict[str, Any]] | None:
         """Send one event; its answer, or None where none was negotiated."""
-        if command == constants.SMFIC_BODY:  # the client would encode it as text
-            self.packet(b"B" + arguments["buf"])
-        else:
-            self.socket.sendall(encode_msg(command, **arguments))
+        self.socket.sendall(packets.event(command, **arguments))
         if self.protocol & NO_REPLY.get(command, 0):
             return None
         answer: tuple[str, dict[str, Any]] = self.milter.recv()
         return answer
 
     def packet(self, content: bytes) -> None:
-        """Send one event made by hand: what the client, strict about UTF-8, could not encode."""
-        self.socket.sendall(struct.pack("!I", len(content)) + content)
+        """Send one event made by hand."""
+        self.socket.sendall(packets.packet(content))
 
     def connect(self, address: str = "127.0.0.1", port: int = 40000) -> Self:
         """The client of the session."""
@@ -162,7 +151,7 @@ class Mta:
 
     def abort(self) -> None:
         """RSET: no answer is given to it."""
-        self.socket.sendall(encode_msg(constants.SMFIC_ABORT))
+        self.socket.sendall(packets.ABORT)
 
 
 def _verdict(answers: Sequence[tuple[str, dict[str, Any]]], stage: str, chunks: int = 0) -> Verdict:
