@@ -95,7 +95,7 @@ forbid_postfix_service() {
     cat >"$policy" <<END
 #!/bin/sh
 # Written by $project/deploy while it installs packages, and removed when it has.
-case "\$1" in postfix* | postgresql* | rspamd* | mimedefang*) exit 101 ;; esac
+case "\$1" in postfix* | postgresql* | opendkim* | rspamd* | mimedefang*) exit 101 ;; esac
 [ ! -x $policy_before ] || exec $policy_before "\$@"
 END
     chmod 755 "$policy"
