@@ -1,0 +1,62 @@
+"""Many sessions, slow ones, dying ones, and mail without end: in small, and nothing may be left over.
+
+`tests/bench/load.py` plays the same at full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wire import scenarios
+from wire.loads import milter
+from wire.running import Running
+
+JOURNAL = 2 * 4
+"""Descriptors that two workers may open for the journal, each when it first writes: database, log, index, folder."""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """One milter with a rule for every action: each test leaves it as it was. Nothing it says may come from Python."""
+    with milter() as running:
+        yield running
+        assert running.milter.log(event="unstructured") == []
+
+
+def test_many_sessions_of_which_some_send(running: Running) -> None:
+    """300 sessions are open at once and 60 of them send: none is refused, every verdict is due."""
+    found = scenarios.many(running, sessions=300, sending=60, messages=1000)
+    assert (found.failures, found.wrong) == ([], [])
+    assert found.open_at_the_end == 300
+    assert found.opened.sockets == found.before.sockets + 240
+    assert found.sent >= 1000
+    assert (found.after.sockets, found.after.threads) == (found.before.sockets, found.before.threads)
+
+
+def test_slow_clients_hold_nobody_up(running: Running) -> None:
+    """While 40 clients are in the middle of their headers, others get as many verdicts as they like."""
+    found = scenarios.slow(running, clients=40, pause=0.02, lines=10, fast=4, messages=500)
+    assert (found.failures, found.wrong) == ([], [])
+    assert found.messages >= 500
+    assert found.verdicts == ["550"] * 40
+
+
+def test_a_session_that_dies_at_any_stage_leaves_nothing(running: Running) -> None:
+    """Descriptors and threads are given back, and those who send meanwhile notice nothing."""
+    found = scenarios.deaths(running, each=15, sending=10)
+    assert (found.failures, found.wrong) == ([], [])
+    assert found.beside > 0
+    assert (found.after.sockets, found.after.threads) == (found.before.sockets, found.before.threads)
+
+
+def test_mail_without_end_leaves_nothing(running: Running) -> None:
+    """After 3,000 messages of all kinds in sessions that come and go, nothing is held that was not at the start."""
+    found = scenarios.long(running, messages=3000, sessions=30)
+    assert (found.failures, found.wrong) == ([], [])
+    assert sum(found.verdicts.values()) == 3000
+    assert set(found.verdicts) == {"accept", "550", "hold", "rewrite"}
+    assert found.tenths[-1].sockets == found.tenths[0].sockets
+    assert found.tenths[-1].threads == found.tenths[0].threads
+    assert found.tenths[-1].descriptors <= found.tenths[0].descriptors + JOURNAL
