@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -288,6 +289,45 @@ def test_parts_of_a_release_are_remembered(journal: Journal) -> None:
         journal.take(first.id, part)
     assert journal.taken(first.id) == {"split:1", "split:2"}
     assert journal.taken(second.id) == set()
+
+
+def test_what_was_put_down_is_filed_by_whoever_reads_next(make_journal: MakeJournal) -> None:
+    """Also where the milter was killed right after it had put it down; and once, however many read at once."""
+    make_journal().receive(transaction())
+    readers = [make_journal() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda reader: reader.find("K7QF"), readers))
+    assert [len(one.copies) for one in found] == [1] * 4
+    [event] = readers[0].events(found[0].id)
+    assert (event.actor, event.what) == ("milter", "recorded")
+    assert readers[0].file() == 0
+
+
+@pytest.mark.parametrize("form", ["hashed", "plain", "none"])
+def test_what_was_put_down_is_filed_as_it_would_have_been_recorded(make_journal: MakeJournal, form: str) -> None:
+    """Field for field, the addresses as the setting says."""
+    journal = make_journal(addresses=form)
+    put_down = transaction(visible=tuple(addresses("ann@home.example, bob@home.example")))
+    journal.record(put_down)
+    other = replace(put_down, reference="ZZZZ-ZZZZ")
+    journal.receive(other)
+    [second, first] = [journal.find("ZZZZ"), journal.find("K7QF")]
+    assert replace(second, id=0, copies=(), reference="") == replace(first, id=0, copies=(), reference="")
+    assert replace(second.copies[0], id=0, incident_id=0) == replace(first.copies[0], id=0, incident_id=0)
+    assert journal.exposed(second.id) == journal.exposed(first.id)
+    assert journal.events(second.id)[0].detail == journal.events(first.id)[0].detail
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("hold", State.NEVER_QUEUED)])
+def test_a_message_that_postfix_did_not_get_is_withdrawn(journal: Journal, outcome: str, state: State) -> None:
+    """The record stays, and says so; another message with the queue id of the first is not meant."""
+    one = transaction(outcome=outcome)
+    journal.receive(one)
+    other = journal.record(transaction(outcome=outcome, message_id="<other@council.test>", reference="ZZZZ-ZZZZ"))
+    assert journal.withdraw(one, "answered with a temporary failure")
+    assert journal.find("K7QF").state is state
+    assert journal.find("ZZZZ").copies[0].state is other.state
+    assert not journal.withdraw(one, "twice")
 
 
 def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> None:

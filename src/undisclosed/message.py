@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from undisclosed.addresses import Address, addresses
@@ -37,7 +38,7 @@ class Client:
     """The SASL login name; empty where the client is not authenticated."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Message:
     """One message in one transaction: the envelope, the header, the client. Addresses are without angle brackets."""
 
@@ -48,9 +49,16 @@ class Message:
     client: Client = Client()
     queue_id: str = ""
 
-    def values(self, name: str) -> list[str]:
+    def values(self, name: str) -> Sequence[str]:
         """The values of every field of that name (case-folded), in order."""
-        return [value for field, value in self.fields if field.strip().casefold() == name]
+        return self._by_name.get(name, ())
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[str]]:
+        by_name: dict[str, list[str]] = {}
+        for name, value in self.fields:
+            by_name.setdefault(name.strip().casefold(), []).append(value)
+        return by_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from undisclosed import decide, explain, incident
 from undisclosed.message import Client, Field, Message, reference
 from undisclosed.policy import Action, Mode, Policy
 from undisclosed.recorder import Recorder
-from undisclosed.records import Copy, JournalError
+from undisclosed.records import JournalError, Transaction
 from undisclosed.rewrite import BODY_LIMIT, Edit
 
 LARGEST_HEADER = 1 << 20
@@ -95,7 +95,8 @@ class _Transaction:
 
     settings: Settings
     sender: str
-    login: str
+    client: Client
+    may_be_ours: bool
     recipients: list[str] = field(default_factory=list)
     fields: list[Field] = field(default_factory=list)
     queue_id: str = ""
@@ -106,7 +107,7 @@ class _Transaction:
     whole: Message | None = None
     reference: str = ""
     """The incident's; empty where no rule acted."""
-    recorded: Copy | None = None
+    recorded: Transaction | None = None
     unrecorded: bool = False
     """Whether the journal should have the message, and could not be written."""
     body: bytearray = field(default_factory=bytearray)
@@ -136,7 +137,9 @@ class Session:
 
     def mail(self, sender: str, login: str) -> None:
         """A message begins."""
-        self._transaction = _Transaction(self._runtime.settings, _bare(sender), login, failure=self._failure)
+        settings, client = self._runtime.settings, Client(self._address, self._port, login)
+        ours = decide.may_be_outgoing(settings.policy, client)
+        self._transaction = _Transaction(settings, _bare(sender), client, ours, failure=self._failure)
 
     def rcpt(self, recipient: str) -> None:
         """The message has one more recipient."""
@@ -145,7 +148,7 @@ class Session:
     def header(self, name: str, value: str) -> None:
         """The message has one more header field. Nothing is kept of a message that cannot be ours, whatever it says."""
         message = self._under_way()
-        if not decide.may_be_outgoing(message.settings.policy, Client(self._address, self._port, message.login)):
+        if not message.may_be_ours:
             return
         message.size += len(name) + len(value)
         if message.size > LARGEST_HEADER:
@@ -172,7 +175,7 @@ class Session:
             sender=message.sender,
             recipients=tuple(message.recipients),
             fields=tuple(message.fields),
-            client=Client(self._address, self._port, message.login),
+            client=message.client,
             queue_id=queue_id,
         )
         message.decision = decision = decide.decide(policy, whole)
@@ -263,8 +266,7 @@ class Session:
         What cannot be recorded is refused or held all the same. What would be delivered, changed or with a warning,
         has to come back: nobody would learn of it.
         """
-        if message.reference and self._runtime.journal is not None:
-            self._record(message, decision, self._runtime.journal)
+        self._record(message, decision)
         if self.monitors:
             return Accept()
         if message.unrecorded and decision.action in (Action.WARN, Action.REWRITE):
@@ -272,9 +274,11 @@ class Session:
             return Refuse(fault, in_one_line=self._port == 0)
         return self._act(message, decision)
 
-    @staticmethod
-    def _record(message: _Transaction, decision: decide.Decision, journal: Recorder) -> None:
-        assert message.whole is not None
+    def _record(self, message: _Transaction, decision: decide.Decision) -> None:
+        """Have the journal hold what a rule does, before Postfix hears of it."""
+        journal = self._runtime.journal
+        if journal is None or message.whole is None:
+            return
         transaction = incident.transaction(
             message.settings.policy,
             message.whole,
@@ -284,9 +288,11 @@ class Session:
             at=datetime.now(UTC),
         )
         try:
-            message.recorded = journal.record(transaction)
+            journal.record(transaction)
         except JournalError:
             message.unrecorded = True  # why is in the log, once
+        else:
+            message.recorded = transaction
 
     def _act(self, message: _Transaction, decision: decide.Decision) -> Answer:
         match decision.action:
@@ -306,7 +312,7 @@ class Session:
         line: dict[str, Any] = {
             "queue_id": message.queue_id,
             "sender": message.sender,
-            "client": self._address,
+            "client": message.client.address,
             "action": decision.action.value,
             "outcome": outcome,
             "scope": decision.scope.value,
@@ -319,8 +325,8 @@ class Session:
             "recipients": len(message.recipients),
             "microseconds": message.nanoseconds // 1000,
         }
-        if message.login:
-            line["login"] = message.login
+        if message.client.login:
+            line["login"] = message.client.login
         if decision.exposure.per_field:
             line["fields"] = dict(decision.exposure.per_field)
         if decision.obstacle:

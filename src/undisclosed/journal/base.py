@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from undisclosed.journal import database, tables
+from undisclosed.journal.direct import Direct, Through, Writing
 from undisclosed.records import (
     Copy,
     Event,
@@ -49,6 +50,7 @@ class Base:
         self._settings = settings
         self._key = key
         self._engine: sa.Engine | None = None
+        self._direct: Direct | None = None
         self._waiter: Any = None
 
     def upgrade(self) -> None:
@@ -72,6 +74,9 @@ class Base:
         if self._waiter is not None:
             self._waiter.close()
             self._waiter = None
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -110,6 +115,24 @@ class Base:
             if notify and connection.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": database.CHANNEL})
 
+    @contextmanager
+    def _write_directly(self) -> Iterator[Writing]:
+        """A transaction for which a callback of the milter waits."""
+        if database.is_sqlite(self._settings.url):
+            if self._direct is None:
+                self._direct = Direct(database.sqlite_path(self._settings.url), self.check)
+            with self._told(), self._direct.begun() as writing:
+                yield writing
+        else:
+            with self._write(notify=True) as connection:
+                yield Through(connection)
+
+    def settle(self) -> None:
+        """Return when all that was recorded is on the disk. Raises JournalError."""
+        if self._direct is not None:
+            with self._told():
+                self._direct.settle()
+
     def _verify(self, connection: Connection) -> None:
         version = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
         if version != tables.HEAD:
@@ -123,35 +146,47 @@ class Base:
             raise WrongKeyError(WRONG_KEY)
 
     @staticmethod
-    def _serialise(connection: Connection, *names: str) -> None:
-        """Let nobody else change what has these names until the transaction ends. In SQLite it is alone anyway."""
-        if connection.dialect.name == "postgresql":
-            for name in names:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+    def _event(connection: Connection, *about: Any, detail: dict[str, Any]) -> None:
+        add_event(Through(connection), *about, detail=detail)
 
-    @staticmethod
-    def _event(
-        connection: Connection,
-        incident_id: int,
-        copy_id: int | None,
-        actor: str,
-        what: str,
-        why: str,
-        *,
-        at: datetime | None = None,
-        detail: dict[str, Any] | None = None,
-    ) -> None:
-        connection.execute(
-            sa.insert(tables.event).values(
-                incident_id=incident_id,
-                copy_id=copy_id,
-                at=at or now(),
-                actor=clean(actor),
-                what=what,
-                why=clean(why),
-                detail=detail or {},
-            )
-        )
+
+def add_event(
+    writing: Writing,
+    incident_id: int,
+    copy_id: int | None,
+    actor: str,
+    what: str,
+    why: str,
+    *,
+    detail: dict[str, Any],
+    at: datetime | None = None,
+) -> None:
+    """Add an event to an incident."""
+    values = {
+        "incident_id": incident_id,
+        "copy_id": copy_id,
+        "at": at or now(),
+        "actor": clean(actor),
+        "what": what,
+        "why": clean(why),
+        "detail": detail,
+    }
+    writing.row(_ADD_EVENT, values)
+
+
+_ADD_EVENT: Final = sa.insert(tables.event).inline()
+"""Nobody asks for an event's number."""
+
+_ADD: Final = {
+    table: sa.insert(table).returning(table.c.id) for table in (tables.incident, tables.copy, tables.request)
+}
+
+
+def inserted(writing: Writing, table: sa.Table, values: dict[str, Any]) -> int:
+    """Insert a row, and return its number."""
+    row = writing.row(_ADD[table], values)
+    assert row is not None
+    return int(row.id)
 
 
 def fingerprint(key: bytes) -> str:
@@ -161,12 +196,6 @@ def fingerprint(key: bytes) -> str:
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-def inserted(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
-    key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
-    assert key is not None
-    return int(key[0])
 
 
 def as_copy(row: Any) -> Copy:

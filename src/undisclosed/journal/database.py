@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -53,6 +53,11 @@ def engine(url: str) -> sa.Engine:
     raise UnusableError(f'journal.url must begin with "sqlite:///" or "{POSTGRES}://"')
 
 
+def is_sqlite(url: str) -> bool:
+    """Whether a URL means an SQLite file."""
+    return url.startswith("sqlite:")
+
+
 def sqlite_path(url: str) -> Path:
     """The file of an SQLite URL. Raises UnusableError for a database in memory, which nobody else could read."""
     database = sa.make_url(url).database
@@ -82,24 +87,32 @@ def make_file(path: Path) -> None:
         os.close(fd)
 
 
-def _sqlite(path: Path) -> sa.Engine:
-    address = f"file:{quote(str(path))}?mode=rw"  # never made by opening it: that is `journal upgrade`'s to do
+def connect_sqlite(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
+    """A connection that any thread may use, one at a time; transactions are begun and ended by hand.
 
+    Only with FULL is a commit on the disk when it returns (sqlite.org/pragma.html#pragma_synchronous). Raises
+    sqlite3.Error, also where there is no such file: making one is `journal upgrade`'s to do.
+    """
+    address = f"file:{quote(str(path))}?mode=rw"
+    connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    return connection
+
+
+def _sqlite(path: Path) -> sa.Engine:
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")  # an incident that was recorded survives a power cut
-        return connection
+        return connect_sqlite(path, synchronous="FULL")  # what the steward has done survives a power cut
 
     made = sa.create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool, pool_timeout=PATIENCE)
 
     @event.listens_for(made, "connect")
     def _remember(_connection: Any, record: Any) -> None:
-        record.info["file"] = _identity(path)
+        record.info["file"] = identity(path)
 
     @event.listens_for(made, "checkout")
     def _same_file(_connection: Any, record: Any, _proxy: Any) -> None:
-        if record.info.get("file") != _identity(path):  # moved away or put back from a backup
+        if record.info.get("file") != identity(path):  # moved away or put back from a backup
             raise sa.exc.DisconnectionError
 
     @event.listens_for(made, "begin")
@@ -111,7 +124,12 @@ def _sqlite(path: Path) -> sa.Engine:
     return made
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+Identity = tuple[int, int] | None
+"""Which file a path means: its device and inode number, or None."""
+
+
+def identity(path: Path) -> Identity:
+    """Which file a path means now. Raises OSError, but for a file that is not there."""
     try:
         found = path.stat()
     except FileNotFoundError:

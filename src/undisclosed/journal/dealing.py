@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from undisclosed.journal import tables
-from undisclosed.journal.base import Base, as_copy, as_record, inserted, now
+from undisclosed.journal.base import Base, as_record, inserted, now
+from undisclosed.journal.direct import Through
 from undisclosed.records import (
     OPEN,
-    Copy,
     NotFoundError,
     Notice,
     NoticeKind,
@@ -32,13 +32,6 @@ class Dealing(Base):
         """Add an event."""
         with self._write() as connection:
             self._event(connection, incident_id, copy_id, actor, what, why, detail=detail)
-
-    def copies(self, *, gateway: str, states: Collection[State]) -> list[Copy]:
-        """The copies of a gateway in these states, the oldest first."""
-        table = tables.copy
-        query = sa.select(table).where(table.c.gateway == gateway, table.c.state.in_(list(states)))
-        with self._read() as connection:
-            return [as_copy(row) for row in connection.execute(query.order_by(table.c.arrived, table.c.id))]
 
     def set_state(
         self,
@@ -107,7 +100,7 @@ class Dealing(Base):
             "not_before": not_before,
         }
         with self._write(notify=True) as connection:
-            request_id = inserted(connection, tables.request, values)
+            request_id = inserted(Through(connection), tables.request, values)
             detail: dict[str, Any] = {"request": request_id, "way": way}
             if not_before is not None:
                 detail["not_before"] = not_before.isoformat()
@@ -138,7 +131,7 @@ class Dealing(Base):
         """Have the sender told once about this; False if that kind of notice exists already."""
         table = tables.notice
         with self._write(notify=True) as connection:
-            self._serialise(connection, f"notices of {incident_id}")
+            Through(connection).serialise(f"notices of {incident_id}")
             known = sa.select(table.c.id).where(table.c.incident_id == incident_id, table.c.kind == kind)
             if connection.execute(known).first() is not None:
                 return False

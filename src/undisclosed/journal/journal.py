@@ -8,13 +8,11 @@ import sqlalchemy as sa
 
 from undisclosed.journal import tables
 from undisclosed.journal.base import AT_ONCE
-from undisclosed.journal.dealing import Dealing
 from undisclosed.journal.reading import Reading
-from undisclosed.journal.recording import Recording
 from undisclosed.records import OPEN
 
 
-class Journal(Recording, Reading, Dealing):
+class Journal(Reading):
     """Incidents in SQLite or PostgreSQL.
 
     Makes its engine at first use: after the fork of the process that uses it. Every method is one short transaction,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -10,13 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from undisclosed.journal import tables
-from undisclosed.journal.base import AT_ONCE, Base, as_copy, as_record
+from undisclosed.journal.base import AT_ONCE, as_copy, as_record
+from undisclosed.journal.recording import Recording
 from undisclosed.message import REFERENCE_LETTERS
 from undisclosed.policy import Action
-from undisclosed.records import BY_FINALITY, AmbiguousError, Copy, Event, Incident, NotFoundError, State
+from undisclosed.records import BY_FINALITY, AmbiguousError, Copy, Event, Incident, JournalError, NotFoundError, State
 
 
-class Reading(Base):
+class Reading(Recording):
     """What people and the steward ask for."""
 
     def incidents(
@@ -39,7 +41,7 @@ class Reading(Base):
             query = query.where(table.c.at >= since)
         if states is not None:
             query = query.where(table.c.id.in_(_ids_in_state(states)))
-        with self._read() as connection:
+        with self._read_all() as connection:
             return self._with_copies(connection, connection.execute(query))
 
     def incident(self, incident_id: int) -> Incident:
@@ -62,7 +64,7 @@ class Reading(Base):
         wanted = letters if len(letters) <= 4 else f"{letters[:4]}-{letters[4:]}"
         column = tables.incident.c.reference
         query = sa.select(column, sa.func.max(tables.incident.c.id)).where(column.like(f"{wanted}%"))
-        with self._read() as connection:
+        with self._read_all() as connection:
             found = connection.execute(query.group_by(column).order_by(column).limit(4)).all()
             if not found:
                 raise NotFoundError(f"no incident has a reference that begins with {wanted}")
@@ -72,6 +74,13 @@ class Reading(Base):
                 raise AmbiguousError(f"several incidents have a reference that begins with {wanted}: {some}{more}")
             rows = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == found[0][1]))
             return self._with_copies(connection, rows)[0]
+
+    def copies(self, *, gateway: str, states: Collection[State]) -> list[Copy]:
+        """The copies of a gateway in these states, the oldest first."""
+        table = tables.copy
+        query = sa.select(table).where(table.c.gateway == gateway, table.c.state.in_(list(states)))
+        with self._read_all() as connection:
+            return [as_copy(row) for row in connection.execute(query.order_by(table.c.arrived, table.c.id))]
 
     def exposed(self, incident_id: int) -> list[str]:
         """The visible external addresses as they are recorded: as written, or hashed, or none."""
@@ -86,6 +95,17 @@ class Reading(Base):
         query = sa.select(table).where(table.c.incident_id == incident_id).order_by(table.c.id)
         with self._read() as connection:
             return [as_record(Event, row) for row in connection.execute(query)]
+
+    @contextmanager
+    def _read_all(self) -> Iterator[Connection]:
+        """Read what there is, also what was received a moment ago and nobody has filed yet."""
+        with self._read() as connection:
+            some = connection.scalar(sa.select(sa.exists(sa.select(tables.received.c.id))))
+        if some:
+            with suppress(JournalError):  # whoever may only read sees what is filed
+                self.file()
+        with self._read() as connection:
+            yield connection
 
     @staticmethod
     def _with_copies(connection: Connection, rows: Iterable[Any]) -> list[Incident]:

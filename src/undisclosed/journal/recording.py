@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from undisclosed.addresses import Address
 from undisclosed.journal import tables
-from undisclosed.journal.base import Base, as_copy, inserted
+from undisclosed.journal.base import add_event, as_copy, inserted
+from undisclosed.journal.dealing import Dealing
+from undisclosed.journal.direct import Writing
 from undisclosed.policy import Action
 from undisclosed.records import MERGE_WITHIN, OPEN, Copy, Outcome, State, Transaction, clean, cleaned
 
@@ -27,30 +29,64 @@ FIRST_STATE: Final[dict[Outcome, State]] = {
 """The state of a copy when it is recorded."""
 
 
-class Recording(Base):
+class Recording(Dealing):
     """What the milter and the steward find."""
 
+    def receive(self, transaction: Transaction) -> None:
+        """Put a transaction down for good, in one step, while Postfix waits. It is an incident once it is filed."""
+        one, shown = self._as_kept(transaction)
+        with self._write_directly() as writing:
+            writing.row(_RECEIVE, {"entry": _packed(one, shown)})
+
+    def file(self) -> int:
+        """File what was received, the oldest first; returns how many. Whoever reads does it first."""
+        filed = 0
+        while self._file_oldest():
+            filed += 1
+        return filed
+
+    def _file_oldest(self) -> bool:
+        with self._write_directly() as writing:
+            writing.serialise("filing")
+            row = writing.row(_OLDEST_RECEIVED, {})
+            if row is None:
+                return False
+            self._file(writing, *_unpacked(row.entry))
+            writing.row(_FORGET, {"received": row.id})
+            return True
+
     def record(self, transaction: Transaction) -> Copy:
-        """Record a transaction: as a copy of its incident, or as a new incident. Returns the copy."""
-        one = self._private(cleaned(transaction))
-        with self._write(notify=True) as connection:
-            self._serialise(connection, f"{one.gateway} {one.queue_id}", one.reference)
-            copy = self._found_before(connection, one, adopted=True)
-            incident_id = self._incident_for(connection, one, copy)
-            if copy is None:
-                copy = self._add_copy(connection, incident_id, one, FIRST_STATE[one.outcome])
-            self._event(
-                connection,
-                incident_id,
-                copy.id,
-                "milter",
-                "recorded",
-                one.reason,
-                at=one.at,
-                detail={"outcome": one.outcome, "gateway": one.gateway, "queue_id": one.queue_id}
-                | {name: value for name in ("client", "login") if (value := getattr(one, name))},
-            )
-            return replace(copy, incident_id=incident_id)
+        """Record a transaction at once: as a copy of its incident, or as a new incident. Returns the copy."""
+        with self._write_directly() as writing:
+            return self._file(writing, *self._as_kept(transaction))
+
+    def withdraw(self, transaction: Transaction, why: str) -> bool:
+        """Say that Postfix does not have a message that was recorded; False where it has no such copy any more."""
+        self.file()
+        one, table = cleaned(transaction), tables.copy
+        query = _same_message().where(table.c.state.in_([state.value for state in FIRST_STATE.values()]))
+        with self._read() as connection:
+            found = connection.execute(query, _identity(one)).first()
+        return found is not None and self.set_state(found.id, State.NEVER_QUEUED, actor="milter", why=why)
+
+    def _file(self, writing: Writing, one: Transaction, shown: Sequence[str]) -> Copy:
+        writing.serialise(f"{one.gateway} {one.queue_id}", one.reference)
+        copy = self._found_before(writing, one, adopted=True)
+        incident_id = self._incident_for(writing, one, shown, copy)
+        if copy is None:
+            copy = self._add_copy(writing, incident_id, one, FIRST_STATE[one.outcome])
+        add_event(
+            writing,
+            incident_id,
+            copy.id,
+            "milter",
+            "recorded",
+            one.reason,
+            at=one.at,
+            detail={"outcome": one.outcome, "gateway": one.gateway, "queue_id": one.queue_id}
+            | {name: value for name in ("client", "login") if (value := getattr(one, name))},
+        )
+        return replace(copy, incident_id=incident_id)
 
     def adopt(
         self,
@@ -72,44 +108,47 @@ class Recording(Base):
 
         Where the milter has recorded it meanwhile, that copy is returned as it is.
         """
-        one = self._private(
-            cleaned(
-                Transaction(
-                    reference=reference,
-                    gateway=gateway,
-                    queue_id=queue_id,
-                    message_id=message_id,
-                    sender=sender,
-                    client=None,
-                    login="",
-                    rule="",
-                    action=Action.QUARANTINE,
-                    outcome="hold",
-                    reason=reason,
-                    obstacle=None,
-                    per_field={},
-                    count=0,
-                    organisations=0,
-                    named=0,
-                    visible=(),
-                    recipients=recipients,
-                    subject=subject,
-                    automatic=automatic,
-                    at=arrived,
-                )
+        one, _ = self._as_kept(
+            Transaction(
+                reference=reference,
+                gateway=gateway,
+                queue_id=queue_id,
+                message_id=message_id,
+                sender=sender,
+                client=None,
+                login="",
+                rule="",
+                action=Action.QUARANTINE,
+                outcome="hold",
+                reason=reason,
+                obstacle=None,
+                per_field={},
+                count=0,
+                organisations=0,
+                named=0,
+                visible=(),
+                recipients=recipients,
+                subject=subject,
+                automatic=automatic,
+                at=arrived,
             )
         )
-        with self._write(notify=True) as connection:
-            self._serialise(connection, f"{one.gateway} {one.queue_id}", one.reference)
-            if found := self._found_before(connection, one, adopted=False):
+        with self._write_directly() as writing:
+            writing.serialise(f"{one.gateway} {one.queue_id}", one.reference)
+            if found := self._found_before(writing, one, adopted=False):
                 return found
-            incident_id = self._add_incident(connection, one)
-            copy = self._add_copy(connection, incident_id, one, State.HELD, size=size, until=until)
-            self._event(connection, incident_id, copy.id, "steward", "adopted", one.reason)
+            incident_id = self._add_incident(writing, one, ())
+            copy = self._add_copy(writing, incident_id, one, State.HELD, size=size, until=until)
+            add_event(writing, incident_id, copy.id, "steward", "adopted", one.reason, detail={})
             return copy
 
-    def _private(self, transaction: Transaction) -> Transaction:
-        return transaction if self._settings.subjects else replace(transaction, subject=None)
+    def _as_kept(self, transaction: Transaction) -> tuple[Transaction, list[str]]:
+        """A transaction without what the journal must not keep, and its visible addresses as it may keep them."""
+        shown: list[str] = []
+        if self._settings.addresses != "none":
+            shown = sorted({self._shown(address) for address in transaction.visible})
+        subject = transaction.subject if self._settings.subjects else None
+        return cleaned(replace(transaction, visible=(), subject=subject)), shown
 
     def _shown(self, address: Address) -> str:
         spelled = f"{address.local}@{address.domain}"
@@ -118,60 +157,35 @@ class Recording(Base):
         return hmac.digest(self._key, b"address\0" + spelled.encode("utf-8", "surrogateescape"), hashlib.sha256).hex()
 
     @staticmethod
-    def _found_before(connection: Connection, one: Transaction, *, adopted: bool) -> Copy | None:
+    def _found_before(writing: Writing, one: Transaction, *, adopted: bool) -> Copy | None:
         """The open copy that already stands for this message in this queue.
 
         One queue id alone is not enough: short ones are used again within minutes. With `adopted`, only a copy of
         which nothing is known yet but that it is held.
         """
-        table = tables.copy
-        query = sa.select(table).where(
-            table.c.gateway == one.gateway,
-            table.c.queue_id == one.queue_id,
-            table.c.message_id.is_not_distinct_from(one.message_id),
-            table.c.state.in_([state.value for state in OPEN]),
-            table.c.arrived.between(one.at - MERGE_WITHIN, one.at + MERGE_WITHIN),
-        )
-        if adopted:
-            unknown = sa.exists().where(tables.incident.c.id == table.c.incident_id, tables.incident.c.rule == "")
-            query = query.where(unknown)
-        row = connection.execute(query.order_by(table.c.id.desc()).limit(1)).one_or_none()
+        row = writing.row(_ADOPTED_COPY if adopted else _OPEN_COPY, _identity(one))
         return None if row is None else as_copy(row)
 
-    def _incident_for(self, connection: Connection, one: Transaction, copy: Copy | None) -> int:
-        table = tables.incident
+    def _incident_for(self, writing: Writing, one: Transaction, shown: Sequence[str], copy: Copy | None) -> int:
         if copy is not None:  # the steward was faster: now it is known what it is
-            connection.execute(sa.update(table).where(table.c.id == copy.incident_id).values(**_values(one)))
-            self._expose(connection, copy.incident_id, one)
+            writing.row(_FILL_INCIDENT, {"incident": copy.incident_id, **_values(one)})
+            _expose(writing, copy.incident_id, shown)
             return copy.incident_id
         if one.message_id is not None:
-            same = (
-                sa.select(table.c.id)
-                .where(
-                    table.c.reference == one.reference,
-                    table.c.at.between(one.at - MERGE_WITHIN, one.at + MERGE_WITHIN),
-                )
-                .order_by(table.c.id)
-                .limit(1)
-            )
-            if (found := connection.scalar(same)) is not None:
-                return int(found)
-        return self._add_incident(connection, one)
+            same = {"reference": one.reference, **_around(one.at)}
+            if (found := writing.row(_SAME_INCIDENT, same)) is not None:
+                return int(found.id)
+        return self._add_incident(writing, one, shown)
 
-    def _add_incident(self, connection: Connection, one: Transaction) -> int:
-        incident_id = inserted(connection, tables.incident, {**_values(one), "at": one.at})
-        self._expose(connection, incident_id, one)
+    @staticmethod
+    def _add_incident(writing: Writing, one: Transaction, shown: Sequence[str]) -> int:
+        incident_id = inserted(writing, tables.incident, {**_values(one), "at": one.at})
+        _expose(writing, incident_id, shown)
         return incident_id
-
-    def _expose(self, connection: Connection, incident_id: int, one: Transaction) -> None:
-        if self._settings.addresses != "none" and one.visible:
-            spelled = {self._shown(address) for address in one.visible}
-            rows = [{"incident_id": incident_id, "address": text} for text in sorted(spelled)]
-            connection.execute(sa.insert(tables.exposed), rows)
 
     @staticmethod
     def _add_copy(
-        connection: Connection,
+        writing: Writing,
         incident_id: int,
         one: Transaction,
         state: State,
@@ -190,11 +204,91 @@ class Recording(Base):
             "size": size,
             "until": until,
         }
-        copy_id = inserted(connection, tables.copy, {**values, "state": state.value})
+        copy_id = inserted(writing, tables.copy, {**values, "state": state.value})
         return Copy(id=copy_id, **values)
 
 
 def _values(one: Transaction) -> dict[str, Any]:
     """The columns of an incident that a transaction fills, but for the time."""
-    names = {column.name for column in tables.incident.columns} - {"id", "at"}
-    return {name: getattr(one, name) for name in names} | {"action": one.action.value, "per_field": dict(one.per_field)}
+    values = {name: getattr(one, name) for name in _FILLED}
+    return values | {"action": one.action.value, "per_field": dict(one.per_field)}
+
+
+def _packed(one: Transaction, shown: Sequence[str]) -> dict[str, Any]:
+    values = {name: getattr(one, name) for name in _PACKED}
+    return values | {
+        "action": one.action.value,
+        "per_field": dict(one.per_field),
+        "at": one.at.isoformat(),
+        "visible": shown,
+    }
+
+
+def _unpacked(entry: dict[str, Any]) -> tuple[Transaction, list[str]]:
+    shown = entry["visible"]
+    values = entry | {"action": Action(entry["action"]), "at": datetime.fromisoformat(entry["at"]), "visible": ()}
+    return Transaction(**values), shown
+
+
+def _expose(writing: Writing, incident_id: int, shown: Sequence[str]) -> None:
+    if shown:
+        writing.rows_in(_EXPOSE, [{"incident_id": incident_id, "address": text} for text in shown])
+
+
+def _identity(one: Transaction) -> dict[str, Any]:
+    return {"gateway": one.gateway, "queue_id": one.queue_id, "message_id": one.message_id, **_around(one.at)}
+
+
+def _around(at: datetime) -> dict[str, datetime]:
+    return {"earliest": at - MERGE_WITHIN, "latest": at + MERGE_WITHIN}
+
+
+# The milter's callback waits while these run. SQLAlchemy takes ten times as long to build a statement as SQLite to run
+# it, so they are built once, with names in place of values.
+
+
+def _same_message() -> sa.Select[Any]:
+    """The newest copy of this message in this queue."""
+    table = tables.copy
+    return (
+        sa.select(table)
+        .where(
+            table.c.gateway == sa.bindparam("gateway"),
+            table.c.queue_id == sa.bindparam("queue_id"),
+            table.c.message_id.is_not_distinct_from(sa.bindparam("message_id")),
+            table.c.arrived.between(sa.bindparam("earliest"), sa.bindparam("latest")),
+        )
+        .order_by(table.c.id.desc())
+        .limit(1)
+    )
+
+
+_OPEN_COPY: Final = _same_message().where(sa.or_(*(tables.copy.c.state == state.value for state in sorted(OPEN))))
+
+_ADOPTED_COPY: Final = _OPEN_COPY.where(
+    sa.exists().where(tables.incident.c.id == tables.copy.c.incident_id, tables.incident.c.rule == "")
+)
+
+_SAME_INCIDENT: Final = (
+    sa.select(tables.incident.c.id)
+    .where(
+        tables.incident.c.reference == sa.bindparam("reference"),
+        tables.incident.c.at.between(sa.bindparam("earliest"), sa.bindparam("latest")),
+    )
+    .order_by(tables.incident.c.id)
+    .limit(1)
+)
+
+_FILLED: Final = tuple(column.name for column in tables.incident.columns if column.name not in ("id", "at"))
+
+_FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("incident"))
+
+_EXPOSE: Final = sa.insert(tables.exposed)
+
+_PACKED: Final = tuple(field.name for field in fields(Transaction))
+
+_RECEIVE: Final = sa.insert(tables.received).inline()
+
+_OLDEST_RECEIVED: Final = sa.select(tables.received).order_by(tables.received.c.id).limit(1)
+
+_FORGET: Final = sa.delete(tables.received).where(tables.received.c.id == sa.bindparam("received"))

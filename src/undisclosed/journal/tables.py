@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The schema version that this code reads and writes."""
 
 metadata = MetaData(
@@ -173,6 +173,14 @@ notice = Table(
     UniqueConstraint("incident_id", "kind"),
     Index(None, "state", "due"),
 )
+
+received = Table(
+    "received",
+    metadata,
+    _id(),
+    Column("entry", JSON, nullable=False),
+)
+"""Transactions that the milter has put down while Postfix waited, until they are filed as incidents."""
 
 keeper = Table(
     "keeper",

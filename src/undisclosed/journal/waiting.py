@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from typing import Any, Final, Protocol
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -41,10 +40,7 @@ class _Sqlite:
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         if self._connection is None:
-            address = f"file:{quote(str(self._path))}?mode=rw"
-            self._connection = sqlite3.connect(
-                address, uri=True, timeout=database.PATIENCE, isolation_level=None, check_same_thread=False
-            )
+            self._connection = database.connect_sqlite(self._path, synchronous="FULL")
             self._version = self._look()
             return
         while (seen := self._look()) == self._version and (left := deadline - time.monotonic()) > 0:
