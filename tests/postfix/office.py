@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -106,6 +107,13 @@ class Office:
     def state(self, incident: Incident) -> State:
         """Its state now."""
         return self.journal.incident(incident.id).state
+
+    def ends(self, incident: Incident, at: datetime) -> None:
+        """Have it expire at this moment, as if it had come as much earlier or later; a running steward notices."""
+        journal = self.place.policy.journal.url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(journal, timeout=10)) as database, database:
+            until = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+            database.execute("UPDATE copy SET until = ? WHERE incident_id = ?", [until, incident.id])
 
     def on_hold(self) -> list[str]:
         """The queue ids on hold."""
