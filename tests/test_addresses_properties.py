@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from undisclosed.address_scan import found
-from undisclosed.addresses import addresses, mailboxes, visible
+from undisclosed.addresses import addresses, mailboxes, mailboxes_by_grammar, visible
 from undisclosed.domains import to_ascii
 from undisclosed.encoded_words import decoded
 
@@ -265,3 +265,24 @@ def _calls(function: Callable[[str], object], value: str) -> int:
     finally:
         sys.setprofile(None)
     return count
+
+
+WORDS = st.text(alphabet="aZ9_ .,()'&-\n\"<>@;:=?%\\", max_size=8)
+ENTRY = st.builds(
+    "{}{}{}<{}>{}".format, st.sampled_from(["", '"']), WORDS, st.sampled_from(["", '" ', " "]), WORDS, WORDS
+)
+COMMON = st.lists(
+    st.builds("{} <{}>".format, NAME, st.just("ann@home.example")) | ENTRY | WORDS | st.just("bob@work.test"),
+    max_size=4,
+)
+
+
+@settings(max_examples=500)
+@given(COMMON.map(", ".join) | SOUP)
+@example('"Last, First" <a@b.test>, ann.lee@home.example,\n\tO\'Neill & Sons <c@d.test> ,')
+@example("'ann@home.example' <ann@home.example>")
+@example("Ann <a@b.test> <c@d.test>")
+@example("a=?utf-8?q?=40?=@b.test")
+def test_the_quick_look_at_entries_sees_what_the_grammar_sees(value: str) -> None:
+    """The same names and addresses in the same order, whatever the field holds."""
+    assert mailboxes(value) == mailboxes_by_grammar(value)

@@ -52,6 +52,11 @@ _ENTRIES: Final = re.compile(
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 """The address of each entry in a common form; where there is none, all that is left, but for a harmless name."""
+_MAILBOX: Final = re.compile(
+    rf"""\s*+ (?: (?: "([\w .,()'&-]*+)" | (\w[\w .'&-]*+) ) \s*+ <({_ADDRESS})> | ({_ADDRESS}) ) \s*+ (?:,\s*+|\Z)""",
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
+"""One entry whose name, if it has one, is nothing but words."""
 _PLAIN: Final = re.compile(_ADDRESS, re.ASCII | re.IGNORECASE)
 _HIDDEN_IN_Q: Final = re.compile(r"=(?:40|25|ef)", re.IGNORECASE)
 _BASE64: Final = re.compile(r"\?b\?([^?]*+)\?=", re.IGNORECASE)
@@ -110,6 +115,24 @@ def mailboxes(value: str) -> list[Mailbox]:
 
     Where no grammar accepts the text, the addresses found in it are mailboxes without a name.
     """
+    if "=?" in value:
+        return mailboxes_by_grammar(value)
+    boxes: list[Mailbox] = []
+    position = 0
+    while position < len(value):
+        entry = _MAILBOX.match(value, position)
+        if entry is None:
+            return mailboxes_by_grammar(value)
+        quoted, plain, named, bare = entry.groups()
+        text = named or bare
+        local, _, domain = text.lower().partition("@")
+        boxes.append(Mailbox(" ".join((quoted or plain or "").split()), Address(text, local, domain)))
+        position = entry.end()
+    return boxes
+
+
+def mailboxes_by_grammar(value: str) -> list[Mailbox]:
+    """As `mailboxes`, of any text, token by token: twenty times as dear."""
     known = addresses(value)
     keys = {each.key for each in known}
     boxes: list[Mailbox] = []
