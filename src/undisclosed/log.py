@@ -6,9 +6,11 @@ A line holds counts, the envelope sender and keyed references, never a recipient
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
@@ -39,22 +41,37 @@ def _in_one_line(_logger: object, _method: str, event: EventDict) -> EventDict:
     return ordered
 
 
+_encoded = json.JSONEncoder(default=repr).encode
+
+
+def _json(logger: object, method: str, event: EventDict) -> str:
+    """The line as JSON, in a single step where it holds plain text only: what is not, is seen by its escapes.
+
+    Each message has a line, and a step more for each of its values would cost as much as the decision it tells of.
+    """
+    stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    line = _encoded({"timestamp": stamp, "level": method, "event": event.pop("event"), **event})
+    if "\\" not in line and "\x7f" not in line:
+        return line
+    return _encoded(_in_one_line(logger, method, {"timestamp": stamp, "level": method, **json.loads(line)}))
+
+
 def configure(form: Literal["json", "console"], fd: int = 2) -> None:
     """Set the form of the log for this process and those it forks. Colours only where `fd` is a terminal."""
+    processors: list[structlog.typing.Processor]
     if form == "json":
-        renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(ensure_ascii=True)
+        traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors = [structlog.processors.ExceptionRenderer(traceback), _json]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=os.isatty(fd) and "NO_COLOR" not in os.environ)
-    structlog.configure(
-        processors=[
+        processors = [
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-            if form == "json"
-            else structlog.processors.ExceptionRenderer(),
+            structlog.processors.ExceptionRenderer(),
             _in_one_line,
-            renderer,
-        ],
+            structlog.dev.ConsoleRenderer(colors=os.isatty(fd) and "NO_COLOR" not in os.environ),
+        ]
+    structlog.configure(
+        processors=processors,
         wrapper_class=structlog.BoundLogger,
         logger_factory=lambda *_: _Line(fd),
         cache_logger_on_first_use=True,
@@ -62,7 +79,7 @@ def configure(form: Literal["json", "console"], fd: int = 2) -> None:
 
 
 def get() -> structlog.BoundLogger:
-    """The logger of this process."""
+    """The logger of this process, as it is configured now."""
     sys.stderr.flush()
-    logger: structlog.BoundLogger = structlog.get_logger()
+    logger: structlog.BoundLogger = structlog.get_logger().bind()  # else every line would make one anew
     return logger

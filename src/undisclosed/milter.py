@@ -29,6 +29,9 @@ packet and the end of the header, Nagle's algorithm waits 40 ms for a delayed ac
 NOT_SENT: Final = milter.P_NOHELO | milter.P_NOUNKNOWN
 """Events that need not be sent at all."""
 
+CONTINUE: Final[int] = milter.CONTINUE
+NO_ANSWER: Final[int] = milter.NOREPLY
+
 BACKLOG: Final = 1024
 """Connections that may wait to be accepted: a burst of sessions is not refused."""
 
@@ -37,25 +40,22 @@ class Gate:
     """Lets callbacks run until it is closed; then those that run end, and new ones wait for the process to end."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._open = True
-        self._running = 0
+        # One entry for each callback that runs. Its methods are atomic, so that no callback has to take a lock.
+        self._running: list[None] = []
 
     def __enter__(self) -> None:
-        with self._lock:
-            if self._open:
-                self._running += 1
-                return
-        threading.Event().wait()  # for good: os._exit follows, and Postfix is told nothing that could be wrong
+        self._running.append(None)  # before the look: whoever closes the gate waits for us, or we see it closed
+        if not self._open:
+            self._running.pop()
+            threading.Event().wait()  # for good: os._exit follows, and Postfix is told nothing that could be wrong
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._running -= 1
+        self._running.pop()
 
     def close(self, deadline: float) -> bool:
         """Wait until no callback runs, at most until `deadline` (time.monotonic()); whether that came about."""
-        with self._lock:
-            self._open = False
+        self._open = False
         while self._running and time.monotonic() < deadline:
             time.sleep(0.002)
         return not self._running
@@ -111,7 +111,7 @@ class Callbacks:
                     result = stage(ctx, connection, *args)
                 except Exception as error:  # noqa: BLE001 - the fail-safe: whatever it was, the message must not pass
                     result = self._failed(ctx, connection, stage.__name__, error)
-            return int(milter.NOREPLY) if connection.no_reply & no_reply else result
+            return NO_ANSWER if connection.no_reply & no_reply else result
 
         return guarded
 
@@ -120,7 +120,7 @@ class Callbacks:
         if name in ("end_of_header", "body", "end_of_message"):
             return self._tell(ctx, connection, connection.session.fault(name, error))
         connection.session.failed(error)
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _tell(self, ctx: Any, connection: Connection, answer: Answer) -> int:
         """The one place where an answer is told to libmilter."""
@@ -128,7 +128,7 @@ class Callbacks:
             case session.Accept():
                 return int(milter.ACCEPT)
             case session.Continue():
-                return int(milter.CONTINUE)
+                return CONTINUE
             case session.Skip():
                 return int(milter.SKIP if connection.skip else milter.CONTINUE)
             case session.Refuse(reply, in_one_line):
@@ -176,29 +176,29 @@ class Callbacks:
         options[0] = ACTIONS & actions
         options[1] = protocol & (NO_REPLY | NOT_SENT | milter.P_SKIP)
         options[2] = options[3] = 0
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _connect(self, _ctx: Any, connection: Connection, _name: str, _family: int, address: Any) -> int:
         if isinstance(address, tuple):
             connection.session.connect(address[0], address[1])
         else:
             connection.session.connect(None, None)
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _mail(self, ctx: Any, connection: Connection, sender: bytes, *_parameters: bytes) -> int:
         connection.session.mail(_text(sender), ctx.getsymval("{auth_authen}") or "")
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _rcpt(self, _ctx: Any, connection: Connection, recipient: bytes, *_parameters: bytes) -> int:
         connection.session.rcpt(_text(recipient))
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _data(self, _ctx: Any, _connection: Connection) -> int:
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _header(self, _ctx: Any, connection: Connection, name: str, value: bytes) -> int:
         connection.session.header(name, _text(value))
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _end_of_header(self, ctx: Any, connection: Connection) -> int:
         return self._finish(ctx, connection, connection.session.end_of_header(ctx.getsymval("i") or ""))
@@ -211,11 +211,11 @@ class Callbacks:
 
     def _abort(self, _ctx: Any, connection: Connection) -> int:
         connection.session.abort()
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _close(self, _ctx: Any, connection: Connection) -> int:
         connection.session.abort()
-        return int(milter.CONTINUE)
+        return CONTINUE
 
 
 def open_socket(connection: str) -> None:
