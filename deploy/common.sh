@@ -81,8 +81,8 @@ ask_about_other_mail_server() {
     [[ $answer == [yY]* ]] || fail "Stopped: nothing was changed."
 }
 
-# Debian starts a service as soon as its package is installed. Postfix's must not start, nor PostgreSQL's, nor those of the
-# mail filters that tests/bench/compare installs: the host did not ask for them. invoke-rc.d and deb-systemd-invoke ask
+# Debian starts a service as soon as its package is installed. Postfix's must not start, nor PostgreSQL's, nor those of
+# the mail filters that tests and comparisons install: the host did not ask for them. invoke-rc.d and deb-systemd-invoke ask
 # /usr/sbin/policy-rc.d; it is put back however this script ends.
 policy=/usr/sbin/policy-rc.d
 policy_before=$policy.before-undisclosed
