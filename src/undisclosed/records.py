@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -40,7 +40,6 @@ __all__ = [
     "WrongKeyError",
     "WrongVersionError",
     "clean",
-    "cleaned",
     "least_final",
 ]
 
@@ -257,17 +256,8 @@ class Notice:
 
 def clean(text: str) -> str:
     """The text as every database takes it, at most LONGEST_TEXT characters: no NUL, no raw byte that is no UTF-8."""
-    return re.sub("[\0\ud800-\udfff]", "\ufffd", text[:LONGEST_TEXT])
+    text = text[:LONGEST_TEXT]
+    return text if text.isprintable() else _UNCLEAN.sub("\ufffd", text)
 
 
-def cleaned(transaction: Transaction) -> Transaction:
-    """The transaction as it is recorded: every text in it is clean."""
-    texts: dict[str, Any] = {
-        name: clean(value)
-        for name in (
-            *("reference", "gateway", "queue_id", "message_id", "sender", "client", "login"),
-            *("rule", "reason", "obstacle", "subject"),
-        )
-        if (value := getattr(transaction, name)) is not None
-    }
-    return replace(transaction, **texts)
+_UNCLEAN: Final = re.compile("[\0\ud800-\udfff]")

@@ -17,7 +17,7 @@ from undisclosed.journal.base import add_event, as_copy, inserted
 from undisclosed.journal.dealing import Dealing
 from undisclosed.journal.direct import Writing
 from undisclosed.policy import Action
-from undisclosed.records import MERGE_WITHIN, OPEN, Copy, Outcome, State, Transaction, clean, cleaned
+from undisclosed.records import MERGE_WITHIN, OPEN, Copy, Outcome, State, Transaction, clean
 
 FIRST_STATE: Final[dict[Outcome, State]] = {
     "hold": State.PENDING,
@@ -34,9 +34,9 @@ class Recording(Dealing):
 
     def receive(self, transaction: Transaction) -> None:
         """Put a transaction down for good, in one step, while Postfix waits. It is an incident once it is filed."""
-        one, shown = self._as_kept(transaction)
+        entry = self._packed(transaction)
         with self._write_directly() as writing:
-            writing.row(_RECEIVE, {"entry": _packed(one, shown)})
+            writing.row(_RECEIVE, {"entry": entry})
 
     def file(self) -> int:
         """File what was received, the oldest first; returns how many. Whoever reads does it first."""
@@ -58,12 +58,12 @@ class Recording(Dealing):
     def record(self, transaction: Transaction) -> Copy:
         """Record a transaction at once: as a copy of its incident, or as a new incident. Returns the copy."""
         with self._write_directly() as writing:
-            return self._file(writing, *self._as_kept(transaction))
+            return self._file(writing, *_unpacked(self._packed(transaction)))
 
     def withdraw(self, transaction: Transaction, why: str) -> bool:
         """Say that Postfix does not have a message that was recorded; False where it has no such copy any more."""
         self.file()
-        one, table = cleaned(transaction), tables.copy
+        (one, _), table = _unpacked(self._packed(transaction)), tables.copy
         query = _same_message().where(table.c.state.in_([state.value for state in FIRST_STATE.values()]))
         with self._read() as connection:
             found = connection.execute(query, _identity(one)).first()
@@ -108,31 +108,30 @@ class Recording(Dealing):
 
         Where the milter has recorded it meanwhile, that copy is returned as it is.
         """
-        one, _ = self._as_kept(
-            Transaction(
-                reference=reference,
-                gateway=gateway,
-                queue_id=queue_id,
-                message_id=message_id,
-                sender=sender,
-                client=None,
-                login="",
-                rule="",
-                action=Action.QUARANTINE,
-                outcome="hold",
-                reason=reason,
-                obstacle=None,
-                per_field={},
-                count=0,
-                organisations=0,
-                named=0,
-                visible=(),
-                recipients=recipients,
-                subject=subject,
-                automatic=automatic,
-                at=arrived,
-            )
+        transaction = Transaction(
+            reference=reference,
+            gateway=gateway,
+            queue_id=queue_id,
+            message_id=message_id,
+            sender=sender,
+            client=None,
+            login="",
+            rule="",
+            action=Action.QUARANTINE,
+            outcome="hold",
+            reason=reason,
+            obstacle=None,
+            per_field={},
+            count=0,
+            organisations=0,
+            named=0,
+            visible=(),
+            recipients=recipients,
+            subject=subject,
+            automatic=automatic,
+            at=arrived,
         )
+        one, _ = _unpacked(self._packed(transaction))
         with self._write_directly() as writing:
             writing.serialise(f"{one.gateway} {one.queue_id}", one.reference)
             if found := self._found_before(writing, one, adopted=False):
@@ -142,13 +141,21 @@ class Recording(Dealing):
             add_event(writing, incident_id, copy.id, "steward", "adopted", one.reason, detail={})
             return copy
 
-    def _as_kept(self, transaction: Transaction) -> tuple[Transaction, list[str]]:
-        """A transaction without what the journal must not keep, and its visible addresses as it may keep them."""
-        shown: list[str] = []
+    def _packed(self, transaction: Transaction) -> dict[str, Any]:
+        """A transaction as JSON has it, without what the journal must not keep, and with addresses as it may."""
+        entry: dict[str, Any] = {}
+        for name in _NAMES:
+            value = getattr(transaction, name)
+            entry[name] = clean(value) if isinstance(value, str) else value
+        entry["per_field"] = dict(transaction.per_field)
+        entry["at"] = transaction.at.isoformat()
+        if not self._settings.subjects:
+            entry["subject"] = None
+        shown: set[str] = set()
         if self._settings.addresses != "none":
-            shown = sorted({self._shown(address) for address in transaction.visible})
-        subject = transaction.subject if self._settings.subjects else None
-        return cleaned(replace(transaction, visible=(), subject=subject)), shown
+            shown = {self._shown(address) for address in transaction.visible}
+        entry["visible"] = sorted(shown)
+        return entry
 
     def _shown(self, address: Address) -> str:
         spelled = f"{address.local}@{address.domain}"
@@ -214,16 +221,6 @@ def _values(one: Transaction) -> dict[str, Any]:
     return values | {"action": one.action.value, "per_field": dict(one.per_field)}
 
 
-def _packed(one: Transaction, shown: Sequence[str]) -> dict[str, Any]:
-    values = {name: getattr(one, name) for name in _PACKED}
-    return values | {
-        "action": one.action.value,
-        "per_field": dict(one.per_field),
-        "at": one.at.isoformat(),
-        "visible": shown,
-    }
-
-
 def _unpacked(entry: dict[str, Any]) -> tuple[Transaction, list[str]]:
     shown = entry["visible"]
     values = entry | {"action": Action(entry["action"]), "at": datetime.fromisoformat(entry["at"]), "visible": ()}
@@ -285,7 +282,7 @@ _FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id ==
 
 _EXPOSE: Final = sa.insert(tables.exposed)
 
-_PACKED: Final = tuple(field.name for field in fields(Transaction))
+_NAMES: Final = tuple(field.name for field in fields(Transaction))
 
 _RECEIVE: Final = sa.insert(tables.received).inline()
 
