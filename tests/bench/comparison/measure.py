@@ -29,6 +29,9 @@ SETTINGS = {
     # A milter that fails must not look like one that is quick.
     "milter_default_action": "tempfail",
     "message_size_limit": "20000000",
+    # Postfix would look each address of a header up to append a domain to it, as it does for clients on the machine
+    # itself (permit_inet_interfaces) and for no others: 20 ms for 500 addresses.
+    "local_header_rewrite_clients": "",
 }
 
 DISCARD = 9
