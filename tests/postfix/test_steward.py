@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -160,6 +161,27 @@ def test_of_two_requests_for_one_message_one_is_granted(office: Office) -> None:
     assert [office.answer(request)[0] for request in (first, second)] == ["done", "done"]
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
     assert visible(office, PARENTS[0]) == set()
+
+
+def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
+    """Also where the other one finishes its copy while this one is at work: the command waits for the answer."""
+    incident = office.held()
+    journal = office.place.policy.journal.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("CREATE TEMP TABLE twin AS SELECT * FROM copy WHERE incident_id = ?", [incident.id])
+        database.execute("UPDATE twin SET id = NULL, gateway = 'mx2.council.test'")
+        database.execute("INSERT INTO copy SELECT * FROM twin")
+    [twin] = [copy for copy in office.incident(incident.message_id or "").copies if copy.id != incident.copies[0].id]
+    request = office.ask(incident, "release", "bcc")
+
+    def other_is_done(step: str) -> None:
+        if step == "deleted":
+            assert office.journal.set_state(twin.id, State.RELEASED, why="as bcc", expected=State.HELD)
+
+    with office.steward(other_is_done) as steward:
+        steward.round(datetime.now(UTC))
+    assert office.answer(request) == ("done", "as bcc: a test")
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
 
 
 # -- when it dies

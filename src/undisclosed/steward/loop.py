@@ -287,16 +287,18 @@ class Steward:
             self._log.warning("not_released", reference=one.reference, why=bad.why, again_in=RETRY.total_seconds())
         elif bad is not None:
             self._answer(request, one, bad)
-        elif any(
-            copy.state in OPEN and copy.gateway != self.place.gateway and request.copy_id in (None, copy.id)
-            for copy in one.copies
-        ):
-            return  # the last gateway answers
+        elif self._is_open_elsewhere(request, one) and self._is_open_elsewhere(request, self._journal.incident(one.id)):
+            return  # the last gateway answers: what it was when we began may be over, and then nobody would be the last
         elif results or any(copy.state is CLOSED[request.wanted] for copy in one.copies):
             self._answer(request, one, results[-1] if results else Result("done", ""))
             self._tell_of(request, one, now)
         else:
             self._answer(request, one, Result("refused", "nothing of it is held any more"))
+
+    def _is_open_elsewhere(self, request: Request, one: Incident) -> bool:
+        """Whether another gateway still has a part in a request."""
+        meant = [copy for copy in one.copies if request.copy_id in (None, copy.id)]
+        return any(copy.state in OPEN and copy.gateway != self.place.gateway for copy in meant)
 
     def _answer(self, request: Request, one: Incident, result: Result) -> None:
         self._retry_at.pop(request.id, None)
