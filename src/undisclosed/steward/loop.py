@@ -95,6 +95,7 @@ class Steward:
         self._retry_at: dict[int, datetime] = {}
         self._next: datetime | None = None
         self._unreadable: set[str] = set()
+        self._unwritten: dict[int, set[str]] = {}
         self._told: set[tuple[int, NoticeKind]] = set()
         self._looked_back = False
         self._pruned_at: datetime | None = None
@@ -259,7 +260,7 @@ class Steward:
         for one_due in due.values():
             if not one_due.left:
                 self._conclude(one_due, now)
-        with Releases(self.place.policy, self._journal, self._queue, self._step) as releases:
+        with Releases(self.place.policy, self._journal, self._queue, self._step, self._unwritten) as releases:
             for job, result in releases.carry_out(jobs):
                 one_due = by_copy[job.copy.id]
                 one_due.results.append(result)

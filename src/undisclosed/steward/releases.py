@@ -58,8 +58,17 @@ class Result(NamedTuple):
 class Releases:
     """Carries out jobs on one hold queue. A context manager: it may keep an SMTP session open."""
 
-    def __init__(self, policy: Policy, journal: Journal, queue: HoldQueue, step: Step = lambda _: None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        journal: Journal,
+        queue: HoldQueue,
+        step: Step = lambda _: None,
+        unwritten: dict[int, set[str]] | None = None,
+    ) -> None:
+        """`unwritten` outlives this: parts by their copies that Postfix took and the journal was not told of."""
         self._policy = policy
+        self._unwritten = {} if unwritten is None else unwritten
         self._journal = journal
         self._queue = queue
         self._step = step
@@ -133,7 +142,7 @@ class Releases:
             self._step("deleting")
             return None
         assert job.way is not None
-        taken = self._journal.taken(copy.id) if copy.state is State.RELEASING else set()
+        taken = self._taken(copy) if copy.state is State.RELEASING else set()
         try:
             parts = release.parts(self._policy, held, job.way, taken)
         except Unsafe as unsafe:
@@ -148,6 +157,15 @@ class Releases:
             self._step("releasing")
         return self._hand_over(job, held, parts, bool(taken))
 
+    def _taken(self, copy: Copy) -> set[str]:
+        """The parts of a copy that Postfix has; what the journal could not be told before is written now."""
+        taken = set(self._journal.taken(copy.id))
+        for name in sorted(self._unwritten.get(copy.id, set()) - taken):
+            self._journal.take(copy.id, name)
+            taken.add(name)
+        self._unwritten.pop(copy.id, None)
+        return taken
+
     def _hand_over(self, job: Job, held: Held, parts: Iterator[release.Part], any_taken: bool) -> Result | None:
         copy = job.copy
         interrupted = copy.state is State.RELEASING
@@ -158,8 +176,10 @@ class Releases:
                     self._doubt(copy, part, "taken up again after an interruption")
                     interrupted = False
                 self._handover.take(held, part.recipients, part.content)
+                self._unwritten.setdefault(copy.id, set()).add(part.name)
                 self._step("handed over")
                 self._journal.take(copy.id, part.name)
+                self._unwritten.pop(copy.id)
                 any_taken = True
                 self._step("taken")
         except KeeperGoneError:
