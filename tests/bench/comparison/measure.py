@@ -18,7 +18,7 @@ SESSIONS = 4
 """How many SMTP sessions send at once where the rate is measured."""
 SINGLE = 3
 """Of so many messages in the rate's measurement, one is sent again in the single session."""
-FEWEST = 4
+FEWEST = 12
 """Messages sent at least, however few were asked for."""
 
 SETTINGS = {
