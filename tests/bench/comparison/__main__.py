@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.comparison import page, results
-from bench.comparison.figures import Figures, judged
+from bench.comparison.contestants import CONTESTANTS
+from bench.comparison.figures import Figures, Record, judged
 from bench.comparison.letters import KINDS
 from bench.comparison.measure import contest, in_turn
 from bench.comparison.picture import picture
@@ -63,12 +64,18 @@ def main(words: Sequence[str]) -> int:
     found = results.merged(kept, Results(results.machine(), records))
     if asked.results:
         results.save(asked.results, found)
-    figures = Figures([one for kind in TITLES for one in found.records if one.kind == kind])
+    figures = in_order(found.records)
     tables = page.measured(figures, TITLES, found.machine)
     print(tables)
     if asked.docs and figures.kinds == list(TITLES):
         write(asked.docs, figures, tables)
     return int(not all(one.reached for one in judged(figures)))
+
+
+def in_order(records: Sequence[Record]) -> Figures:
+    """The figures with messages and contestants in their usual order, whatever the order of the measurements."""
+    kinds, names = list(TITLES), list(CONTESTANTS)
+    return Figures(sorted(records, key=lambda one: (kinds.index(one.kind), names.index(one.contestant), one.round)))
 
 
 def write(docs: Path, figures: Figures, tables: str) -> None:

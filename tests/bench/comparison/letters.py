@@ -42,7 +42,7 @@ KINDS = (
     Kind("small", "2 addresses, 4 kB", 2, 2, 4_000, 1.0),
     Kind("many", "500 addresses, 4 kB", 500, 2, 4_000, 0.3),
     Kind("large", "2 addresses, 5 MB", 2, 2, 5_000_000, 0.02),
-    Kind("crowd", "500 addresses, 500 recipients, 4 kB", 500, 500, 4_000, 0.04),
+    Kind("crowd", "500 recipients, 4 kB", 500, 500, 4_000, 0.04),
 )
 """What a message shows is in its header; how many recipients a transaction has is another matter: servers that hand a
 message on split it as they like. So both are measured: the header alone (`many`), and with all of its recipients."""

@@ -28,7 +28,7 @@ def ratio(value: float) -> str:
 
 def measured(figures: Figures, titles: Mapping[str, str], machine: Mapping[str, str]) -> str:
     """All tables, in Markdown."""
-    facts = "; ".join(f"{name} {value}" for name, value in machine.items())
+    facts = "; ".join(f"{name} {value}".strip() for name, value in machine.items())
     parts = [f"Medians of {figures.rounds} rounds, on: {facts}."]
     parts += [f"### {titles[kind]}\n\n{_table(figures, kind)}" for kind in figures.kinds]
     parts.append(f"### What was aimed at\n\n{_verdicts(judged(figures), titles)}")

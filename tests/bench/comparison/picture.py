@@ -1,7 +1,7 @@
 """The measurements as a picture: small bar charts in SVG, one a kind of message and figure. Pure.
 
-Legible on a light and on a dark page: no background, and text and bars in tones that both bear; where the reader's
-system says which it is, the text follows.
+Legible on a light and on a dark page: no background, and text and bars in tones that both bear. (A picture can ask for
+the system's colour scheme, but not for that of the page that it is in.)
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from bench.comparison.figures import Figures
 from bench.comparison.page import number
 
 FIGURES = (
-    ("rate", "messages a second", "more is better"),
-    ("single", "ms a message in one session", "less is better"),
-    ("processor", "CPU ms a message", "less is better"),
+    ("rate", "Messages a second: more is better"),
+    ("single", "Milliseconds a message in one session: less is better"),
+    ("processor", "Milliseconds of processor time a message, of the milter's own processes: less is better"),
 )
 NAMES, CHART, GAP = 130, 190, 24
 """Widths: of the names on the left, of a chart, between charts."""
@@ -26,11 +26,9 @@ VALUE = 52
 """Width kept free behind the longest bar, for its figure."""
 
 STYLE = """\
-text { font: 12px system-ui, sans-serif; fill: #59636e; }
+text { font: 12px system-ui, sans-serif; fill: #76808a; }
 .head { font-weight: 600; } .title { font-size: 14px; font-weight: 600; } .name, .value { font-size: 11px; }
-.ours { fill: #2f81f7; } .other { fill: #8b949e; } .name.own { font-weight: 600; }
-@media (prefers-color-scheme: dark) { text { fill: #9da7b3; } }
-@media (prefers-color-scheme: light) { text { fill: #424a53; } }"""
+.ours { fill: #2f81f7; } .other { fill: #8b949e; } .own { font-weight: 600; }"""
 
 
 class Bar(NamedTuple):
@@ -54,15 +52,16 @@ def picture(figures: Figures, titles: Mapping[str, str]) -> str:
     parts = [
         f'<text class="title" x="{_left(at)}" y="20">{escape(titles[kind])}</text>' for at, kind in enumerate(kinds)
     ]
-    for place, (figure, title, which) in enumerate(FIGURES):
+    for place, (figure, title) in enumerate(FIGURES):
         top = TOP + place * row
+        parts.append(f'<text class="head" x="{NAMES}" y="{top + 22}">{escape(title)}</text>')
         for column, kind in enumerate(kinds):
             bars = [
                 Bar(name, getattr(figures.median(kind, name), figure))
                 for name in figures.contestants(kind)
                 if figure != "processor" or name != "no milter"
             ]
-            parts += _chart(bars, _left(column), top, f"{title}" if column else f"{title} ({which})", not column)
+            parts += _chart(bars, _left(column), top, named=not column)
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
@@ -74,10 +73,9 @@ def _left(column: int) -> int:
     return NAMES + column * (CHART + GAP)
 
 
-def _chart(bars: Sequence[Bar], left: int, top: int, title: str, named: bool) -> Iterator[str]:
+def _chart(bars: Sequence[Bar], left: int, top: int, *, named: bool) -> Iterator[str]:
     """One chart; the names stand at the first of a row only."""
     longest = max((bar.value for bar in bars), default=0.0) or 1.0
-    yield f'<text class="head" x="{left}" y="{top + 22}">{escape(title)}</text>'
     for place, bar in enumerate(bars):
         y = top + 32 + place * STEP
         length = max(1.0, bar.value / longest * (CHART - VALUE))
