@@ -16,6 +16,7 @@ import selectors
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ import structlog
 
 from undisclosed import host, milter, notify
 from undisclosed.journal import Journal
-from undisclosed.listener import Listener
+from undisclosed.listener import Listener, ListenError
 from undisclosed.recorder import Recorder
 from undisclosed.records import JournalError, UnusableError
 from undisclosed.session import Runtime, Settings
@@ -45,6 +46,12 @@ PATIENCE = (2, 0)
 """Seconds and microseconds for which the supervisor waits for a worker to take what it is told (socket(7))."""
 TAKES_SETTINGS = 5.0
 """Seconds after which a worker that has not taken new settings is frozen."""
+WAITS_FOR_ITS_TURN = 0.02
+"""Seconds after which a thread asks the one that runs Python for its turn. libmilter starts a thread for every session
+that has something to say, and at Python's 5 ms a thousand that ask took all the time: 50 messages a second were left
+of 1,600. A callback takes less than a millisecond, so that few of them ask at all."""
+LOOKS_EVERY = 2.0
+"""Seconds between two looks whether Postfix still finds the socket."""
 OLD_ENOUGH = 10.0
 """Seconds after which a worker's death says nothing about the next one's."""
 
@@ -60,6 +67,8 @@ class Worker:
     """How many times it has yet to say that it is ready: at its start, and once for all settings it was told."""
     deaf_after: float = math.inf
     """When it counts as frozen, unless it has answered (time.monotonic())."""
+    retired: bool = False
+    """Whether it was told to end, for another one that listens where Postfix connects."""
 
 
 @dataclass(slots=True)
@@ -76,6 +85,8 @@ class Supervisor:
     _size: int = 0
     _restart_at: list[float] = field(default_factory=list)
     _backoff: float = FIRST_BACKOFF
+    _look_at: float = field(default_factory=lambda: time.monotonic() + LOOKS_EVERY)
+    _socket_gone: bool = False
     _listener: Listener = field(init=False)
     _wakeup: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -93,6 +104,7 @@ class Supervisor:
             while not self._stopping:
                 self._wait(self._pause())
                 self._kill_the_deaf()
+                self._look_for_the_socket()
                 self._replace_the_dead()
         finally:
             notify.send("STOPPING=1")
@@ -108,14 +120,14 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         self._selector.register(self._wakeup[0], selectors.EVENT_READ, self._read_signals)
 
-    def _wait(self, pause: float | None) -> None:
+    def _wait(self, pause: float) -> None:
         for key, _ in self._selector.select(pause):
             key.data()
 
-    def _pause(self) -> float | None:
-        """Seconds until something is due of itself; None where nothing is."""
-        due = min([*self._restart_at, *(worker.deaf_after for worker in self._workers.values())], default=math.inf)
-        return max(0.0, due - time.monotonic()) if due < math.inf else None
+    def _pause(self) -> float:
+        """Seconds until something is due of itself."""
+        due = min([self._look_at, *self._restart_at, *(worker.deaf_after for worker in self._workers.values())])
+        return max(0.0, due - time.monotonic())
 
     def _kill_the_deaf(self) -> None:
         """A worker that does not take new settings would go on judging by the old ones."""
@@ -123,6 +135,35 @@ class Supervisor:
             if worker.deaf_after <= time.monotonic():
                 worker.deaf_after = math.inf
                 self._kill_frozen(worker)
+
+    def _look_for_the_socket(self, *, now: bool = False) -> None:
+        """Where somebody removed the socket's file, Postfix defers all mail: listen anew, with workers that do."""
+        if not now and time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOKS_EVERY
+        if self._listener.in_place():
+            self._socket_gone = False
+            return
+        path = self.settings.policy.milter.socket
+        if not self._socket_gone:
+            self.log.error("socket_gone", socket=path, harm="Postfix defers mail until it is back")
+        try:
+            self._listener.put_back()
+        except (ListenError, OSError) as error:
+            if not self._socket_gone:
+                self.log.error("socket_not_put_back", socket=path, reason=str(error), next_in=LOOKS_EVERY)
+            self._socket_gone = True
+            return
+        self.log.warning("socket_put_back", socket=path)
+        self._retire_workers()
+
+    def _retire_workers(self) -> None:
+        """Have other workers in place of those that there are, who listen where nobody connects any more."""
+        for worker in list(self._workers.values()):
+            if not worker.retired:
+                worker.retired = True
+                self._tell(worker, None)
+                self._start_worker()
 
     def _kill_frozen(self, worker: Worker) -> None:
         self.log.error("worker_frozen", pid=worker.pid)
@@ -150,14 +191,13 @@ class Supervisor:
             self.log.error("reload_refused", reason=str(error), in_force="the old configuration")
         else:
             self._tell_what_needs_a_restart(new)
-            if not self._listener.in_place():
-                self.log.error("socket_gone", socket=self.settings.policy.milter.socket, fix="restart the milter")
             self.settings = new
             self._announcement = "reloaded"
             for worker in self._workers.values():
                 worker.owes += 1
                 worker.deaf_after = time.monotonic() + TAKES_SETTINGS
                 self._tell(worker, new)
+            self._look_for_the_socket(now=True)
             return
         if not self._announcement:
             notify.send("READY=1")
@@ -188,7 +228,7 @@ class Supervisor:
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.control)
         worker.control.close()
-        if self._stopping:
+        if self._stopping or worker.retired:
             return
         lived = time.monotonic() - worker.born
         if lived > OLD_ENOUGH:
@@ -244,6 +284,7 @@ class Supervisor:
             self._selector.close()
             for end in self._wakeup:
                 end.close()
+            sys.setswitchinterval(WAITS_FOR_ITS_TURN)
             work(self.settings, control, self.log)
             status = 0
         except BaseException as error:  # nothing may return into the supervisor's loop
@@ -267,7 +308,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Say that we are ready, at first or again, once every worker goes by the settings of now."""
-        ready = [worker for worker in self._workers.values() if not worker.owes]
+        ready = [worker for worker in self._workers.values() if not worker.owes and not worker.retired]
         if not self._announcement or len(ready) < self._size:
             return
         policy = self.settings.policy

@@ -39,6 +39,7 @@ class Many:
     open_at_the_end: int
     failures: list[str]
     wrong: list[str]
+    deferred: int
     after: Held
 
 
@@ -49,9 +50,20 @@ def idle(opened: list[None]) -> Script:
     yield Pause(b"", float("inf"))
 
 
-def many(running: Running, *, sessions: int, sending: int, messages: int, warm: int = 0) -> Many:
+ORDINARY: list[tuple[Letter, int]] = [(letter(fields(2), "accept"), 1)]
+
+
+def many(
+    running: Running,
+    *,
+    sessions: int,
+    sending: int,
+    messages: int,
+    warm: int = 0,
+    mixture: list[tuple[Letter, int]] | None = None,
+) -> Many:
     """So many sessions at once, some of which send until so many messages have their verdict."""
-    sender, opened = Sender(letters()), list[None]()
+    sender, opened = Sender(mixture or letters()), list[None]()
     with Crowd(running.address) as crowd:
         sender.keep(crowd, 20, warm)  # what a worker keeps for good is not the sessions'
         before = held(running.milter)
@@ -69,7 +81,7 @@ def many(running: Running, *, sessions: int, sending: int, messages: int, warm: 
         play(crowd, lambda: len(crowd) > sessions - sending)
         failures = crowd.failures
     after = wait_for_quiet(running, before)
-    return Many(before, quiet, sender.count, took, still_open, failures, sender.wrong, after)
+    return Many(before, quiet, sender.count, took, still_open, failures, sender.wrong, sender.deferred, after)
 
 
 # -- slow clients
@@ -87,6 +99,7 @@ class Slow:
     """The slow ones'."""
     failures: list[str]
     wrong: list[str]
+    deferred: int
 
 
 def slow_client(header: list[tuple[str, str]], pause: float, verdicts: list[str], done: Callable[[], bool]) -> Script:
@@ -103,8 +116,7 @@ def slow_client(header: list[tuple[str, str]], pause: float, verdicts: list[str]
 def slow(running: Running, *, clients: int, pause: float, lines: int, fast: int, messages: int) -> Slow:
     """Fast sessions alone for so many messages, then beside slow clients for at least as many."""
     header = fields(30, *[(f"X-Line-{number}", "x") for number in range(lines - 3)])
-    one: list[tuple[Letter, int]] = [(letter(fields(2), "accept"), 1)]
-    sender, verdicts = Sender(one), list[str]()
+    sender, verdicts = Sender(ORDINARY), list[str]()
     with Crowd(running.address) as crowd:
         for _ in range(fast):
             crowd.add(sender.session())
@@ -116,7 +128,7 @@ def slow(running: Running, *, clients: int, pause: float, lines: int, fast: int,
         play(crowd, lambda: len(verdicts) + len(crowd.failures) < clients, within=PROMPT + pause * lines)
         assert time.monotonic() - began >= pause * lines
         beside, count = sender.took, sender.count
-        return Slow(alone, beside, count, verdicts, crowd.failures, sender.wrong)
+        return Slow(alone, beside, count, verdicts, crowd.failures, sender.wrong, sender.deferred)
 
 
 # -- sessions that die
@@ -162,6 +174,7 @@ class Deaths:
     after: Held
     failures: list[str]
     wrong: list[str]
+    deferred: int
     beside: int
     """Messages that other sessions sent meanwhile."""
 
@@ -183,7 +196,7 @@ def deaths(running: Running, *, each: int, sending: int, warm: int = 0) -> Death
         sender.stopped = True
         play(crowd, lambda: len(crowd) > 0)
         failures = crowd.failures
-    return Deaths(before, wait_for_quiet(running, before), failures, sender.wrong, sender.count)
+    return Deaths(before, wait_for_quiet(running, before), failures, sender.wrong, sender.deferred, sender.count)
 
 
 # -- a long time
@@ -198,6 +211,7 @@ class Long:
     seconds: float
     failures: list[str]
     wrong: list[str]
+    deferred: int
 
 
 def long(
@@ -219,7 +233,7 @@ def long(
             tenths.append(wait_for_quiet(running, idle_))
             told(f"{sender.count:,} messages, {tenths[-1].kilobytes:,} kB")
         failures = crowd.failures
-    return Long(tenths, dict(sender.verdicts), time.monotonic() - began, failures, sender.wrong)
+    return Long(tenths, dict(sender.verdicts), time.monotonic() - began, failures, sender.wrong, sender.deferred)
 
 
 def wait_for_quiet(running: Running, before: Held, *, within: float = PROMPT) -> Held:

@@ -35,6 +35,14 @@ def test_many_sessions_of_which_some_send(running: Running) -> None:
     assert (found.after.sockets, found.after.threads) == (found.before.sockets, found.before.threads)
 
 
+def test_every_session_of_a_worker_may_send_at_once() -> None:
+    """libmilter has a thread for each of 1,000 sessions: waiting for their turn must not be all that they do."""
+    with milter(workers=1) as running:
+        found = scenarios.many(running, sessions=1000, sending=1000, messages=1500, mixture=scenarios.ORDINARY)
+    assert (found.failures, found.wrong) == ([], [])
+    assert found.open_at_the_end == 1000
+
+
 def test_slow_clients_hold_nobody_up(running: Running) -> None:
     """While 40 clients are in the middle of their headers, others get as many verdicts as they like."""
     found = scenarios.slow(running, clients=40, pause=0.02, lines=10, fast=4, messages=500)
@@ -56,7 +64,7 @@ def test_mail_without_end_leaves_nothing(running: Running) -> None:
     found = scenarios.long(running, messages=3000, sessions=30)
     assert (found.failures, found.wrong) == ([], [])
     assert sum(found.verdicts.values()) == 3000
-    assert set(found.verdicts) == {"accept", "550", "hold", "rewrite"}
+    assert {"accept", "550", "hold", "rewrite"} <= set(found.verdicts)
     assert found.tenths[-1].sockets == found.tenths[0].sockets
     assert found.tenths[-1].threads == found.tenths[0].threads
     assert found.tenths[-1].descriptors <= found.tenths[0].descriptors + JOURNAL

@@ -1,0 +1,142 @@
+"""What the milter does under load: many sessions, slow ones, dying ones, and an hour's mail as fast as it goes.
+
+    .venv/bin/python tests/bench/load.py [--messages N] [--only PART] [--write]
+
+Four parts, each with a milter of its own (two workers, a journal on SQLite, the log in a file), spoken to in the milter
+protocol. What must hold is said at each, and the exit status is 1 if something does not. Memory is what the workers use
+themselves with their share of what they have in common (PSS). `--write` puts the report into docs/load.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
+
+from bench import generated
+from wire import scenarios
+from wire.loads import Held, milter
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "load.md"
+MAY_GROW = 0.10
+"""By which share memory may be larger at the end than after the first tenth."""
+
+
+class Line(NamedTuple):
+    """One line of the report, and whether it is as it must be."""
+
+    what: str
+    found: str
+    holds: bool = True
+
+
+def many() -> Iterator[Line]:
+    """1,000 sessions at once, 300 of them sending the mixture described below."""
+    sessions, sending = 1000, 300
+    with milter() as running:
+        found = scenarios.many(running, sessions=sessions, sending=sending, messages=30_000, warm=2000)
+    yield Line("sessions open, and sending", f"{found.open_at_the_end:,}, {sending}", found.open_at_the_end == sessions)
+    yield Line("refused or lost", str(len(found.failures)), not found.failures)
+    yield Line("verdicts that were not due", f"{len(found.wrong)} of {found.sent:,}", not found.wrong)
+    yield Line("told to come back", str(found.deferred), not found.deferred)
+    yield Line("messages a second", f"{found.sent / found.seconds:,.0f}")
+    memory = (found.opened.kilobytes - found.before.kilobytes) / (sessions - sending)
+    yield Line("memory of an open session that says nothing", f"{memory:.1f} kB")
+    yield _left(found.before, found.after)
+
+
+def slow() -> Iterator[Line]:
+    """100 clients that send one header field a second, 20 fields each, beside 10 that send as fast as they can."""
+    with milter() as running:
+        found = scenarios.slow(running, clients=100, pause=1.0, lines=20, fast=10, messages=20_000)
+    yield Line("slow clients that got their verdict", f"{len(found.verdicts)} of 100", found.verdicts == ["550"] * 100)
+    yield Line("the others meanwhile", f"{found.messages:,} messages", not (found.failures or found.wrong))
+    for name, took in (("without slow clients", found.alone), ("beside them", found.beside)):
+        tail = statistics.quantiles(took, n=100)[-1]
+        figures = f"{statistics.median(took) * 1e3:.2f}, {tail * 1e3:.2f}, {max(took) * 1e3:.1f} ms"
+        yield Line(f"median, 99 % and slowest message {name}", figures)
+
+
+def dying() -> Iterator[Line]:
+    """Sessions that die, 500 at once after each stage, beside 20 that send the mixture."""
+    each = 500
+    with milter() as running:
+        found = scenarios.deaths(running, each=each, sending=20, warm=5000)
+    yield Line("sessions that died", f"{each * len(scenarios.STAGES):,}, after {', '.join(scenarios.STAGES)}")
+    yield Line("the others meanwhile", f"{found.beside:,} messages", not (found.failures or found.wrong))
+    yield _left(found.before, found.after)
+    yield Line("memory before and after", f"{found.before.kilobytes:,} and {found.after.kilobytes:,} kB")
+
+
+def long(messages: int) -> Iterator[Line]:
+    """Mixed mail as fast as it goes, 20 messages in a session, 50 sessions at once."""
+    with milter() as running:
+        found = scenarios.long(
+            running, messages=messages, sessions=50, told=lambda text: print(f"  {text}", flush=True)
+        )
+    first, last = found.tenths[0], found.tenths[-1]
+    sent = sum(found.verdicts.values())
+    kinds = ", ".join(f"{count:,} {word}" for word, count in sorted(found.verdicts.items()))
+    yield Line("messages", f"{sent:,} in {found.seconds:.0f} s ({kinds})", sent == messages)
+    yield Line("told to come back", str(found.deferred), not found.deferred)
+    yield Line(
+        "refused, lost, or with a verdict not due",
+        f"{len(found.failures) + len(found.wrong)}",
+        not (found.failures or found.wrong),
+    )
+    yield Line(
+        "processor time of the workers for a message", f"{(last.seconds - first.seconds) / (0.9 * sent) * 1e6:.0f} µs"
+    )
+    growth = last.kilobytes / first.kilobytes - 1
+    memory = ", ".join(f"{tenth.kilobytes / 1024:.1f}" for tenth in found.tenths)
+    yield Line("memory after each tenth", f"{memory} MB: {growth:+.1%}", growth <= MAY_GROW)
+    same = (first.descriptors, first.threads) >= (last.descriptors, last.threads)
+    yield Line(
+        "descriptors and threads after the first tenth and at the end",
+        f"{first.descriptors} and {first.threads}; {last.descriptors} and {last.threads}",
+        same,
+    )
+
+
+def _left(before: Held, after: Held) -> Line:
+    sockets, threads = after.sockets - before.sockets, after.threads - before.threads
+    return Line("sockets and threads left over", f"{sockets} and {threads}", sockets <= 0 and threads <= 0)
+
+
+def main() -> int:
+    """Play the parts, print what came of them, and write it where that was asked for."""
+    parts: dict[str, Callable[[], Iterator[Line]]] = {"many": many, "slow": slow, "dying": dying}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=200_000, help="of the last part (default 200,000)")
+    parser.add_argument("--only", choices=[*parts, "long"], help="one part: it alone is written")
+    parser.add_argument("--write", action="store_true", help="put the report into docs/load.md")
+    arguments = parser.parse_args()
+    parts["long"] = lambda: long(arguments.messages)
+    kept = True
+    for name, part in parts.items():
+        if arguments.only in (None, name):
+            about = (globals()[name].__doc__ or "").strip()
+            print(about, flush=True)
+            lines = list(part())
+            kept = kept and all(line.holds for line in lines)
+            rows = [(line.what, line.found, "yes" if line.holds else "NO") for line in lines]
+            report = f"{about}\n\n" + generated.table(["", "found", "as it must be"], rows)
+            print(
+                "\n".join(
+                    f"  {what}: {found}{'' if holds == 'yes' else '   <-- NOT as it must be'}"
+                    for what, found, holds in rows
+                )
+            )
+            if arguments.write:
+                generated.write(DOCUMENT, f"tests/bench/load.py {name}", report)
+    return int(not kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
