@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lab.postgres import Postgres
 from undisclosed.journal import Journal
 from undisclosed.sections import Journal as JournalSettings
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes decides nothing
+settings.load_profile("any machine")
 
 KEY = b"0123456789abcdef0123456789abcdef"
 

@@ -89,6 +89,11 @@ def test_names_from_the_configuration_are_only_shown(name: str, help_: str) -> N
 @example(sender='"a@family.test, b"@council.test')
 @example(sender="a@family.test,b@council.test")
 @example(sender="-t@council.test")
+@example(sender="clerk@.council.test")
+@example(sender="clerk@.")
+@example(sender="clerk@council.test.")
+@example(sender="clerk@council-.test")
+@example(sender="clerk@council.test-")
 @example(sender="@family.test:clerk@council.test")
 @example(sender="clerk@council.test\nparent1@family.test")
 @example(sender="clerk@[192.0.2.1]")
@@ -108,6 +113,11 @@ def test_a_sender_is_one_address_or_none(sender: str) -> None:
 
 
 @given(reference=st.text(max_size=30), message_id=HOSTILE | st.from_regex(r"\A<[!-~]{1,200}>\Z"))
+@example(reference="", message_id="<0)@0>")
+@example(reference="", message_id="<(@0>")
+@example(reference="", message_id="<)@0>")
+@example(reference="", message_id="<a..b@0>")
+@example(reference="", message_id="<a@[::1]>")
 def test_identifiers_are_only_shown(reference: str, message_id: str) -> None:
     """They come out of the journal; even so they add no field."""
     read = received(notice("held", about=incident(reference=reference, message_id=message_id)))

@@ -179,7 +179,7 @@ def parsed(value: str) -> list[str]:
     return [address for _, address in getaddresses([value], **lenient)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(headers)
 @example((Field("From", "clerk@elsewhere.test"), Field("To", "ann@council.test"), Field("To", "anna@outside.test")))
 def test_no_address_outside_is_left(fields: tuple[Field, ...]) -> None:
@@ -198,7 +198,7 @@ def test_no_address_outside_is_left(fields: tuple[Field, ...]) -> None:
         assert not [address for address in parsed(field.value) if OUTSIDE.search(address)]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(headers)
 def test_the_form_of_what_is_left(fields: tuple[Field, ...]) -> None:
     """One To, no Bcc, ASCII where something was written, the bytes as they were everywhere else."""
@@ -223,7 +223,7 @@ def test_the_form_of_what_is_left(fields: tuple[Field, ...]) -> None:
     ]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(headers)
 def test_hiding_twice_is_hiding_once(fields: tuple[Field, ...]) -> None:
     """What was hidden needs no further edit."""

@@ -33,8 +33,10 @@ BETWEEN_LANGUAGES: Final = "-" * WIDTH
 LONGEST_SUBJECT: Final = 200
 """Characters of the notice's own subject, whatever its templates make of it."""
 
-_MESSAGE_ID: Final = re.compile(r"<[!-;=?A-~]{1,120}@[!-;=?A-~]{1,120}>")
-"""A Message-ID that can be repeated: printable ASCII (without `<>@`) and short enough for one line."""
+_WORDS: Final = r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"
+_MESSAGE_ID: Final = re.compile(rf"<(?=[^@]{{1,120}}@){_WORDS}@(?=.{{1,120}}>)(?:{_WORDS}|\[[\w.:-]+\])>", re.ASCII)
+"""A Message-ID that can be repeated: short enough for one line, and none of RFC 5322's obsolete forms (3.6.4), on some
+of which the standard library's parser fails with an IndexError."""
 
 
 def _registry() -> HeaderRegistry:

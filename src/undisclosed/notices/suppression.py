@@ -33,8 +33,9 @@ LONGEST_ADDRESS: Final = 254
 """Characters of an address that SMTP can carry (RFC 5321, section 4.5.3.1.3, less the angle brackets)."""
 
 _ATOM: Final = r"[^\s\x00-\x20\x7f-\x9f()<>@,;:\\\".\[\]\ud800-\udfff]+"
+_LABEL: Final = r"[^\W_]+(?:-+[^\W_]+)*"
 _ADDRESS: Final = re.compile(
-    rf"""(?!-)(?:{_ATOM}(?:\.{_ATOM})* | "[ !#-+\-./0-9=?A-Z\[\]-~]+" ) @ ((?:[^\W_]|[.-])+)""", re.VERBOSE
+    rf"""(?!-)(?:{_ATOM}(?:\.{_ATOM})* | "[ !#-+\-./0-9=?A-Z\[\]-~]+" ) @ ({_LABEL}(?:\.{_LABEL})*\.?)""", re.VERBOSE
 )
 """An envelope sender that a notice can go to (RFC 5321, section 4.1.2), as sendmail(1) reads it: as one address.
 
