@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.comparison import page, results, usage
-from bench.comparison.__main__ import TITLES, in_order, options, write
+from bench.comparison.__main__ import TITLES, in_order, main, options, write
 from bench.comparison.contestants import CONTESTANTS, JUDGES
 from bench.comparison.figures import Figures, Record, Sample, judged
 from bench.comparison.letters import KINDS, LIMIT, Kind, beyond_the_limit, letters, message, people, within_the_limit
@@ -250,6 +250,17 @@ def test_the_page_and_the_picture_are_written(tmp_path: Path) -> None:
     write(tmp_path, Figures(everything()), "the tables")
     assert (tmp_path / "performance.md").read_text() == f"Prose\n{page.BEGIN}\n\nthe tables\n\n{page.END}\n"
     assert ElementTree.parse(tmp_path / "performance.svg").getroot().tag == f"{SVG}svg"
+
+
+@pytest.mark.parametrize(("text", "error"), [(None, FileNotFoundError), ("no markers", page.MarkersError)])
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, text: str | None, error: type[Exception]
+) -> None:
+    """Not after ten minutes."""
+    if text is not None:
+        (tmp_path / "performance.md").write_text(text)
+    with pytest.raises(error):
+        main(["--docs", str(tmp_path)])
 
 
 def test_a_quick_look_writes_no_page() -> None:

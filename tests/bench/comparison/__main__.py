@@ -17,6 +17,7 @@ from bench.comparison.picture import picture
 from bench.comparison.results import Results
 
 DOCS = Path(__file__).parents[3] / "docs"
+PAGE, PICTURE = "performance.md", "performance.svg"
 ROUNDS, MESSAGES = 5, 600
 QUICK_ROUNDS, QUICK_MESSAGES = 1, 100
 TITLES = {kind.name: kind.title for kind in KINDS}
@@ -55,6 +56,10 @@ def main(words: Sequence[str]) -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
+    if asked.docs:
+        page.put_in(
+            (asked.docs / PAGE).read_text(), ""
+        )  # what cannot be written should not be measured for ten minutes
     kept = results.load(asked.results) if asked.results else Results({}, [])
     kinds = [kind for kind in KINDS if not asked.only or kind.name in asked.only]
     with contest(say) as running:
@@ -80,9 +85,9 @@ def in_order(records: Sequence[Record]) -> Figures:
 
 def write(docs: Path, figures: Figures, tables: str) -> None:
     """The page's tables and the picture."""
-    there = docs / "performance.md"
+    there = docs / PAGE
     there.write_text(page.put_in(there.read_text(), tables))
-    (docs / "performance.svg").write_text(picture(figures, TITLES))
+    (docs / PICTURE).write_text(picture(figures, TITLES))
 
 
 if __name__ == "__main__":
