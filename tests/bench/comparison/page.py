@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from bench.comparison.figures import Figures, Ratio, Sample, judged
@@ -29,7 +30,7 @@ def ratio(value: float) -> str:
 def measured(figures: Figures, titles: Mapping[str, str], machine: Mapping[str, str]) -> str:
     """All tables, in Markdown."""
     facts = "; ".join(f"{name} {value}".strip() for name, value in machine.items())
-    parts = [f"Medians of {figures.rounds} rounds, on: {facts}."]
+    parts = [textwrap.fill(f"Medians of {figures.rounds} rounds, on: {facts}.", 120)]
     parts += [f"### {titles[kind]}\n\n{_table(figures, kind)}" for kind in figures.kinds]
     parts.append(f"### What was aimed at\n\n{_verdicts(judged(figures), titles)}")
     return "\n\n".join(parts)
