@@ -33,6 +33,8 @@ class Pause(NamedTuple):
     seconds: float
 
 
+_NUMBERS = itertools.count(1)
+
 Script = Generator[bytes | Pause, bytes, None]
 
 
@@ -41,6 +43,7 @@ class Letter:
     """One message in the pieces that each get an answer, and the verdict that is due."""
 
     envelope: bytes
+    """MAIL and RCPT: DATA follows, with a queue id of its own."""
     header: bytes
     body: bytes
     due: str
@@ -51,7 +54,7 @@ def letter(
     fields: list[tuple[str, str]], due: str, *, sender: str = "clerk@council.test", body: bytes = b"Dear all\r\n"
 ) -> Letter:
     """A message to one stranger, ready to be sent any number of times."""
-    envelope = packets.mail(sender) + packets.rcpt("parent@family.test") + packets.data("4dX1c23kLmz9Q")
+    envelope = packets.mail(sender) + packets.rcpt("parent@family.test")
     return Letter(envelope, packets.header(fields) + packets.END_OF_HEADER, packets.body(body), due)
 
 
@@ -65,7 +68,7 @@ def begin() -> Script:
 
 def send(one: Letter) -> Generator[bytes | Pause, bytes, str]:
     """One message; returns its verdict in the words of `Letter.due`."""
-    answer = yield one.envelope
+    answer = yield one.envelope + packets.data(f"4dX1{next(_NUMBERS):09}")
     assert answer == CONTINUE, answer
     answer = yield one.header
     if answer != CONTINUE:
