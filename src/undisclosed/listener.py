@@ -10,6 +10,7 @@ import resource
 import socket
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +37,7 @@ class Listener:
         self._path = settings.endpoint.path
         self._lock: IO[str] | None = None
         self._identity: tuple[int, int] | None = None
+        self._fd = -1
 
     def open(self) -> None:
         """Listen, non-blocking. Raises ListenError."""
@@ -49,7 +51,8 @@ class Listener:
         opened = _listening() - before
         if len(opened) != 1:
             raise ListenError("libmilter's listening socket was not found", "report this as a bug")
-        with socket.socket(fileno=os.dup(opened.pop())) as listening:
+        self._fd = opened.pop()
+        with socket.socket(fileno=os.dup(self._fd)) as listening:
             # Blocking, a worker that loses the race for a connection hangs in accept and misses its stop.
             listening.setblocking(False)
             if self._path is None:  # accepted sockets inherit it; without it a message may wait 40 ms (Nagle)
@@ -64,6 +67,26 @@ class Listener:
     def in_place(self) -> bool:
         """Whether Postfix still finds the socket that was opened: somebody may have removed or replaced the file."""
         return self._path is None or self._identity == _identity(self._path)
+
+    def put_back(self) -> None:
+        """Listen anew where the unix socket was removed, for workers that are forked from now on. Raises ListenError.
+
+        On the same descriptor, which is all that libmilter knows of it. What is in its place now is left alone.
+        """
+        path = self._path
+        if path is None:
+            return
+        if path.exists() or path.is_symlink():
+            raise ListenError(f"{path} is not the socket of this milter", "move it away, or restart the milter")
+        self.close_in_worker()  # the lock, which may have been removed as well
+        self._bind_unix(path, self._listen_anew)
+
+    def _listen_anew(self, name: str) -> None:
+        with socket.socket(socket.AF_UNIX) as anew:
+            anew.bind(name)
+            anew.listen(milter.BACKLOG)
+            anew.setblocking(False)
+            os.dup2(anew.fileno(), self._fd)
 
     def remove(self) -> None:
         """Take the unix socket away, if it is still the one that was opened, and let another supervisor start."""
@@ -86,6 +109,9 @@ class Listener:
                 return
 
     def _open_unix(self, path: Path) -> None:
+        self._bind_unix(path, lambda name: milter.open_socket(f"unix:{name}"))
+
+    def _bind_unix(self, path: Path, listen: Callable[[str], None]) -> None:
         """Bind under a temporary name and rename: libmilter in a worker that stops unlinks the name it knows."""
         if not path.parent.is_dir():
             fix = f"make it: install -d -m 2750 -o undisclosed -g postfix {path.parent}"
@@ -97,7 +123,7 @@ class Listener:
         temporary.unlink(missing_ok=True)
         umask = os.umask(0o177)
         try:
-            milter.open_socket(f"unix:{temporary}")
+            listen(str(temporary))
         except OSError as error:
             fix = f"let this user (uid {os.geteuid()}) write to it, or change milter.socket"
             raise ListenError(f"cannot make a socket in {path.parent}", fix) from error
@@ -155,9 +181,12 @@ def _listening() -> set[int]:
     found = set()
     for name in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         try:
-            with socket.socket(fileno=os.dup(name)) as candidate:
-                if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    found.add(name)
+            candidate = socket.socket(fileno=name)
         except OSError:  # closed since, or no socket
             continue
+        try:
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                found.add(name)
+        finally:
+            candidate.detach()  # it is not ours to close
     return found
