@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,8 @@ class Outcome(NamedTuple):
     """What came of one target's run."""
 
     executions: int
+    seconds: float
+    """Of processor time."""
     covered: int
     """Edges of the product's code."""
     findings: list[Path]
@@ -54,12 +57,18 @@ def run(target: str, seconds: int, work: Path) -> Outcome:
     command += [str(work / "seeds" / target), f"-max_total_time={seconds}", f"-max_len={LONGEST}"]
     command += [f"-timeout={ONE_INPUT}", f"-dict={work / 'words.dict'}", f"-artifact_prefix={findings}/"]
     command += ["-print_final_stats=1", "-rss_limit_mb=1024"]
+    before = _used()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     said = done.stdout.decode(errors="replace")
     written = [Path(path) for path in _WRITTEN.findall(said)]
     if done.returncode and not written:
         raise RuntimeError(f"the fuzzer itself failed:\n{said[-3000:]}")
-    return Outcome(_last(_RUNS, said), _last(_COVERED, said), written, said)
+    return Outcome(_last(_RUNS, said), _used() - before, _last(_COVERED, said), written, said)
+
+
+def _used() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _last(pattern: re.Pattern[str], said: str) -> int:
@@ -85,7 +94,8 @@ def main() -> int:
         outcome = run(target, arguments.seconds, arguments.work)
         found += len(outcome.findings)
         print(
-            f"{target}: {outcome.executions:,} executions, {outcome.covered} edges, {len(outcome.findings)} findings",
+            f"{target}: {outcome.executions:,} executions in {outcome.seconds:.0f} s of processor time, "
+            f"{outcome.covered} edges, {len(outcome.findings)} findings",
             flush=True,
         )
         for path in outcome.findings:
