@@ -29,11 +29,11 @@ MAY_GROW = 0.10
 
 
 class Line(NamedTuple):
-    """One line of the report, and whether it is as it must be."""
+    """One line of the report, and whether it is as it must be; None where nothing is demanded."""
 
     what: str
     found: str
-    holds: bool = True
+    holds: bool | None = None
 
 
 def many() -> Iterator[Line]:
@@ -124,12 +124,12 @@ def main() -> int:
             about = (globals()[name].__doc__ or "").strip()
             print(about, flush=True)
             lines = list(part())
-            kept = kept and all(line.holds for line in lines)
-            rows = [(line.what, line.found, "yes" if line.holds else "NO") for line in lines]
+            kept = kept and all(line.holds is not False for line in lines)
+            rows = [(line.what, line.found, {True: "yes", False: "NO", None: ""}[line.holds]) for line in lines]
             report = f"{about}\n\n" + generated.table(["", "found", "as it must be"], rows)
             print(
                 "\n".join(
-                    f"  {what}: {found}{'' if holds == 'yes' else '   <-- NOT as it must be'}"
+                    f"  {what}: {found}{'   <-- NOT as it must be' if holds == 'NO' else ''}"
                     for what, found, holds in rows
                 )
             )
