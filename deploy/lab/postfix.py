@@ -166,20 +166,33 @@ class PrivatePostfix:
             self.port = processes.free_port()
             self._write_files()
             self.run("postfix", "check")
-            self._starts_before = len(self.log_lines(STARTED))
-            # What postfix(1) start would run after the same checks, but below us: it can be waited for, and ends with
-            # us. -d: stay in the foreground.
-            self._guard = processes.start_guarded(
-                [str(DAEMONS / "master"), "-c", str(self.config_dir), "-d"], environment=self._environment()
-            )
-            try:
-                until(self._is_up, within=DEADLINE, what="Postfix to start")
-            except TimeoutError:
-                self.stop()
+            self._run_master()
             if self.is_running:
                 return
             self._guard = None
         raise RuntimeError("Postfix did not start:\n" + "\n".join(self.log_lines()))
+
+    def restart(self) -> None:
+        """Stop, and start again with the files as they are, on the same port. Raises RuntimeError with the log."""
+        self.stop()
+        self._run_master()
+        if not self.is_running:
+            raise RuntimeError("Postfix did not start again:\n" + "\n".join(self.log_lines()))
+
+    def _run_master(self) -> None:
+        """Run what postfix(1) start would run after its checks; afterwards it listens, or is over.
+
+        Below us: it can be waited for, and ends with us. -d: stay in the foreground.
+        """
+        self._age_main_cf()
+        self._starts_before = len(self.log_lines(STARTED))
+        self._guard = processes.start_guarded(
+            [str(DAEMONS / "master"), "-c", str(self.config_dir), "-d"], environment=self._environment()
+        )
+        try:
+            until(self._is_up, within=DEADLINE, what="Postfix to start")
+        except TimeoutError:
+            self.stop()
 
     def _is_up(self) -> bool:
         """Whether master has said that it listens, or is over and never will."""

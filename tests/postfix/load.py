@@ -1,16 +1,18 @@
-"""Clients that send without a pause, and an account of what became of every single message."""
+"""Clients that send one message after the other, and an account of what became of every single one."""
 
 from __future__ import annotations
 
+import re
 import smtplib
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from factories import rule, strangers
 from lab.client import Client
+from lab.gateway import LIMIT
 from lab.sink import Delivery
 from lab.waiting import until
 from postfix.compare import same, subject
@@ -22,6 +24,9 @@ KINDS = ("ordinary", "rewrite", "quarantine", "reject")
 
 RULES = [rule(name=kind, senders=[f"{kind}@council.test"], action=kind) for kind in KINDS[1:]]
 """The rules under which each kind meets its action."""
+
+Letter = Callable[[int, str], bytes]
+"""Makes the message of a number and a kind."""
 
 RECIPIENTS = ("parent@family.test",)
 
@@ -61,10 +66,13 @@ class Load:
     kinds: Sequence[str] = KINDS
     clients: int = 4
     per_session: int = 12
+    pause: float = 0
+    """Seconds between two messages of a client: what a fault that lasts for seconds lets through stays countable."""
+    letter: Letter = letter
     sessions: int = 0
     """How many sessions were begun."""
     begun: int = 0
-    """How many messages were begun: they are numbered from 0."""
+    """The number of the next message, counted from 0 where nothing else is said."""
     _answers: list[Answer] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -99,7 +107,7 @@ class Load:
         return Counter(answer.code for answer in self.answers)
 
     def _send(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(self.pause):
             number, kind = -1, ""
             try:
                 with Client(self.port) as session:
@@ -109,11 +117,9 @@ class Load:
                         with self._lock:
                             number, self.begun = self.begun, self.begun + 1
                         kind = self.kinds[number % len(self.kinds)]
-                        outcome = session.send(
-                            letter(number, kind), sender=f"{kind}@council.test", to=["p@family.test"]
-                        )
+                        outcome = session.send(self.letter(number, kind), sender=sender(kind), to=RECIPIENTS)
                         self._note(Answer(number, kind, outcome.final.code))
-                        if outcome.final.code // 100 == 4 or self._over.is_set():
+                        if outcome.final.code // 100 == 4 or self._over.wait(self.pause):
                             break
             except (OSError, smtplib.SMTPException):
                 if kind:
@@ -124,29 +130,63 @@ class Load:
             self._answers.append(answer)
 
 
-def wrongs(stage: Stage, answers: Sequence[Answer]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where the messages are that were ever sent, by their numbers, once the gateway has settled."""
+
+    outside: dict[int, list[Delivery]]
+    held: Counter[int]
+
+    @classmethod
+    def of(cls, stage: Stage) -> Self:
+        """Wait until nothing is under way, and look."""
+        stage.gateway.settle()
+        outside: dict[int, list[Delivery]] = defaultdict(list)
+        for delivery in stage.sink.deliveries:
+            outside[int(subject(delivery.data).split()[1])].append(delivery)
+        queue_ids = stage.held()
+        headers = stage.postfix.run("postcat", "-hq", *queue_ids).stdout if queue_ids else ""
+        held = Counter(int(number) for number in re.findall(r"^Subject: (\d+)", headers, re.MULTILINE))
+        assert held.total() == len(queue_ids)
+        return cls(outside, held)
+
+    def places(self, number: int) -> list[str]:
+        """Every place where a message is."""
+        return ["outside"] * len(self.outside.get(number, ())) + ["held"] * self.held[number]
+
+
+def wrongs(stage: Stage, answers: Sequence[Answer], letter: Letter = letter) -> list[str]:
     """What went wrong with these messages, one sentence each, once the gateway has settled; all that were ever sent.
 
     A message that was taken is, once, where its kind belongs: outside, as it was or hidden, or on hold. One that was
     not taken is nowhere. None that is over the limit is outside as it was, whatever its client was told.
     """
-    stage.gateway.settle()
-    sent: dict[int, list[Delivery]] = defaultdict(list)
-    for delivery in stage.sink.deliveries:
-        sent[_number(delivery.data)].append(delivery)
-    held = Counter(_number(stage.queued(queue_id)) for queue_id in stage.held())
-    found = []
+    found, where = [], Whereabouts.of(stage)
     for answer in answers:
-        copies = sent.pop(answer.number, [])
-        places = ["outside"] * len(copies) + ["held"] * held.pop(answer.number, 0)
+        places = where.places(answer.number)
         if places not in _right_places(answer):
             found.append(f"{answer}, and it is {places or 'nowhere'}")
-        found += [f"{answer} left as {copy.header!r}" for copy in copies if not _may_be_seen(answer, copy)]
-    return [*found, *(f"{number} came from nowhere" for number in (*sent, *held))]
+        for copy in where.outside.get(answer.number, ()):
+            as_sent = same(copy.data, letter(answer.number, answer.kind)) if answer.kind == "ordinary" else False
+            if not as_sent and (answer.kind == "ordinary" or leaks(copy.header)):
+                found.append(f"{answer} left as {copy.header!r}")
+    strangers_here = {*where.outside, *where.held} - {answer.number for answer in answers}
+    return [*found, *(f"{number} came from nowhere" for number in sorted(strangers_here))]
 
 
-def _number(message: bytes) -> int:
-    return int(subject(message).split()[1])
+def over_the_limit(stage: Stage, limit: int = LIMIT) -> list[Delivery]:
+    """The messages outside that show more external addresses than the policy allows, by plain expressions."""
+    return [delivery for delivery in stage.sink.deliveries if len(_external(delivery.header)) > limit]
+
+
+def taken_and_lost(stage: Stage, answers: Sequence[Answer]) -> list[Answer]:
+    """The messages that were answered with 250 and are neither outside nor held, once the gateway has settled."""
+    where = Whereabouts.of(stage)
+    return [answer for answer in answers if answer.code == 250 and not where.places(answer.number)]
+
+
+def _external(header: bytes) -> set[str]:
+    return {words.partition(": ")[2] for words in leaks(header) if "@" in words}
 
 
 def _right_places(answer: Answer) -> list[list[str]]:
@@ -161,9 +201,3 @@ def _right_places(answer: Answer) -> list[list[str]]:
             return [[], taken]
         case code:
             return [[]] if code // 100 == 4 else []
-
-
-def _may_be_seen(answer: Answer, delivery: Delivery) -> bool:
-    if answer.kind == "ordinary":
-        return same(delivery.data, letter(answer.number, answer.kind))
-    return not leaks(delivery.header)

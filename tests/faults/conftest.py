@@ -1,0 +1,50 @@
+"""Faults are injected into one gateway, under load; each test begins with a milter of its own, in order.
+
+The milter runs as `nobody`, as in production it runs without rights, unless nobody may read the checkout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from faults.relay import Relay
+from faults.trial import Trial, fresh
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+from postfix.stage import Stage, attached
+
+
+@pytest.fixture(scope="session")
+def attached_stage() -> Iterator[Stage]:
+    """The gateway of all faults."""
+    with Sink() as sink, PrivatePostfix(outside=sink.port) as postfix, attached(postfix, sink) as stage:
+        # The 30 s that attach lets Postfix wait for an answer would be the length of some tests.
+        postfix.set(smtpd_milters=postfix.get("smtpd_milters").replace("command_timeout=30s", "command_timeout=5s"))
+        yield stage
+
+
+@pytest.fixture
+def stage(attached_stage: Stage) -> Stage:
+    """The gateway, with a milter that was started just now."""
+    fresh(attached_stage)
+    return attached_stage
+
+
+@pytest.fixture(scope="module")
+def relay(attached_stage: Stage) -> Iterator[Relay]:
+    """A relay that Postfix speaks to in the milter's place."""
+    postfix = attached_stage.postfix
+    directory = postfix.queue_dir / "undisclosed"
+    before = {name: postfix.get(name) for name in ("smtpd_milters", "non_smtpd_milters")}
+    with Relay(directory / "relay.sock", directory / "milter.sock") as relay:
+        postfix.set(**{name: value.replace("milter.sock", "relay.sock") for name, value in before.items()})
+        yield relay
+        postfix.set(**before)
+
+
+@pytest.fixture
+def trial(stage: Stage, record_property: Callable[[str, object], None]) -> Trial:
+    """The account of one fault."""
+    return Trial(stage, record_property)

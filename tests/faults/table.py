@@ -1,0 +1,76 @@
+"""The table of faults: a row for each test that injects one, and the page that holds it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+HEAD = (
+    "| What breaks | Clients are told | The milter's log | Postfix's log | Recovery | Over the limit | Lost | Test |",
+    "|---|---|---|---|---|---:|---:|---|",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was seen of one fault."""
+
+    fault: str
+    answers: Mapping[int, int]
+    """How often each reply code came; 0 where a connection broke."""
+    milter: Mapping[str, int]
+    """How often each event was in the milter's log, but for those that say nothing of a fault."""
+    postfix: Mapping[str, int]
+    """How often Postfix warned of what."""
+    recovery: str
+    seconds: float
+    over_the_limit: int
+    lost: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values, which a test's report can carry."""
+        return {**asdict(self), "answers": {str(code): count for code, count in self.answers.items()}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The other way."""
+        return cls(**{**values, "answers": {int(code): count for code, count in values["answers"].items()}})
+
+    def line(self, test: str) -> str:
+        """The row in Markdown."""
+        cells = (
+            self.fault,
+            _counted({str(code) if code else "no answer": count for code, count in self.answers.items()}),
+            _counted({f"`{event}`": count for event, count in self.milter.items()}),
+            _counted({f"`{warning}`": count for warning, count in self.postfix.items()}),
+            f"{self.recovery} ({self.seconds:.1f} s)" if self.seconds else self.recovery,
+            str(self.over_the_limit),
+            str(self.lost),
+            f"`{test}`",
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} x {count}" for what, count in counts.items()) or "-"
+
+
+def page(text: str, rows: Mapping[str, Row]) -> str:
+    """The page's text with these rows, by their tests, in place of those between the marks. Raises ValueError."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE} has no {BEGIN} and {END}")
+    table = "\n".join((*HEAD, *(row.line(test) for test, row in rows.items())))
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def tests_of(text: str) -> list[str]:
+    """The tests whose rows a page has."""
+    table = text.partition(BEGIN)[2].partition(END)[0]
+    return re.findall(r"\| `(test_[^`]+)` \|$", table, re.MULTILINE)

@@ -1,0 +1,123 @@
+"""A wall clock that stands still or jumps, in the milter alone: nothing that it does waits for it, or trusts it."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from faults.trial import Trial, fresh
+from lab.milter import Milter, unprivileged_user
+from lab.waiting import until
+from postfix.stage import Stage
+
+SOURCE = Path(__file__).with_name("clock.c")
+
+
+class Clock:
+    """The wall clock of a milter."""
+
+    def __init__(self, directory: Path) -> None:
+        self.library = directory / "clock.so"
+        self.control = directory / "control"
+        self.control.write_bytes(bytes(16))
+        command = [
+            "gcc",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(self.library),
+            str(SOURCE),
+        ]
+        subprocess.run([*command, "-ldl"], check=True)
+
+    def jump(self, by: timedelta) -> None:
+        """Set it so much ahead of the machine's."""
+        self._write(int(by.total_seconds()), 0)
+
+    def stop(self) -> None:
+        """Let it stand."""
+        self._write(0, int(time.time()))
+
+    def _write(self, offset: int, standing: int) -> None:
+        with self.control.open("r+b") as file:
+            file.write(struct.pack("=qq", offset, standing))
+
+
+class ClockedMilter(Milter):
+    """A milter that goes by a clock of the test's."""
+
+    clock: Clock
+
+    def _environment(self) -> dict[str, str]:
+        library, control = str(self.clock.library), str(self.clock.control)
+        return {**super()._environment(), "LD_PRELOAD": library, "CLOCK_CONTROL": control}
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    """The clock of this test's milter."""
+    directory = Path(tempfile.mkdtemp(prefix="udc", dir="/tmp"))  # the milter's user must be able to pass through
+    directory.chmod(0o755)
+    yield Clock(directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def stage(attached_stage: Stage, clock: Clock) -> Iterator[Stage]:
+    """The gateway, with a milter that goes by `clock`."""
+    gateway = attached_stage.gateway
+    gateway.milter.stop()
+    usual = gateway.milter
+    gateway.milter = ClockedMilter(gateway.config, directory=gateway.state, user=unprivileged_user())
+    gateway.milter.clock = clock
+    try:
+        fresh(attached_stage)
+        yield attached_stage
+    finally:
+        gateway.milter.stop()
+        gateway.milter = usual
+
+
+def times(trial: Trial) -> list[datetime]:
+    """When the milter says that it judged each message, in the order in which it did."""
+    return [datetime.fromisoformat(event["timestamp"]) for event in trial.logged(event="message")]
+
+
+@pytest.mark.parametrize(
+    ("change", "codes", "fault"),
+    [
+        (lambda clock: clock.jump(timedelta(hours=-5)), {250, 550}, "The wall clock jumps back by five hours"),
+        # libmilter closes sessions that seem to have been silent for ten minutes (worker.c, OLD_SESSION_TIMEOUT).
+        (lambda clock: clock.jump(timedelta(days=400)), {250, 451, 550}, "The wall clock jumps ahead by 400 days"),
+        (lambda clock: clock.stop(), {250, 550}, "The wall clock stands still"),
+    ],
+    ids=["back", "ahead", "stopped"],
+)
+def test_the_clock(trial: Trial, clock: Clock, change: Callable[[Clock], None], codes: set[int], fault: str) -> None:
+    """Every message is judged as ever while the clock is wrong, and once it is right again."""
+    with trial.load() as load:
+        load.go_on(12)
+        change(clock)
+        load.go_on(12)
+        until(trial.as_ever, within=20, what="messages to be judged as ever")
+        wrong = times(trial)
+        clock.jump(timedelta())
+        load.go_on(12)
+        trial.recover()
+    now = datetime.now(UTC)
+    assert abs(wrong[-1] - now) > timedelta(hours=4) or wrong[-1] == wrong[-2]
+    assert abs(times(trial)[-1] - now) < timedelta(minutes=1)
+    assert set(trial.codes()) <= codes
+    trial.report(fault, "nothing to do: no wait of the milter's goes by that clock")

@@ -1,0 +1,111 @@
+"""A journal that cannot be written: what is refused or held stays so, what would be delivered changed comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from faults import journals
+from faults.trial import RIGHT, Trial, fresh
+from lab.milter import upgrade_journal
+from lab.postgres import Postgres
+from lab.waiting import until
+from postfix.load import RULES
+from postfix.stage import Stage
+
+UNRECORDED = {**RIGHT, "rewrite": 451}
+"""What a client is told while nothing can be recorded."""
+
+
+def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str) -> None:
+    """Break the journal under load, until every worker has found out and gone on without it; then mend it."""
+    workers = len(trial.milter.workers())
+    with trial.load(per_session=4) as load:
+        load.go_on(12)
+        with breaking:
+            until(lambda: len(trial.logged(event="journal_failed")) == workers, within=30, what="each worker to notice")
+            begun = load.begun
+            until(lambda: load.codes()[451] and load.go_on(12), within=30, what="a rewritten message to come back")
+            seen = {(answer.kind, answer.code) for answer in load.answers if answer.number >= begun}
+            assert seen <= set(UNRECORDED.items())
+        trial.recover()
+    again = "journal_works_again"
+    until(lambda: len(trial.logged(event=again)) == workers, within=20, what="each worker to record again")
+    missed = sum(event["messages_not_recorded"] for event in trial.logged(event=again))
+    assert missed == len(trial.logged(event="message", journal="failed"))
+    assert [event["reason"] for event in trial.logged(event="journal_failed") if reason not in event["reason"]] == []
+    assert not trial.logged(event="failed")
+    assert [event["how"] for event in trial.logged(event="worker_died")] == []
+
+
+@pytest.mark.parametrize(
+    ("breaking", "reason", "fault", "mend"),
+    [
+        (journals.locked, "is locked", "The journal locked by another program", "that program ends"),
+        (journals.full, "disk", "The journal's disk full", "there is room"),
+        (journals.moved_away, "does not exist", "The journal's file moved away", "it is put back"),
+        (journals.not_a_database, "not a database", "The journal's file replaced by another", "the right one is back"),
+        (journals.corrupt, "malformed", "The journal's file corrupt", "a sound one is put in its place"),
+        (journals.read_only, "readonly database", "The journal's file read-only", "it can be written"),
+    ],
+    ids=["locked", "full", "moved_away", "not_a_database", "corrupt", "read_only"],
+)
+def test_the_journals_file(trial: Trial, breaking: journals.Breaking, reason: str, fault: str, mend: str) -> None:
+    """Nothing leaks, nothing passes unrecorded, and it is said once a worker when it begins and when it ends."""
+    goes_wrong(trial, breaking(trial.gateway.state, trial.milter), reason)
+    trial.report(fault, f"by itself, once {mend}")
+
+
+@contextmanager
+def stopped(postgres: Postgres) -> Iterator[None]:
+    """The server is not there for a while."""
+    postgres.stop()
+    try:
+        yield
+    finally:
+        postgres.start()
+
+
+@contextmanager
+def frozen(postgres: Postgres) -> Iterator[None]:
+    """The server is there and says nothing."""
+    postgres.freeze()
+    try:
+        yield
+    finally:
+        postgres.thaw()
+
+
+@pytest.mark.parametrize(
+    ("breaking", "reason", "fault", "mend"),
+    [
+        (stopped, "cannot be used", "PostgreSQL stopped", "it runs again"),
+        (frozen, "did not answer in time", "PostgreSQL frozen: it takes connections and does not answer", "it answers"),
+    ],
+    ids=["stopped", "frozen"],
+)
+def test_the_journals_server(
+    attached_stage: Stage,
+    postgres: Postgres,
+    record_property: Callable[[str, object], None],
+    breaking: Callable[[Postgres], AbstractContextManager[None]],
+    reason: str,
+    fault: str,
+    mend: str,
+) -> None:
+    """The same as with a file."""
+    stage = attached_stage
+    stage.gateway.milter.stop()
+    document = stage.gateway.policy("reject", rules=RULES, journal={"url": postgres.create("faults")})
+    stage.gateway.configure(document)
+    upgrade_journal(stage.gateway.config)
+    try:
+        fresh(stage, journal=document["journal"])
+        trial = Trial(stage, record_property)
+        goes_wrong(trial, breaking(postgres), reason)
+        trial.report(fault, f"by itself, once {mend}")
+    finally:
+        stage.gateway.milter.stop()
+        postgres.drop("faults")

@@ -1,0 +1,43 @@
+"""The page of faults: each test that injects one has its row, and each row its test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from faults.table import PAGE, Row, page, tests_of
+
+HERE = Path(__file__).parent
+
+ROW = Row("It breaks", {250: 3, 0: 1}, {"worker_died": 2}, {}, "by itself", 0.24, 0, 0)
+
+
+def test_each_fault_has_its_row() -> None:
+    """Otherwise: `tests/faults/run`."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", str(HERE)]
+    collected = subprocess.run(
+        [*command, f"--ignore={__file__}"], capture_output=True, text=True, check=True, cwd=HERE.parents[1]
+    ).stdout
+    tests = [line.rpartition("/")[2] for line in collected.splitlines() if "::" in line]
+    assert tests
+    assert sorted(tests_of(PAGE.read_text())) == sorted(tests)
+
+
+def test_the_sums_of_the_page_are_zero() -> None:
+    """What the last run wrote: nothing over the limit, nothing lost."""
+    rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.endswith("` |") and "`test_" in line]
+    assert rows
+    assert {(row[-3], row[-2]) for row in rows} == {("0", "0")}
+
+
+def test_rows_replace_rows() -> None:
+    """Nothing else on the page changes."""
+    text = "Before.\n<!-- faults: begin -->\nold\n<!-- faults: end -->\nAfter.\n"
+    new = page(text, {"test_x.py::test_it[a]": Row.from_json(ROW.as_json())})
+    assert new.startswith("Before.\n<!-- faults: begin -->\n| What breaks |")
+    assert new.endswith(
+        "\n| It breaks | 250 x 3, no answer x 1 | `worker_died` x 2 | - | by itself (0.2 s) | 0 | 0"
+        " | `test_x.py::test_it[a]` |\n<!-- faults: end -->\nAfter.\n"
+    )
+    assert tests_of(new) == ["test_x.py::test_it[a]"]

@@ -1,0 +1,80 @@
+"""A worker that gets no more descriptors, or no more memory."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from faults.limits import limited
+from faults.test_messages import long_field
+from faults.trial import Trial
+from lab.waiting import until
+from postfix.load import Load
+
+
+def descriptors(pid: int) -> int:
+    """The lowest limit that a process does not exceed (poll(2) itself fails beyond it)."""
+    return max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()) + 1
+
+
+@contextmanager
+def out_of_descriptors(trial: Trial, workers: Sequence[int]) -> Iterator[None]:
+    """Let peers that say nothing take all the descriptors that these workers may have."""
+    path = str(trial.stage.postfix.queue_dir / "undisclosed" / "milter.sock")
+    with ExitStack() as stack:
+        for worker in workers:
+            stack.enter_context(limited([worker], "nofile", descriptors(worker) + 4))
+        for _ in range(16):
+            stack.enter_context(closing(peer := socket.socket(socket.AF_UNIX)))
+            peer.connect(path)
+        yield
+
+
+def test_a_worker_is_out_of_descriptors(trial: Trial) -> None:
+    """It takes no session more; the other worker takes them all."""
+    with trial.load(per_session=4) as load:
+        load.go_on(8)
+        with out_of_descriptors(trial, trial.milter.workers()[:1]):
+            load.go_on(24)
+        trial.recover()
+    assert set(trial.codes()) <= {250, 451, 550}  # 451 where the journal could not be opened
+    trial.report("One worker out of file descriptors", "nothing to do: the other worker takes the sessions")
+
+
+def test_all_workers_are_out_of_descriptors(trial: Trial) -> None:
+    """New sessions wait until there are descriptors again, and are then answered as ever."""
+    with trial.load(per_session=4) as load:
+        load.go_on(8)
+        with out_of_descriptors(trial, trial.milter.workers()):
+            until(lambda: stalled(load), within=20, what="sessions to wait")
+        trial.recover(within=40)
+    trial.report("All workers out of file descriptors", "by itself, once they are to be had")
+
+
+def stalled(load: Load) -> bool:
+    """Whether no answer has come for half a second."""
+    before, moment = len(load.answers), time.monotonic()
+    until(lambda: len(load.answers) > before or time.monotonic() > moment + 0.5, within=2, what="an answer, or none")
+    return len(load.answers) == before
+
+
+def test_a_worker_is_out_of_memory(trial: Trial) -> None:
+    """What it cannot do any more is told to come back; once it is replaced, or has memory again, all is as ever."""
+    [worker, _] = trial.milter.workers()
+    trial.letter = long_field
+    with trial.load(per_session=4) as load:
+        load.go_on(8)
+        with limited([worker], "as", size(worker)), trial.load(per_session=4, clients=8) as more:
+            until(lambda: more.codes()[451] or trial.logged(event="worker_died"), within=20, what="the worker to fail")
+        trial.recover()
+    trial.report("One worker out of memory (`RLIMIT_AS`)", "by itself, once there is some")
+
+
+def size(pid: int) -> int:
+    """Bytes of a process' address space."""
+    [kilobytes] = re.findall(r"^VmSize:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(kilobytes) * 1024

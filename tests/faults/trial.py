@@ -1,0 +1,153 @@
+"""One fault under load: what the clients were told, what the log said, how long until all was well, and two sums."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from faults.table import Row
+from lab import toml
+from lab.client import Client
+from lab.gateway import Gateway
+from lab.milter import Milter
+from lab.waiting import until
+from postfix.load import KINDS, RECIPIENTS, RULES, Answer, Letter, Load, over_the_limit, sender, taken_and_lost, wrongs
+from postfix.load import letter as plain_letter
+from postfix.stage import Stage
+
+RIGHT = {"ordinary": 250, "rewrite": 250, "quarantine": 250, "reject": 550}
+"""What a client is told where nothing fails."""
+
+PAUSE = 0.03
+"""Seconds between two messages of a client."""
+
+ALL_IS_WELL = frozenset({"message", "starting", "note", "ready", "stopped"})
+"""Events that say nothing of a fault."""
+
+POSTFIX_WARNS = re.compile(
+    r"warning: (?:milter \S+: )?(connect to Milter service|can't (?:read|write) SMFIC_\w+).*?(?:: ([A-Z][a-z ]+))?$"
+)
+"""What Postfix says of a milter that does not answer: which event it was, and the system's reason."""
+
+
+@dataclass
+class Trial:
+    """One test's fault, on a gateway whose milter was started just now. Messages are numbered across all its loads."""
+
+    stage: Stage
+    record: Callable[[str, object], None]
+    letter: Letter = plain_letter
+    judged: Callable[[Answer], Answer] = lambda answer: answer
+    """By which kind's rule a message was judged, where that is not its own."""
+    _answers: list[Answer] = field(default_factory=list)
+    _loads: list[Load] = field(default_factory=list)
+    _logged: list[dict[str, Any]] = field(default_factory=list)
+    _log_before: int = 0
+    _maillog_before: int = 0
+    _seconds: float = 0
+
+    def __post_init__(self) -> None:
+        self._log_before = len(self.milter.log())
+        self._maillog_before = len(self.stage.postfix.log_lines())
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway."""
+        return self.stage.gateway
+
+    @property
+    def milter(self) -> Milter:
+        """Its milter."""
+        return self.stage.gateway.milter
+
+    def load(self, **over: Any) -> Load:
+        """Clients that send all kinds of messages; see `Load`."""
+        load = Load(
+            self.stage.postfix.port, **{"pause": PAUSE, "letter": self.letter, "begun": 1000 * len(self._loads), **over}
+        )
+        self._loads.append(load)
+        return load
+
+    def start(self) -> None:
+        """Start the milter again; what it said before it ended is kept."""
+        self._logged, self._log_before = self.logged(), 0
+        self.milter.start()
+
+    def one_of_each(self) -> list[Answer]:
+        """A message of each kind, one after the other in one session."""
+        first = 1_000_000 + len(self._answers)
+        with Client(self.stage.postfix.port) as session:
+            answers = [
+                Answer(
+                    number, kind, session.send(self.letter(number, kind), sender=sender(kind), to=RECIPIENTS).final.code
+                )
+                for number, kind in enumerate(KINDS, first)
+            ]
+        self._answers += answers
+        return answers
+
+    def took(self, number: int, kind: str, code: int = 250) -> None:
+        """Count a message that the test sent itself."""
+        self._answers.append(Answer(number, kind, code))
+
+    def as_ever(self) -> bool:
+        """Whether a message of each kind is answered as if nothing had ever failed."""
+        return all(answer.code == RIGHT[answer.kind] for answer in self.one_of_each())
+
+    def recover(self, *, within: float = 20) -> None:
+        """Wait until all is as ever, from the moment at which the fault is over. Raises TimeoutError."""
+        began = time.monotonic()
+        until(self.as_ever, within=within, what="every kind of message to be answered as ever")
+        self._seconds = time.monotonic() - began
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Every answer that any client got."""
+        given = [*(answer for load in self._loads for answer in load.answers), *self._answers]
+        return [self.judged(answer) for answer in given]
+
+    def codes(self) -> Counter[int]:
+        """How often each reply code came."""
+        return Counter(answer.code for answer in self.answers)
+
+    def logged(self, **having: object) -> list[dict[str, Any]]:
+        """The events that the milter has logged since the test began, over all its starts."""
+        events = (*self._logged, *self.milter.log()[self._log_before :])
+        return [event for event in events if having.items() <= event.items()]
+
+    def report(self, fault: str, recovery: str) -> None:
+        """Make up the account of the fault, which must balance, and hand its row to whoever runs the tests."""
+        wrong = wrongs(self.stage, self.answers, self.letter)
+        assert wrong == [], "\n".join(wrong)
+        shown, lost = over_the_limit(self.stage), taken_and_lost(self.stage, self.answers)
+        assert (shown, lost) == ([], [])
+        row = Row(
+            fault=fault,
+            answers=dict(sorted(self.codes().items())),
+            milter=dict(Counter(event["event"] for event in self.logged() if event["event"] not in ALL_IS_WELL)),
+            postfix=dict(self._postfix_warned()),
+            recovery=recovery,
+            seconds=self._seconds,
+            over_the_limit=len(shown),
+            lost=len(lost),
+        )
+        self.record("fault", row.as_json())
+
+    def _postfix_warned(self) -> Counter[str]:
+        lines = self.stage.postfix.log_lines()[self._maillog_before :]
+        found = (POSTFIX_WARNS.search(line) for line in lines)
+        return Counter(": ".join(filter(None, match.groups())) for match in found if match)
+
+
+def fresh(stage: Stage, **sections: Any) -> None:
+    """Have a milter under a rule for each kind of message that no fault has touched: a new one where need be."""
+    document = stage.gateway.policy("reject", rules=RULES, **sections)
+    milter = stage.gateway.milter
+    touched = milter.log_file.exists() and (milter.log(event="worker_died") or not milter.is_running)
+    if touched or stage.gateway.config.read_text() != toml.dumps(document):
+        milter.stop()  # a backoff, or another policy: a reload would be noted in the log
+    stage.policy("reject", rules=RULES, **sections)

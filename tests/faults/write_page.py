@@ -1,0 +1,41 @@
+"""Run the faults' tests, and write the rows that they report into the page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults.table import PAGE, Row, page
+
+HERE = Path(__file__).parent
+
+
+class Collector:
+    """A plugin of pytest's that keeps each test's row, in the order of the tests."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the row of a test that passed."""
+        if report.when == "call" and report.passed:
+            for name, value in report.user_properties:
+                if name == "fault" and isinstance(value, dict):
+                    self.rows[report.nodeid.rpartition("/")[2]] = Row.from_json(value)
+
+
+def main(arguments: list[str]) -> int:
+    """Returns pytest's exit status; the page is written where that is 0."""
+    collector = Collector()
+    # The page's own test is not asked: it may only be right once the page is written.
+    status = pytest.main([str(HERE), f"--ignore={HERE / 'test_page.py'}", *arguments], plugins=[collector])
+    if status == pytest.ExitCode.OK:
+        PAGE.write_text(page(PAGE.read_text(), collector.rows))
+        print(f"{len(collector.rows)} faults written to {PAGE}")
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
