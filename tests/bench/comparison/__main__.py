@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -91,4 +92,5 @@ def write(docs: Path, figures: Figures, tables: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # else nothing is cleared away
     sys.exit(main(sys.argv[1:]))
