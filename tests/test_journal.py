@@ -355,6 +355,26 @@ def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> No
         journal.answer(single.id + 1, "done", "")
 
 
+def test_stewards_that_conclude_a_request_at_the_same_moment_answer_it_once(make_journal: MakeJournal) -> None:
+    """The first answer stands, and is the one event; what comes later changes nothing."""
+    journals = [make_journal() for _ in range(8)]
+    copy = journals[0].record(transaction())
+    request = journals[0].ask(copy.incident_id, wanted="release", way="bcc", actor="ann", reason="ok")
+    start = threading.Barrier(8)
+
+    def answer(number: int) -> None:
+        start.wait()
+        journals[number].answer(request.id, "done", f"as bcc on mx{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(answer, range(8)))
+    journals[0].answer(request.id, "failed", "too late")
+    [event] = [event for event in journals[0].events(copy.incident_id) if event.what.startswith("request to")]
+    assert event.what == "request to release done"
+    [answered] = journals[0].requests(gateway=copy.gateway, states=["done", "failed"])
+    assert answered.state == "done"
+
+
 def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
     """However many copies ask for it; sent or suppressed, it is never due again."""
     copy = journal.record(transaction())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -23,6 +23,9 @@ from undisclosed.records import (
     Way,
     clean,
 )
+
+UNANSWERED: Final[tuple[RequestState, ...]] = ("open", "taken")
+"""The states of a request of which nobody has said yet what became of it."""
 
 
 class Dealing(Base):
@@ -107,7 +110,7 @@ class Dealing(Base):
             self._event(connection, incident_id, copy_id, actor, f"asked to {wanted}", reason, detail=detail)
         return Request(id=request_id, **values)
 
-    def requests(self, *, gateway: str, states: Collection[RequestState] = ("open", "taken")) -> list[Request]:
+    def requests(self, *, gateway: str, states: Collection[RequestState] = UNANSWERED) -> list[Request]:
         """The requests that concern a gateway: it has, or had, a copy that they mean. The oldest first."""
         request, copy = tables.request, tables.copy
         meant = sa.or_(request.c.copy_id == copy.c.id, request.c.copy_id.is_(None))
@@ -117,12 +120,16 @@ class Dealing(Base):
             return [as_record(Request, row) for row in connection.execute(query)]
 
     def answer(self, request_id: int, state: RequestState, why: str, *, actor: str = "steward") -> None:
-        """Say what became of a request; writes an event."""
+        """Say what became of a request; writes an event. The first answer stands: does nothing if there is one."""
         table = tables.request
         with self._write() as connection:
-            row = connection.execute(sa.select(table).where(table.c.id == request_id)).one_or_none()
+            # Two gateways may be done at the same moment, and each then takes itself for the last one.
+            query = sa.select(table).where(table.c.id == request_id).with_for_update()
+            row = connection.execute(query).one_or_none()
             if row is None:
                 raise NotFoundError(f"there is no request {request_id}")
+            if row.state not in UNANSWERED:
+                return
             connection.execute(sa.update(table).where(table.c.id == request_id).values(state=state))
             what = f"request to {row.wanted} {state}"
             self._event(connection, row.incident_id, row.copy_id, actor, what, why, detail={"request": request_id})
