@@ -70,7 +70,7 @@ def page(text: str, rows: Mapping[str, Row]) -> str:
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 
-def tests_of(text: str) -> list[str]:
+def named_in(text: str) -> list[str]:
     """The tests whose rows a page has."""
     table = text.partition(BEGIN)[2].partition(END)[0]
     return re.findall(r"\| `(test_[^`]+)` \|$", table, re.MULTILINE)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from faults.table import PAGE, Row, page, tests_of
+from faults.table import PAGE, Row, named_in, page
 
 HERE = Path(__file__).parent
 
@@ -21,7 +21,7 @@ def test_each_fault_has_its_row() -> None:
     ).stdout
     tests = [line.rpartition("/")[2] for line in collected.splitlines() if "::" in line]
     assert tests
-    assert sorted(tests_of(PAGE.read_text())) == sorted(tests)
+    assert sorted(named_in(PAGE.read_text())) == sorted(tests)
 
 
 def test_the_sums_of_the_page_are_zero() -> None:
@@ -40,4 +40,4 @@ def test_rows_replace_rows() -> None:
         "\n| It breaks | 250 x 3, no answer x 1 | `worker_died` x 2 | - | by itself (0.2 s) | 0 | 0"
         " | `test_x.py::test_it[a]` |\n<!-- faults: end -->\nAfter.\n"
     )
-    assert tests_of(new) == ["test_x.py::test_it[a]"]
+    assert named_in(new) == ["test_x.py::test_it[a]"]
