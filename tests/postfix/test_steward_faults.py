@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from lab import milter
-from lab.gateway import Gateway
+from faults import journals
+from faults.limits import limited
+from lab import milter, toml
+from lab.client import Outcome
+from lab.gateway import LIMIT, Gateway
 from lab.postfix import PrivatePostfix
 from lab.postgres import Postgres
 from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from postfix.office import COLLEAGUE, PARENTS, Office
+from postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
 from undisclosed.records import JournalError, State
 from undisclosed.steward.loop import Steward as Rounds
 
@@ -25,17 +33,25 @@ WITHIN = 60.0
 
 EVERYBODY = {*PARENTS[:3], COLLEAGUE}
 
+NEWSLETTER = "news@council.test"
+
+SQLITE_ONLY = pytest.mark.parametrize("standing", ["sqlite"], indirect=True)
+
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
 def standing(
     request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
 ) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many, with a journal of either kind."""
+    """A gateway that holds what shows too many, or hides it in a newsletter, with a journal of either kind."""
     gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    url = f"sqlite:///{gateway.state}/faults.db"
-    if request.param == "postgresql":
-        url = postgres.create("steward_faults")
-    gateway.configure(gateway.policy("quarantine", journal={"url": url}))
+    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
+        file.unlink()
+    url = postgres.create("steward_faults") if request.param == "postgresql" else gateway.journal["url"]
+    rules: list[toml.Table] = [
+        {"name": "newsletters", "senders": [NEWSLETTER], "more_than_addresses": LIMIT, "action": "rewrite"},
+        {"name": "many strangers", "more_than_addresses": LIMIT, "action": "quarantine"},
+    ]
+    gateway.configure(gateway.policy(rules=rules, journal={"url": url}))
     with gateway:
         yield gateway
         installed_postfix.wait_until_idle()
@@ -46,7 +62,8 @@ def standing(
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
-    """The steward's place, with nothing held and nothing delivered."""
+    """The steward's place, with nothing held and nothing delivered, and a milter that can write its journal."""
+    until(lambda: not _is_cut_off(standing), within=WITHIN, what="the milter to have its journal again")
     standing.postfix.empty()
     standing.sink.clear()
     office = Office(standing)
@@ -55,9 +72,19 @@ def office(standing: Gateway) -> Iterator[Office]:
     standing.settle()
 
 
+def _is_cut_off(gateway: Gateway) -> bool:
+    """Whether a worker of the milter waits until it can write the journal again."""
+    said = Counter(event["event"] for event in gateway.milter.log())
+    return said["journal_failed"] != said["journal_works_again"]
+
+
 @contextmanager
 def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
     """The journal cannot be written for as long as the block lasts."""
+    if how == "cannot be written":
+        with journals.read_only(office.gateway.state, office.gateway.milter):
+            yield
+        return
     url = office.place.policy.journal.url
     if not url.startswith("sqlite:"):
         begin, end = (postgres.freeze, postgres.thaw) if how == "hangs" else (postgres.stop, postgres.start)
@@ -89,6 +116,13 @@ def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: 
 def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
     """As when it hangs; with another server process afterwards."""
     _released_once_although(office, postgres, "stops", step)
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize("step", ["releasing", "handed over", "deleted"])
+def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+    """As when it hangs; here the steward can read what it asks for all the while."""
+    _released_once_although(office, postgres, "cannot be written", step)
 
 
 def _released_once_although(office: Office, postgres: Postgres, how: str, step: str) -> None:
@@ -133,6 +167,13 @@ def again(steward: Rounds) -> None:
     until(works, within=WITHIN, what="the journal to work again")
 
 
+UNREACHABLE = {
+    "sqlite": ("is locked", "see what holds it open for writing: `fuser -v`"),
+    "postgresql": ("connection", "see that the database runs"),
+}
+"""What is said of a journal that cannot be reached: the cause, and what to do."""
+
+
 def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) -> None:
     """It says in its log that it fails, and why; killed then, the next one carries out what was asked."""
     incident = office.held()
@@ -145,7 +186,8 @@ def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) ->
         with unreachable(office, postgres, "stops"):
             failing = process.wait_for_log(lambda event: event["event"] == "failing", within=WITHIN)
             assert failing["level"] == "error"
-            assert failing["reason"]
+            [words] = [words for kind, words in UNREACHABLE.items() if office.place.policy.journal.url.startswith(kind)]
+            assert all(word in failing["reason"] for word in words)
             process.kill()
             assert len(office.on_hold()) == 1
     finally:
@@ -154,5 +196,146 @@ def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) ->
         until(lambda: office.incident(second).state is State.HELD, within=WITHIN, what="the second to be seen")
         office.ask(office.incident(second), "release", "bcc")
         until(lambda: office.incident(second).state is State.RELEASED, within=WITHIN, what="the second release")
+    assert office.received() == dict.fromkeys(EVERYBODY, 2)
+    assert nothing_shown(office)
+
+
+# -- a journal that cannot be written while a steward releases several messages
+
+FULL = ("disk I/O error", "see whether its disk is full")
+READ_ONLY = ("readonly database", "let the milter's user write the file")
+"""What is said of each: the cause, and what to do."""
+
+Breaking = Callable[[Office, Steward], AbstractContextManager[None]]
+
+FRAME = 24 + 4096
+"""Bytes of one page in SQLite's log (sqlite.org/walformat.html)."""
+
+
+def full_after(pages: int) -> Breaking:
+    """The disk has room for so many more pages: here since no file of the steward's may grow further (EFBIG)."""
+
+    @contextmanager
+    def full(office: Office, steward: Steward) -> Iterator[None]:
+        room = (office.gateway.state / "journal.db-wal").stat().st_size + pages * FRAME
+        assert room > steward.log_file.stat().st_size + 10_000  # it must be able to say so
+        with limited([steward.pid], "fsize", room):
+            yield
+
+    return full
+
+
+@contextmanager
+def read_only(office: Office, _: Steward) -> Iterator[None]:
+    """SQLite may read the file and not write it."""
+    with journals.read_only(office.gateway.state, office.gateway.milter):
+        yield
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """A process does nothing for as long as the block lasts."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: _is_stopped(pid), within=WITHIN, what="a process to stand still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize(
+    ("breaking", "words", "held", "messages"),
+    [
+        pytest.param(full_after(12), FULL, 3, range(1, 4), id="full when some are handed over"),
+        pytest.param(full_after(28), FULL, 0, range(3, 4), id="full when all are deleted"),
+        pytest.param(read_only, READ_ONLY, 3, range(1), id="read-only"),
+    ],
+)
+def test_the_journal_cannot_be_written_while_three_are_released(
+    office: Office, breaking: Breaking, words: tuple[str, str], held: int, messages: range
+) -> None:
+    """The log says why and what to do; afterwards everybody has each message once, and its sender is told.
+
+    `held` and `messages` say where the fault meets the release: how many are on hold then, and have reached everybody.
+    """
+    ids = [office.send() for _ in range(3)]
+    with Steward(office.gateway.config, directory=office.gateway.state) as steward, ExitStack() as fault:
+        _wait_for_notices(steward, "held", 3)
+        _empty_log(office)
+        with standing_still(steward.pid):
+            incidents = [office.incident(one) for one in ids]
+            requests = [office.ask(one, "release", "bcc") for one in incidents]
+            fault.enter_context(breaking(office, steward))
+        failing = steward.wait_for_log(lambda event: event["event"] == "failing", within=WITHIN)
+        assert failing["level"] == "error"
+        assert all(word in failing["reason"] for word in words)
+        reached = office.received()
+        assert (len(office.on_hold()), reached.get(COLLEAGUE, 0) in messages) == (held, True)
+        assert set(reached.values()) <= {reached.get(COLLEAGUE)}
+        assert not {office.state(one) for one in incidents} <= {State.RELEASED}
+        with standing_still(steward.pid):
+            fault.close()
+        _wait_for_notices(steward, "released", 3)
+        steward.wait_for_log(lambda event: event["event"] == "works_again", within=WITHIN)
+    for request, incident in zip(requests, incidents, strict=True):
+        assert office.answer(request)[0] == "done"
+        assert office.state(incident) is State.RELEASED
+    assert office.on_hold() == []
+    assert office.received() == dict.fromkeys(EVERYBODY, 3)
+    assert nothing_shown(office)
+    notices = [one for one in office.gateway.sink.deliveries if one.sender == "" and one.recipients == (SENDER,)]
+    assert len(notices) == 2 * 3
+
+
+def _empty_log(office: Office) -> None:
+    """Have SQLite's log begin anew, so that it does not do that by itself, and need no room, just when it is full."""
+    with closing(sqlite3.connect(office.gateway.state / "journal.db", timeout=10)) as other:
+
+        def emptied() -> bool:
+            [busy, _, _] = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+        until(emptied, within=WITHIN, what="SQLite's log to be empty")
+
+
+def _wait_for_notices(steward: Steward, kind: str, number: int) -> None:
+    """Wait until senders have been told so often of this, and the steward has nothing more to write of it."""
+
+    def told() -> bool:
+        return len(steward.log(event="notice", kind=kind, fate="sent")) == number
+
+    until(told, within=WITHIN, what=f"{number} notices {kind!r}")
+
+
+# -- mail that comes meanwhile
+
+
+def test_what_the_milter_holds_meanwhile_is_recorded_later(office: Office, postgres: Postgres) -> None:
+    """What is to be held is held, and listed once the journal is back; what would be delivered comes back."""
+    number = next(NUMBERS)
+
+    def newsletter() -> Outcome:
+        return office.gateway.send(letter(number, From=NEWSLETTER), sender=NEWSLETTER, to=sorted(EVERYBODY))
+
+    with unreachable(office, postgres, "stops"):
+        refused = newsletter()
+        message_id = office.send()
+        assert (refused.accepted, refused.final.code) == (False, 451)
+        assert (len(office.on_hold()), office.received()) == (1, {})
+        said = [event["outcome"] for event in office.gateway.milter.log(event="message", journal="failed")]
+        assert sorted(said[-2:]) == ["held", "tempfailed"]
+    until(lambda: not _is_cut_off(office.gateway), within=WITHIN, what="the milter to have its journal again")
+    assert newsletter().accepted
+    office.round()
+    listed = [json.loads(line) for line in office.gateway.command("held", "list", "--json").stdout.splitlines()]
+    [one] = [one for one in listed if one["reference"] == office.incident(message_id).reference]
+    assert (one["state"], one["rule"], one["count"]) == ("held", "many strangers", len(PARENTS))
+    office.ask(office.incident(message_id), "release", "bcc")
+    office.round()
     assert office.received() == dict.fromkeys(EVERYBODY, 2)
     assert nothing_shown(office)
