@@ -25,7 +25,7 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
-from undisclosed.records import JournalError, State
+from undisclosed.records import Incident, JournalError, State
 from undisclosed.steward.loop import Steward as Rounds
 
 WITHIN = 60.0
@@ -105,7 +105,7 @@ def nothing_shown(office: Office) -> bool:
     return not any(parent.encode() in one.header for one in letters for parent in PARENTS)
 
 
-@pytest.mark.parametrize("step", ["releasing", "handed over", "taken", "deleted", "closed"])
+@pytest.mark.parametrize("step", ["releasing", "handed over", "taken", "deleted", "closed", "answered"])
 def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
     """The round ends with an error that says so; the next one after the fault goes on where this one was."""
     _released_once_although(office, postgres, "hangs", step)
@@ -149,9 +149,34 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, step: 
     assert reached == [step]
     assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
     assert office.answer(request)[0] == "done"
+    assert "released" in due(office, incident)
     # Also what Postfix took when nobody could write that down: the steward lives, and knows it.
     assert office.received() == dict.fromkeys(EVERYBODY, 1)
     assert nothing_shown(office)
+
+
+def due(office: Office, incident: Incident) -> list[str]:
+    """The kinds of notices that its sender is to get."""
+    notices = office.journal.due_notices(datetime.now(UTC))
+    return [notice.kind for notice in notices if notice.incident_id == incident.id]
+
+
+def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, postgres: Postgres) -> None:
+    """Its sender is told all the same."""
+    message_id = office.send()
+    with ExitStack() as fault:
+
+        def break_at(name: str) -> None:
+            if name == "held":
+                fault.enter_context(unreachable(office, postgres, "hangs"))
+
+        with office.steward(break_at) as steward:
+            with pytest.raises(JournalError):
+                steward.round(datetime.now(UTC))
+            fault.close()
+            again(steward)
+    incident = office.incident(message_id)
+    assert (incident.state, due(office, incident)) == (State.HELD, ["held"])
 
 
 def again(steward: Rounds) -> None:

@@ -151,17 +151,17 @@ class Steward:
 
     def _hold(self, copy: Copy, entry: Entry, why: str, now: datetime) -> None:
         one = self._journal.incident(copy.incident_id)
+        # All before the state: what comes twice after an interruption finds nothing to do, what never came is lost.
+        if kind := HELD_NOTICE.get(one.action):
+            self._notice(one, kind, now)  # not sent before it is true
         way: Way | None = judge.OWN_WAYS.get(one.action)
         if way is not None:
-            # Before the state: what comes twice after an interruption finds nothing to do, what never came is lost.
             not_before = one.at + self.place.policy.hold.delay if one.action is Action.DELAY else None
             self._ask(one, copy, way, not_before)
         until = entry.arrived + timedelta(days=self.place.policy.hold.expire_days)
         self._journal.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
         self._step("held")
         self._log.info("held", queue_id=copy.queue_id, reference=one.reference, until=until.isoformat())
-        if kind := HELD_NOTICE.get(one.action):
-            self._notice(one, kind, now)
 
     def _ask(self, one: Incident, copy: Copy, way: Way, not_before: datetime | None) -> None:
         self._journal.ask(
@@ -291,8 +291,9 @@ class Steward:
         elif self._is_open_elsewhere(request, one) and self._is_open_elsewhere(request, self._journal.incident(one.id)):
             return  # the last gateway answers: what it was when we began may be over, and then nobody would be the last
         elif results or any(copy.state is CLOSED[request.wanted] for copy in one.copies):
-            self._answer(request, one, results[-1] if results else Result("done", ""))
+            # The sender first: what comes twice after an interruption is told once, an answered request does not come.
             self._tell_of(request, one, now)
+            self._answer(request, one, results[-1] if results else Result("done", ""))
         else:
             self._answer(request, one, Result("refused", "nothing of it is held any more"))
 
