@@ -293,7 +293,7 @@ def test_parts_of_a_release_are_remembered(journal: Journal) -> None:
 
 def test_what_was_put_down_is_filed_by_whoever_reads_next(make_journal: MakeJournal) -> None:
     """Also where the milter was killed right after it had put it down; and once, however many read at once."""
-    make_journal().receive(transaction())
+    make_journal().receive([transaction()])
     readers = [make_journal() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda reader: reader.find("K7QF"), readers))
@@ -310,7 +310,7 @@ def test_what_was_put_down_is_filed_as_it_would_have_been_recorded(make_journal:
     put_down = transaction(visible=tuple(addresses("ann@home.example, bob@home.example")))
     journal.record(put_down)
     other = replace(put_down, reference="ZZZZ-ZZZZ")
-    journal.receive(other)
+    journal.receive([other])
     [second, first] = [journal.find("ZZZZ"), journal.find("K7QF")]
     assert replace(second, id=0, copies=(), reference="") == replace(first, id=0, copies=(), reference="")
     assert replace(second.copies[0], id=0, incident_id=0) == replace(first.copies[0], id=0, incident_id=0)
@@ -322,7 +322,7 @@ def test_what_was_put_down_is_filed_as_it_would_have_been_recorded(make_journal:
 def test_a_message_that_postfix_did_not_get_is_withdrawn(journal: Journal, outcome: str, state: State) -> None:
     """The record stays, and says so; another message with the queue id of the first is not meant."""
     one = transaction(outcome=outcome)
-    journal.receive(one)
+    journal.receive([one])
     other = journal.record(transaction(outcome=outcome, message_id="<other@council.test>", reference="ZZZZ-ZZZZ"))
     assert journal.withdraw(one, "answered with a temporary failure")
     assert journal.find("K7QF").state is state

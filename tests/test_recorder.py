@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,15 +35,15 @@ class Stubborn:
         if self.fails:
             raise JournalError("the disk is on fire")
 
-    def receive(self, transaction: Transaction) -> None:
-        """Put it down, when it may."""
+    def receive(self, transactions: Sequence[Transaction]) -> None:
+        """Put them down, when it may."""
         self._pass()
-        self._journal.receive(transaction)
+        self._journal.receive(transactions)
 
-    def file(self) -> int:
+    def file(self, most: int) -> int:
         """File it, when it may."""
         self._pass()
-        return self._journal.file()
+        return self._journal.file(most)
 
     def withdraw(self, transaction: Transaction, why: str) -> bool:
         """Change it, when it may."""
@@ -78,11 +78,12 @@ def keeper(journal: Journal) -> Stubborn:
 
 
 @pytest.fixture
-def recorder(keeper: Stubborn, lines: Lines) -> Recorder:
+def recorder(keeper: Stubborn, lines: Lines) -> Iterator[Recorder]:
     """A recorder that runs."""
     made = Recorder(keeper, "mx1", log.get())
     made.start()
-    return made
+    yield made
+    made.stop(10)
 
 
 def test_what_is_recorded_is_there_for_whoever_looks_next(recorder: Recorder, journal: Journal, lines: Lines) -> None:

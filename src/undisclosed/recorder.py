@@ -4,8 +4,8 @@ A callback that waits stalls the other sessions of its worker (libmilter's pool)
 be; it waits at most WAIT seconds; and once a write has failed the next ones fail at once, until a thread that is in no
 message's way has written something again.
 
-What is recorded outlives the milter from then on, and a power cut once that thread has seen it on the disk, a moment
-later: while Postfix does the same for the message, and still owes its client the 250.
+What is recorded outlives the milter from then on, and a power cut once that thread has seen it on the disk, about a
+hundredth of a second later: while Postfix does the same for the message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -23,6 +25,15 @@ from undisclosed.records import JournalError, Transaction
 
 WAIT: Final = 2.5
 """Seconds a callback waits: the journal gives up by itself after 2, unless the system does not let it."""
+
+TICK: Final = 0.01
+"""Seconds between two looks of the thread behind, while messages are recorded."""
+
+FILE_EVERY: Final = 0.5
+"""Seconds after which what was received is filed. Whoever reads the journal, such as the steward, does it before."""
+
+AT_ONCE: Final = 8
+"""How many are filed before the next look."""
 
 PROBE_EVERY: Final = 1.0
 """Seconds between two attempts to write again."""
@@ -40,11 +51,11 @@ E = TypeVar("E", bound=Exception)
 class Keeper(Protocol):
     """The part of the journal that is needed here."""
 
-    def receive(self, transaction: Transaction) -> None:
-        """Put a transaction down for good. Raises JournalError."""
+    def receive(self, transactions: Sequence[Transaction]) -> None:
+        """Put transactions down for good: all or none. Raises JournalError."""
 
-    def file(self) -> int:
-        """File what was received; returns how many. Raises JournalError."""
+    def file(self, most: int) -> int:
+        """File the oldest of what was received, at most so many; returns how many. Raises JournalError."""
 
     def withdraw(self, transaction: Transaction, why: str) -> bool:
         """Say that Postfix does not have a message after all. Raises JournalError."""
@@ -59,6 +70,15 @@ class Keeper(Protocol):
         """Give up every connection."""
 
 
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One transaction that is being put down, and what became of it."""
+
+    transaction: Transaction
+    done: bool = False
+    error: JournalError | None = None
+
+
 class Recorder:
     """What the sessions of one worker record with. `start` it before use; it ends with the process."""
 
@@ -68,11 +88,16 @@ class Recorder:
         self._log = log
         self._writing = threading.Lock()
         """Held by whoever puts something down: one at a time, so that no more than one waits for a broken journal."""
+        self._waiting: deque[_Entry] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._fresh = False
+        """Whether something was recorded that may not be on the disk yet."""
         self._jobs: deque[Callable[[], object]] = deque()
         self._broken_since: float | None = None
         self._breaks = 0
+        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._ends = False
         self._missed = 0
 
     def start(self) -> None:
@@ -80,7 +105,7 @@ class Recorder:
         # A signal that this thread took would have its default action: the worker's end.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         try:
-            threading.Thread(target=self._work, name="journal", daemon=True).start()
+            self._thread.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -92,7 +117,9 @@ class Recorder:
             with self._lock:
                 self._missed += 1
             raise
-        self._wake.set()
+        self._fresh = True
+        if not self._wake.is_set():  # a thread that wakes now would contend with this one until the answer is given
+            self._wake.set()
 
     @property
     def busy(self) -> bool:
@@ -103,27 +130,42 @@ class Recorder:
         deadline, breaks = time.monotonic() + WAIT, self._breaks
         if self._broken_since is not None:
             raise JournalError(NOT_TRIED)
+        entry = _Entry(transaction)
+        self._waiting.append(entry)
         if not self._writing.acquire(timeout=WAIT):  # the system does not let whoever has it go on
+            with suppress(ValueError):
+                self._waiting.remove(entry)
             raise self._broke(JournalError(TOO_LATE))
         try:
-            if self._broken_since is not None:
-                raise JournalError(NOT_TRIED)
-            self._put_down(transaction)
+            if not entry.done:
+                self._put_down_all()
         finally:
             self._writing.release()
+        if entry.error is not None:
+            raise entry.error
         if time.monotonic() > deadline:
             if transaction.outcome in ("rewrite", "warn"):
                 self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
             late = JournalError(TOO_LATE)
             raise self._broke(late) if breaks == self._breaks else late  # else it was said by whoever waited for us
 
-    def _put_down(self, transaction: Transaction) -> None:
+    def _put_down_all(self) -> None:
+        """Put down what waits, others' too: hundreds of sessions that end at once would else wait for each other."""
+        entries = []
+        with suppress(IndexError):
+            while True:
+                entries.append(self._waiting.popleft())
+        error: JournalError | None = None
         try:
-            self._keeper.receive(transaction)
-        except JournalError as error:
-            raise self._broke(error) from None
-        except Exception as error:
-            raise self._broke(JournalError(str(error) or type(error).__name__)) from error
+            if self._broken_since is not None:
+                raise JournalError(NOT_TRIED)
+            self._keeper.receive([entry.transaction for entry in entries])
+        except JournalError as caught:
+            error = caught if self._broken_since is not None else self._broke(caught)
+        except Exception as caught:  # noqa: BLE001 - those whose transactions these are must hear of it
+            error = self._broke(JournalError(str(caught) or type(caught).__name__))
+        for entry in entries:
+            entry.done, entry.error = True, error
 
     def withdraw(self, transaction: Transaction, why: str) -> None:
         """Say that Postfix does not have a message that was recorded. Returns at once."""
@@ -132,13 +174,22 @@ class Recorder:
     def use(self, keeper: Keeper, gateway: str) -> None:
         """Record in another journal from now on: the configuration was reloaded."""
 
-        def swap() -> None:
-            with self._writing:
-                before, self._keeper, self.gateway = self._keeper, keeper, gateway
+        has_it = self._writing.acquire(timeout=WAIT)  # what is being put down now still goes into the other one
+        before, self._keeper, self.gateway = self._keeper, keeper, gateway
+        if has_it:
+            self._writing.release()
+
+        def change() -> None:
             before.close()
             self._probe()
 
-        self._do(swap)
+        self._do(change)
+
+    def stop(self, within: float) -> None:
+        """End the thread behind: what was recorded is on the disk then, if it can be in so many seconds."""
+        self._ends = True
+        self._wake.set()
+        self._thread.join(within)
 
     def _do(self, job: Callable[[], object]) -> None:
         self._jobs.append(job)
@@ -146,19 +197,47 @@ class Recorder:
 
     def _work(self) -> None:
         self._probe()
-        while True:
-            if self._broken_since is None:
-                self._try(self._keeper.settle)  # takes as long as the disk does
-                self._try(self._keeper.file)
-            while self._jobs:
-                self._try(self._jobs.popleft())
-            self._wake.wait(None if self._broken_since is None else PROBE_EVERY)
-            self._wake.clear()  # first: what is recorded from now on is the next round's
+        file_at = 0.0  # a worker that was killed may have left something
+        while not (self._ends and (self._broken_since is not None or not (self._fresh or self._jobs))):
             if self._broken_since is not None:
+                time.sleep(PROBE_EVERY)
+                self._do_jobs()
                 self._probe()
+                continue
+            if self._fresh:
+                self._fresh = False  # first: what is recorded from now on is the next round's
+                self._try(self._keeper.settle)  # takes as long as the disk does
+            self._do_jobs()
+            if time.monotonic() >= file_at:
+                filed = self._file()
+                if filed < AT_ONCE:
+                    file_at = time.monotonic() + FILE_EVERY
+                if filed == 0:
+                    self._idle()
+            time.sleep(TICK)
+
+    def _idle(self) -> None:
+        """Wait until there is something to do. `record` sets `_fresh` first and looks whether we are awake then."""
+        self._wake.clear()
+        if not self._fresh and not self._jobs and not self._ends and self._broken_since is None:
+            self._wake.wait()
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            self._try(self._jobs.popleft())
+
+    def _file(self) -> int:
+        filed = 0
+
+        def file() -> None:
+            nonlocal filed
+            filed = self._keeper.file(AT_ONCE)
+
+        self._try(file)
+        return filed
 
     def _probe(self) -> None:
-        if self._try(self._keeper.probe) and self._broken_since is not None:
+        if self._try(self._keeper.probe) and self._try(self._keeper.settle) and self._broken_since is not None:
             with self._lock:
                 seconds, missed = time.monotonic() - self._broken_since, self._missed
                 self._broken_since, self._missed = None, 0

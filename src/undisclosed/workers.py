@@ -402,4 +402,6 @@ def _obey(runtime: Runtime, gate: milter.Gate, control: Connection) -> None:
         # Not through libmilter: smfi_stop closes the sessions whose callbacks end after it, answers and all.
         if gate.close(time.monotonic() + CALLBACKS_END):
             time.sleep(ANSWERS_LEAVE)
+        if runtime.journal is not None:
+            runtime.journal.stop(ANSWERS_LEAVE)
         os._exit(0)

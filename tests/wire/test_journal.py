@@ -153,13 +153,13 @@ def read_only(running: Running) -> Iterator[None]:
 
     Rights would not do, where the tests run as root.
     """
+    path = running.directory / "later.db"
+    with closing(sqlite3.connect(running.directory / "journal.db")) as source:
+        source.execute("VACUUM INTO ?", (str(path),))
+    content = bytearray(path.read_bytes())
+    content[18] = 3
+    path.write_bytes(content)
     with moved_away(running):
-        path = running.directory / "later.db"
-        with closing(sqlite3.connect(running.directory / "away" / "journal.db")) as source:
-            source.execute("VACUUM INTO ?", (str(path),))
-        content = bytearray(path.read_bytes())
-        content[18] = 3
-        path.write_bytes(content)
         path.rename(running.directory / "journal.db")  # whole: what was opened before its byte changed stays writable
         try:
             yield

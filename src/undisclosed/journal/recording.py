@@ -32,16 +32,16 @@ FIRST_STATE: Final[dict[Outcome, State]] = {
 class Recording(Dealing):
     """What the milter and the steward find."""
 
-    def receive(self, transaction: Transaction) -> None:
-        """Put a transaction down for good, in one step, while Postfix waits. It is an incident once it is filed."""
-        entry = self._packed(transaction)
+    def receive(self, transactions: Sequence[Transaction]) -> None:
+        """Put transactions down for good, in one step, while Postfix waits. They are incidents once they are filed."""
+        rows = [{"entry": self._packed(transaction)} for transaction in transactions]
         with self._write_directly() as writing:
-            writing.row(_RECEIVE, {"entry": entry})
+            writing.rows_in(_RECEIVE, rows)
 
-    def file(self) -> int:
-        """File what was received, the oldest first; returns how many. Whoever reads does it first."""
+    def file(self, most: int | None = None) -> int:
+        """File what was received, the oldest first, at most so many; returns how many. Whoever reads does it first."""
         filed = 0
-        while self._file_oldest():
+        while filed != most and self._file_oldest():
             filed += 1
         return filed
 
