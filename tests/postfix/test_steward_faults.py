@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -177,6 +177,27 @@ def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, pos
             again(steward)
     incident = office.incident(message_id)
     assert (incident.state, due(office, incident)) == (State.HELD, ["held"])
+
+
+def test_the_journal_hangs_once_a_message_has_expired(office: Office, postgres: Postgres) -> None:
+    """Its sender is told all the same."""
+    message_id = office.send()
+    later = datetime.now(UTC) + timedelta(days=office.place.policy.hold.expire_days, seconds=60)
+    with ExitStack() as fault:
+
+        def break_at(name: str) -> None:
+            if name == "closed":
+                fault.enter_context(unreachable(office, postgres, "hangs"))
+
+        with office.steward(break_at) as steward:
+            steward.round(datetime.now(UTC))
+            with pytest.raises(JournalError):
+                steward.round(later)
+            fault.close()
+            again(steward)
+    incident = office.incident(message_id)
+    assert (incident.state, office.on_hold()) == (State.EXPIRED, [])
+    assert "expired" in [notice.kind for notice in office.journal.due_notices(later)]
 
 
 def again(steward: Rounds) -> None:

@@ -337,13 +337,12 @@ class Steward:
             elif hold.on_expiry == "keep":
                 self._notice_once(copy, "kept", now)
             elif judge.copy_refusal(copy) is None:
+                self._notice_once(copy, "expired", now)  # not sent before it is true
                 why = f"held for {hold.expire_days} days"
                 expired.append(Job(copy, "delete", None, judge.STEWARD, why, State.EXPIRED))
         with Releases(self.place.policy, self._journal, self._queue, self._step) as releases:
             for job, result in releases.carry_out(expired):
                 self._log.info("expired", queue_id=job.copy.queue_id, result=result.state, why=result.why)
-                if result.state == "done":
-                    self._notice_once(job.copy, "expired", now)
 
     # -- notices -------------------------------------------------------------------------------------------------------
 
