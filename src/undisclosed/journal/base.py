@@ -118,14 +118,28 @@ class Base:
     @contextmanager
     def _write_directly(self) -> Iterator[Writing]:
         """A transaction for which a callback of the milter waits."""
-        if database.is_sqlite(self._settings.url):
-            if self._direct is None:
-                self._direct = Direct(database.sqlite_path(self._settings.url), self.check)
-            with self._told(), self._direct.begun() as writing:
+        if direct := self._file_itself():
+            with self._told(), direct.begun() as writing:
                 yield writing
         else:
             with self._write(notify=True) as connection:
                 yield Through(connection)
+
+    def _insert_directly(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows, all or none, for which a callback of the milter waits."""
+        direct = self._file_itself()
+        if direct is not None and len(rows) == 1:
+            with self._told():
+                direct.insert(statement, rows[0])
+        else:
+            with self._write_directly() as writing:
+                writing.rows_in(statement, rows)
+
+    def _file_itself(self) -> Direct | None:
+        """The database without SQLAlchemy in between, where it is a file."""
+        if self._direct is None and database.is_sqlite(self._settings.url):
+            self._direct = Direct(database.sqlite_path(self._settings.url), self.check)
+        return self._direct
 
     def settle(self) -> None:
         """Return when all that was recorded is on the disk. Raises JournalError."""

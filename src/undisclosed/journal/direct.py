@@ -85,14 +85,24 @@ class Direct:
     @contextmanager
     def begun(self) -> Iterator[Writing]:
         """A transaction; committed at its end, rolled back if it fails. Raises sqlite3.Error and OSError."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield _Run(connection)
+            connection.execute("COMMIT")
+
+    def insert(self, statement: sa.Insert, row: Values) -> None:
+        """Insert one row: a transaction by itself. Raises sqlite3.Error and OSError."""
+        with self._connected() as connection:
+            _Run(connection).row(statement, row)
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         if not self._lock.acquire(timeout=database.PATIENCE):
             raise sqlite3.OperationalError("database is locked")
         try:
             connection = self._opened()
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                yield _Run(connection)
-                connection.execute("COMMIT")
+                yield connection
             except BaseException:
                 self._drop()  # rolls back
                 raise

@@ -34,9 +34,7 @@ class Recording(Dealing):
 
     def receive(self, transactions: Sequence[Transaction]) -> None:
         """Put transactions down for good, in one step, while Postfix waits. They are incidents once they are filed."""
-        rows = [{"entry": self._packed(transaction)} for transaction in transactions]
-        with self._write_directly() as writing:
-            writing.rows_in(_RECEIVE, rows)
+        self._insert_directly(_RECEIVE, [{"entry": self._packed(transaction)} for transaction in transactions])
 
     def file(self, most: int | None = None) -> int:
         """File what was received, the oldest first, at most so many; returns how many. Whoever reads does it first."""
