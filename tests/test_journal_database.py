@@ -204,6 +204,14 @@ def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
         assert len(journal.incidents()) == 1
 
 
+def test_sqlite_calls_no_python(tmp_path: Path) -> None:
+    """A function that Python gave a connection is destroyed by it: on a thread of libmilter's a worker dies of that."""
+    connected = database.engine(sqlite_url(tmp_path / "journal.db")).connect()
+    with connected, pytest.raises(sa.exc.OperationalError, match="no such function"):
+        connected.exec_driver_sql("SELECT 'a' REGEXP 'a'")
+    connected.engine.dispose()
+
+
 # -- PostgreSQL's server
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -52,6 +54,7 @@ class Base:
         self._engine: sa.Engine | None = None
         self._direct: Direct | None = None
         self._waiter: Any = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def upgrade(self) -> None:
         """Make the tables, or bring them to this version. Raises JournalError, and then has changed nothing."""
@@ -62,7 +65,7 @@ class Base:
     def check(self) -> None:
         """Raises WrongVersionError, WrongKeyError, or JournalError where the database cannot be reached."""
         with self._read() as connection:
-            self._verify(connection)
+            self._verify(lambda query: connection.scalar(sa.text(query)))
 
     def probe(self) -> None:
         """Write a little, to see whether writing works again. Raises JournalError."""
@@ -77,6 +80,9 @@ class Base:
         if self._direct is not None:
             self._direct.close()
             self._direct = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -99,7 +105,8 @@ class Base:
             connection = connection.execution_options(**options)
             with connection.begin():
                 if "verified" not in connection.info:
-                    self._verify(connection)
+                    verified = connection
+                    self._verify(lambda query: verified.scalar(sa.text(query)))
                     connection.info["verified"] = True
                 yield connection
 
@@ -126,19 +133,30 @@ class Base:
                 yield Through(connection)
 
     def _insert_directly(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert rows, all or none, for which a callback of the milter waits."""
+        """Insert rows, all or none, for which a callback of the milter waits, on a thread of libmilter's."""
         direct = self._file_itself()
-        if direct is not None and len(rows) == 1:
+        if direct is None:
+            self._aside(lambda: self._insert_all(statement, rows))
+        elif len(rows) == 1:
             with self._told():
                 direct.insert(statement, rows[0])
         else:
-            with self._write_directly() as writing:
-                writing.rows_in(statement, rows)
+            self._insert_all(statement, rows)
+
+    def _insert_all(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
+        with self._write_directly() as writing:
+            writing.rows_in(statement, rows)
+
+    def _aside(self, job: Callable[[], None]) -> None:
+        """Run this on a thread of Python's own (see `direct`), and wait for it: it gives up in time by itself."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "journal-server", _deaf)
+        self._thread.submit(job).result()
 
     def _file_itself(self) -> Direct | None:
         """The database without SQLAlchemy in between, where it is a file."""
         if self._direct is None and database.is_sqlite(self._settings.url):
-            self._direct = Direct(database.sqlite_path(self._settings.url), self.check)
+            self._direct = Direct(database.sqlite_path(self._settings.url), self._verify)
         return self._direct
 
     def settle(self) -> None:
@@ -147,21 +165,26 @@ class Base:
             with self._told():
                 self._direct.settle()
 
-    def _verify(self, connection: Connection) -> None:
-        version = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    def _verify(self, first: Callable[[str], object]) -> None:
+        version = first("SELECT version_num FROM alembic_version")
         if version != tables.HEAD:
             newer = isinstance(version, str) and version > tables.HEAD
             fix = "upgrade undisclosed on this host too" if newer else "run `undisclosed journal upgrade`"
             raise WrongVersionError(
                 f"the journal's tables have version {version}, and this undisclosed needs {tables.HEAD}: {fix}"
             )
-        kept = connection.scalar(sa.select(tables.keeper.c.fingerprint))
+        kept = first("SELECT fingerprint FROM keeper")
         if kept != fingerprint(self._key):
             raise WrongKeyError(WRONG_KEY)
 
     @staticmethod
     def _event(connection: Connection, *about: Any, detail: dict[str, Any]) -> None:
         add_event(Through(connection), *about, detail=detail)
+
+
+def _deaf() -> None:
+    """A signal that this thread took would have its default action: the worker's end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
 
 
 def add_event(

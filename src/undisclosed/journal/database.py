@@ -11,13 +11,15 @@ import select
 import sqlite3
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event, pool
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from undisclosed.records import JournalError, UnusableError, WrongVersionError
 
@@ -100,11 +102,27 @@ def connect_sqlite(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> sql
     return connection
 
 
+class Plain(SQLiteDialect_pysqlite):
+    """SQLite without the SQL functions that SQLAlchemy adds in Python (see `direct`).
+
+    They are destroyed with their connection, on whichever thread the garbage collector finds it.
+    """
+
+    supports_statement_cache = True
+
+    def on_connect(self) -> Callable[[Any], None]:
+        """Nothing to do."""
+        return lambda _connection: None
+
+
+registry.register("sqlite.plain", __name__, Plain.__name__)
+
+
 def _sqlite(path: Path) -> sa.Engine:
     def connect() -> sqlite3.Connection:
         return connect_sqlite(path, synchronous="FULL")  # what the steward has done survives a power cut
 
-    made = sa.create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool, pool_timeout=PATIENCE)
+    made = sa.create_engine("sqlite+plain://", creator=connect, poolclass=pool.QueuePool, pool_timeout=PATIENCE)
 
     @event.listens_for(made, "connect")
     def _remember(_connection: Any, record: Any) -> None:

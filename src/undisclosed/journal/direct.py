@@ -3,6 +3,10 @@
 SQLAlchemy needs several times as long for each of its steps as SQLite itself, and more on a host that does other
 things between two messages. So statements are built once, and on SQLite they go to the driver as the text that
 SQLAlchemy made of them. PostgreSQL, where the network is what takes time, has the usual way.
+
+Nothing here may come back into Python from C: libmilter's threads have no thread state of their own, and what asks for
+one there (PyGILState_Ensure: the SQL functions that SQLAlchemy adds to a connection, psycopg's notices) finds that of a
+session that has ended, and the worker dies of it.
 """
 
 from __future__ import annotations
@@ -74,8 +78,9 @@ class Direct:
     the moment until `settle` has run, which may take as long as the disk likes and which nobody has to wait for.
     """
 
-    def __init__(self, path: Path, verify: Callable[[], None]) -> None:
-        """`verify` sees that the file is the right journal; it is called whenever the file is opened anew."""
+    def __init__(self, path: Path, verify: Callable[[Callable[[str], object]], None]) -> None:
+        """`verify` sees that the file is the right journal, whenever it is opened anew; it is given what runs a query
+        and returns the first value."""
         self._path = path
         self._verify = verify
         self._lock = threading.Lock()
@@ -129,9 +134,13 @@ class Direct:
         now = database.identity(self._path)
         if self._connection is None or now != self._file:  # moved away, or put back from a backup
             self._drop()
-            self._verify()
-            self._connection = database.connect_sqlite(self._path, synchronous="NORMAL")
+            self._connection = opened = database.connect_sqlite(self._path, synchronous="NORMAL")
             self._file = now
+            try:
+                self._verify(lambda query: next(opened.execute(query), (None,))[0])
+            except BaseException:
+                self._drop()
+                raise
         return self._connection
 
     def _drop(self) -> None:
