@@ -58,8 +58,8 @@ class Play:
 
     @property
     def text(self) -> str:
-        """What it has printed so far."""
-        return self._output.read_text()
+        """What it has printed so far; a character that it is in the middle of is not there yet."""
+        return self._output.read_bytes().decode(errors="ignore")
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first match of an expression in what it prints, waited for. Fails at once if it ends without."""
