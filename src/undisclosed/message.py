@@ -26,6 +26,11 @@ class Field(NamedTuple):
     value: str
 
 
+def key_of(name: str) -> str:
+    """A field's name as names are compared: without regard to case, and to blanks around it."""
+    return name.strip().casefold()
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who handed the message to Postfix."""
@@ -57,7 +62,7 @@ class Message:
     def _by_name(self) -> Mapping[str, list[str]]:
         by_name: dict[str, list[str]] = {}
         for name, value in self.fields:
-            by_name.setdefault(name.strip().casefold(), []).append(value)
+            by_name.setdefault(key_of(name), []).append(value)
         return by_name
 
 
@@ -89,7 +94,7 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
     replies: list[str] = []
     authors: list[str] = []
     for raw_name, value in _as_read(fields):
-        name = raw_name.strip().casefold()
+        name = key_of(raw_name)
         if name == "from":
             authors.append(value)
         elif name not in counted:

@@ -8,12 +8,12 @@ a look by a person, a missed one shows everybody to everybody.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote
 
 from undisclosed.addresses import addresses
-from undisclosed.message import Field, Message
+from undisclosed.message import Message, key_of
 from undisclosed.sight import sightings, views
 
 BODY_LIMIT: Final = 1024 * 1024
@@ -47,20 +47,16 @@ REPEATING: Final = {"autocrypt-gossip": "Autocrypt-Gossip names the recipients",
 """Fields that are there only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
 
 
-def _key(name: str) -> str:
-    return name.strip().casefold()
-
-
-def header_obstacle(fields: Sequence[Field], edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> str | None:
-    """Why these header fields forbid a rewrite.
+def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> str | None:
+    """Why the header of a message forbids a rewrite.
 
     `edited` are the names of the fields that the rewrite changes, deletes or adds; `hidden` the keys of the addresses
     that it takes out of sight.
     """
     return (
-        _content_obstacle(fields)
-        or _signature_obstacle(fields, edited)
-        or next(_repetitions(fields, edited, hidden), None)
+        _content_obstacle(message)
+        or _signature_obstacle(message, edited)
+        or next(_repetitions(message, edited, hidden), None)
     )
 
 
@@ -85,35 +81,34 @@ def body_obstacle(body: bytes, complete: bool) -> str | None:
     return found
 
 
-def _content_obstacle(fields: Sequence[Field]) -> str | None:
-    types, encodings, dispositions = (
-        [value for name, value in fields if _key(name) == key]
-        for key in ("content-type", "content-transfer-encoding", "content-disposition")
-    )
+def _content_obstacle(message: Message) -> str | None:
+    names = ("content-type", "content-transfer-encoding", "content-disposition")
+    types, encodings, dispositions = map(message.values, names)
     if len(types) > 1:
         return "more than one Content-Type"
     if types and _TYPE.match(types[0]) is None:
         return "a Content-Type that cannot be read"
     if types and _is_composite(types[0].lower()) and any(_is_encoded(value.lower()) for value in encodings):
         return ENCODED
-    reasons = (REPEATING.get(_key(name)) for name, _ in fields)
+    reasons = (reason for name, reason in REPEATING.items() if message.values(name))
     return next(filter(None, (*map(_telling, (*types, *dispositions)), *reasons)), None)
 
 
 _TYPE: Final = re.compile(r"\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*/\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*(?:[;(]|$)")
 
 
-def _signature_obstacle(fields: Sequence[Field], edited: Collection[str]) -> str | None:
-    names = {name.casefold(): name for name in edited}
-    for name, value in fields:
-        words = SIGNATURES.get(_key(name))
-        if words is None:
-            continue
-        covered = _covered(value)
-        broken = [name for key, name in names.items() if covered is None or key in covered]
-        if broken:
-            return f"{words} {', '.join(broken)}"
+def _signature_obstacle(message: Message, edited: Collection[str]) -> str | None:
+    for signature, words in SIGNATURES.items():
+        for value in message.values(signature):
+            if broken := broken_by(value, edited):
+                return f"{words} {', '.join(broken)}"
     return None
+
+
+def broken_by(signature: str, edited: Iterable[str]) -> list[str]:
+    """Which of the edited fields a signature covers, by its value."""
+    covered = _covered(signature)
+    return [name for name in edited if covered is None or name.casefold() in covered]
 
 
 def _covered(signature: str) -> frozenset[str] | None:
@@ -125,11 +120,11 @@ def _covered(signature: str) -> frozenset[str] | None:
     return None
 
 
-def _repetitions(fields: Sequence[Field], edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Iterator[str]:
+def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Iterator[str]:
     """What says that another field shows an address that would be hidden in vain."""
     skip = NOT_A_REPETITION.union(name.casefold() for name in edited)
-    for name, value in fields:
-        if _key(name) in skip or not ("@" in value or "=?" in value or "%40" in value):
+    for name, value in message.fields:
+        if not ("@" in value or "=?" in value or "%40" in value) or key_of(name) in skip:
             continue
         seen = {address.key for address in addresses(value)}
         seen.update((local.rpartition("=")[2], domain) for local, domain in sightings(value))  # addr=a@x, rcpt=a@x

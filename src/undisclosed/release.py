@@ -15,8 +15,8 @@ from typing import Final
 
 from undisclosed import domains, rendering, rewrite
 from undisclosed.addresses import Mailbox, addresses, mailboxes
-from undisclosed.message import Field, Message, expose
-from undisclosed.obstacles import header_obstacle
+from undisclosed.message import Field, Message, expose, key_of
+from undisclosed.obstacles import broken_by, header_obstacle
 from undisclosed.policy import Policy, Standing
 from undisclosed.queuefile import Held, Recipient
 from undisclosed.records import Way
@@ -107,8 +107,7 @@ class _Hidden:
         self._before, self._bytes, self._body = _header(held.content)
         # What we have signed ourselves is signed anew on its way out: it must not stand against edits that break it.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
-        self._foreign = tuple(foreign)
-        self._message = replace(message(held), fields=self._foreign)
+        self._message = replace(message(held), fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
         if self._edits:
             self._check_body()
@@ -123,11 +122,11 @@ class _Hidden:
         count = len(self._message.values("to"))
         edits += [rewrite.Delete("To", index) for index in range(count, 1, -1)]
         edits.append(rewrite.Change("To", 1, rendering.value("To", [box])))
-        if reason := header_obstacle(self._foreign, tuple({edit.name for edit in edits}), frozenset()):
+        if reason := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
             raise rewrite.Unsafe(reason)
         if not self._edits:
             self._check_body()
-        shown = expose(self._policy, rewrite.apply(self._foreign, edits))
+        shown = expose(self._policy, rewrite.apply(self._message.fields, edits))
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
             raise rewrite.Unsafe("an outside address would still be visible")
         return self._written(edits)
@@ -149,15 +148,15 @@ class _Hidden:
     def _named(self) -> dict[tuple[str, str], Mailbox]:
         """Every mailbox that the recipient fields name, by its address."""
         counted = self._policy.counted_fields
-        values = [value for name, value in self._message.fields if name.strip().casefold() in counted]
+        values = [value for name, value in self._message.fields if key_of(name) in counted]
         return {box.address.key: box for value in reversed(values) for box in reversed(mailboxes(value))}
 
     def _written(self, edits: Sequence[rewrite.Edit]) -> bytes:
         """The message's bytes after these edits, without the signatures of ours that they break."""
         edited = {edit.name for edit in edits}
-        kept = [
-            field for field in self._before if not (_is_our_signature(self._policy, field) and _covers(field, edited))
-        ]
+        ours = (field for field in self._before if _is_our_signature(self._policy, field))
+        broken = {id(field) for field in ours if broken_by(field.value, edited)}
+        kept = [field for field in self._before if id(field) not in broken]
         header = rewrite.apply(kept, edits)
         return b"".join(self._bytes.get(id(field)) or _line(field) for field in header) + self._body
 
@@ -224,7 +223,3 @@ def _is_our_signature(policy: Policy, field: Field) -> bool:
         return False
     found = _DOMAIN.search(field.value)
     return found is not None and policy.standing(domains.to_ascii(found[1])) is Standing.INTERNAL
-
-
-def _covers(signature: Field, edited: Collection[str]) -> bool:
-    return bool(edited) and header_obstacle((signature,), tuple(edited), frozenset()) is not None

@@ -14,7 +14,7 @@ from typing import Final
 
 from undisclosed import rendering
 from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
-from undisclosed.message import Field, Message, expose
+from undisclosed.message import Field, Message, expose, key_of
 from undisclosed.obstacles import BODY_LIMIT, body_obstacle, header_obstacle, needs_body
 from undisclosed.policy import Policy, Standing
 from undisclosed.sight import sightings
@@ -102,12 +102,13 @@ def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
     """
     edits = hide(policy, message)
     if edits:
-        edited = dict.fromkeys(edit.name for edit in reversed(edits))
+        edited = tuple(dict.fromkeys(edit.name for edit in reversed(edits)))
         hidden = _hidden(policy, message)
-        if reason := header_obstacle(message.fields, tuple(edited), hidden - _authors(message, ("from", "sender"))):
+        authors = {name: _keys(message.values(name)) for name in AUTHORS}
+        if reason := header_obstacle(message, edited, hidden - authors["from"] - authors["sender"]):
             raise Unsafe(reason)
-        for name in AUTHORS:
-            if len(_authors(message, [name]) & hidden) > 1:
+        for name, keys in authors.items():
+            if len(keys & hidden) > 1:
                 raise Unsafe(f"{name.title()} repeats the recipients")  # no one person's, but the list once more
     return edits
 
@@ -128,7 +129,7 @@ def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
     changes nothing more. Raises Unsafe where the edited header would still show an address that is to be hidden, or
     where one that stays cannot be written in ASCII.
     """
-    own = frozenset(address.key for value in message.values("from") for address in addresses(value))
+    own = _keys(message.values("from"))
     tos: list[_Placed] = []
     edits: list[Edit] = []
     for field in reversed(_placed(policy, message.fields)):
@@ -154,9 +155,9 @@ def apply(fields: Sequence[Field], edits: Iterable[Edit]) -> tuple[Field, ...]:
     result: list[Field | None] = list(fields)
     places: dict[str, list[int]] = {}
     for place, field in enumerate(fields):
-        places.setdefault(_key(field.name), []).append(place)
+        places.setdefault(key_of(field.name), []).append(place)
     for edit in edits:
-        here = places.setdefault(_key(edit.name), [])
+        here = places.setdefault(key_of(edit.name), [])
         if isinstance(edit, Insert):
             here.append(len(result))
             result.append(Field(edit.name, edit.value))
@@ -173,17 +174,13 @@ def apply(fields: Sequence[Field], edits: Iterable[Edit]) -> tuple[Field, ...]:
     return tuple(field for field in result if field is not None)
 
 
-def _key(name: str) -> str:
-    return name.strip().casefold()
-
-
 def _placed(policy: Policy, fields: Sequence[Field]) -> list[_Placed]:
     """The fields that may have to be edited: the counted ones, To, and those that must not leave."""
     concerned = policy.counted_fields | NEVER | {"to"}
     seen: dict[str, int] = {}
     placed = []
     for name, value in fields:
-        key = _key(name)
+        key = key_of(name)
         if key in concerned:
             if key != name.lower():
                 # Postfix strips blanks before the colon and ends the header at a name with 8-bit bytes; another MTA
@@ -284,27 +281,26 @@ def _render(field: str, boxes: Iterable[Mailbox]) -> str:
 
 def _hidden(policy: Policy, message: Message) -> frozenset[Key]:
     """The addresses that are taken out of sight, and the outside recipients: they should stand nowhere else."""
-    counted = policy.counted_fields | NEVER
-    shown = [value for name, value in message.fields if _key(name) in counted]
+    shown = [value for name in policy.counted_fields | NEVER for value in message.values(name)]
     found = [address for value in [*shown, *message.recipients] for address in addresses(value)]
     return frozenset(address.key for address in found if not _stays(policy, "", address, frozenset()))
 
 
-def _authors(message: Message, names: Iterable[str]) -> frozenset[Key]:
-    """The addresses in the fields of these names."""
-    return frozenset(address.key for name in names for value in message.values(name) for address in addresses(value))
+def _keys(values: Iterable[str]) -> frozenset[Key]:
+    """What makes the addresses in these values distinct."""
+    return frozenset(address.key for value in values for address in addresses(value))
 
 
 def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
     """Look at the result once more, by two readers that share nothing, and at the promises about its form."""
     after = apply(fields, edits)
     left = expose(policy, after)
-    counted = policy.counted_fields
     if left.external or left.partner:
         raise Unsafe("an outside address would still be visible")
-    if any(_key(name) in counted and _is_seen(policy, _key(name), value, own) for name, value in after):
+    counted, names = policy.counted_fields, [key_of(name) for name, _ in after]
+    seen = ((name, value) for name, (_, value) in zip(names, after, strict=True) if name in counted)
+    if any(_is_seen(policy, name, value, own) for name, value in seen):
         raise Unsafe("an outside address might still be visible")
-    names = [_key(name) for name, _ in after]
     if not NEVER.isdisjoint(names) or ("to" in counted and names.count("to") != 1):
         raise Unsafe("the edited header would not have exactly one To and no Bcc")
     for edit in edits:
