@@ -1,12 +1,14 @@
 /* A milter that does nothing: what libmilter itself costs, and so the floor for every program that is built on it.
  *
  * It asks for the same events as undisclosed, leaves the same ones without an answer, and accepts at the end of the
- * header, where undisclosed accepts a message that passes. It looks at nothing. */
+ * header, where undisclosed accepts a message that passes. Mail from rewrite@… it reads to its end, and then gives it
+ * another To and takes its Cc out, as undisclosed does where it rewrites. It looks at nothing else. */
 
 #include <libmilter/mfapi.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static sfsistat on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned long x,
@@ -46,7 +48,14 @@ static sfsistat on_header(SMFICTX *ctx, char *name, char *value)
 
 static sfsistat on_end_of_header(SMFICTX *ctx)
 {
-    (void)ctx;
+    const char *sender = smfi_getsymval(ctx, "{mail_addr}");
+    return sender && strncmp(sender, "rewrite@", 8) == 0 ? SMFIS_CONTINUE : SMFIS_ACCEPT;
+}
+
+static sfsistat on_end_of_message(SMFICTX *ctx)
+{
+    smfi_chgheader(ctx, "Cc", 1, NULL);
+    smfi_chgheader(ctx, "To", 1, "undisclosed-recipients:;");
     return SMFIS_ACCEPT;
 }
 
@@ -80,6 +89,7 @@ int main(int count, char **words)
         .xxfi_header = on_header,
         .xxfi_eoh = on_end_of_header,
         .xxfi_body = on_body,
+        .xxfi_eom = on_end_of_message,
         .xxfi_data = on_data,
         .xxfi_negotiate = on_negotiate,
     };
