@@ -28,7 +28,7 @@ CORE = (
 )
 """The rooms of the core, values in, values out: each imports rooms of earlier rows only."""
 
-PATH = ({"recorder"}, {"session"}, {"milter"}, {"host", "listener", "notify"}, {"workers"})
+PATH = ({"together"}, {"recorder"}, {"session"}, {"milter"}, {"heap", "host", "listener", "notify"}, {"workers"})
 """The rooms on a message's way from Postfix to the core, by the same rule; none of them imports another adapter."""
 
 HANDED_IN = {("workers", "journal")}

@@ -43,8 +43,11 @@ class Gate:
         self._open = True
         # One entry for each callback that runs. Its methods are atomic, so that no callback has to take a lock.
         self._running: list[None] = []
+        self.entered = 0
+        """How many callbacks there were, roughly: two at the same moment may be counted as one."""
 
     def __enter__(self) -> None:
+        self.entered += 1
         self._running.append(None)  # before the look: whoever closes the gate waits for us, or we see it closed
         if not self._open:
             self._running.pop()

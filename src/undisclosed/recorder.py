@@ -15,13 +15,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from undisclosed.records import JournalError, Transaction
+from undisclosed.together import Together
 
 WAIT: Final = 2.5
 """Seconds a callback waits: the journal gives up by itself after 2, unless the system does not let it."""
@@ -29,11 +28,9 @@ WAIT: Final = 2.5
 TICK: Final = 0.01
 """Seconds between two looks of the thread behind, while messages are recorded."""
 
-FILE_EVERY: Final = 0.5
-"""Seconds after which what was received is filed. Whoever reads the journal, such as the steward, does it before."""
-
-AT_ONCE: Final = 8
-"""How many are filed before the next look."""
+QUIET: Final = 0.05
+"""Seconds in which the worker has nothing to do after which it files what was received, so that no message waits for
+the interpreter or the journal's lock. Whoever reads the journal, such as the steward, files it before."""
 
 PROBE_EVERY: Final = 1.0
 """Seconds between two attempts to write again."""
@@ -70,25 +67,19 @@ class Keeper(Protocol):
         """Give up every connection."""
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """One transaction that is being put down, and what became of it."""
-
-    transaction: Transaction
-    done: bool = False
-    error: JournalError | None = None
-
-
 class Recorder:
     """What the sessions of one worker record with. `start` it before use; it ends with the process."""
 
-    def __init__(self, keeper: Keeper, gateway: str, log: structlog.BoundLogger) -> None:
+    def __init__(
+        self, keeper: Keeper, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`activity` returns another number whenever the worker has done something since."""
         self.gateway = gateway
+        self._activity = activity
         self._keeper = keeper
         self._log = log
-        self._writing = threading.Lock()
-        """Held by whoever puts something down: one at a time, so that no more than one waits for a broken journal."""
-        self._waiting: deque[_Entry] = deque()
+        self._together = Together(self._put_down, self._came_late)
+        self._in_use: Keeper | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._fresh = False
@@ -124,48 +115,36 @@ class Recorder:
     @property
     def busy(self) -> bool:
         """Whether something is being put down at this moment."""
-        return self._writing.locked()
+        return self._together.busy
 
     def _receive(self, transaction: Transaction) -> None:
-        deadline, breaks = time.monotonic() + WAIT, self._breaks
         if self._broken_since is not None:
             raise JournalError(NOT_TRIED)
-        entry = _Entry(transaction)
-        self._waiting.append(entry)
-        if not self._writing.acquire(timeout=WAIT):  # the system does not let whoever has it go on
-            with suppress(ValueError):
-                self._waiting.remove(entry)
-            raise self._broke(JournalError(TOO_LATE))
+        breaks = self._breaks
         try:
-            if not entry.done:
-                self._put_down_all()
-        finally:
-            self._writing.release()
-        if entry.error is not None:
-            raise entry.error
-        if time.monotonic() > deadline:
-            if transaction.outcome in ("rewrite", "warn"):
-                self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
+            self._together.do(transaction, WAIT)
+        except TimeoutError:  # the system does not let whoever puts it down go on
             late = JournalError(TOO_LATE)
-            raise self._broke(late) if breaks == self._breaks else late  # else it was said by whoever waited for us
+            raise self._broke(late) if breaks == self._breaks else late from None
 
-    def _put_down_all(self) -> None:
-        """Put down what waits, others' too: hundreds of sessions that end at once would else wait for each other."""
-        entries = []
-        with suppress(IndexError):
-            while True:
-                entries.append(self._waiting.popleft())
-        error: JournalError | None = None
+    def _put_down(self, transactions: Sequence[Transaction]) -> None:
+        """Put down what waits. One thread at a time, so that no more than one waits for a broken journal."""
+        if self._broken_since is not None:
+            raise JournalError(NOT_TRIED)
+        self._in_use = keeper = self._keeper
         try:
-            if self._broken_since is not None:
-                raise JournalError(NOT_TRIED)
-            self._keeper.receive([entry.transaction for entry in entries])
-        except JournalError as caught:
-            error = caught if self._broken_since is not None else self._broke(caught)
-        except Exception as caught:  # noqa: BLE001 - those whose transactions these are must hear of it
-            error = self._broke(JournalError(str(caught) or type(caught).__name__))
-        for entry in entries:
-            entry.done, entry.error = True, error
+            keeper.receive(transactions)
+        except JournalError as error:
+            self._broke(error)
+            raise
+        except Exception as error:
+            raise self._broke(JournalError(str(error) or type(error).__name__)) from error
+        finally:
+            self._in_use = None
+
+    def _came_late(self, transaction: Transaction) -> None:
+        if transaction.outcome in ("rewrite", "warn"):
+            self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
 
     def withdraw(self, transaction: Transaction, why: str) -> None:
         """Say that Postfix does not have a message that was recorded. Returns at once."""
@@ -174,12 +153,12 @@ class Recorder:
     def use(self, keeper: Keeper, gateway: str) -> None:
         """Record in another journal from now on: the configuration was reloaded."""
 
-        has_it = self._writing.acquire(timeout=WAIT)  # what is being put down now still goes into the other one
         before, self._keeper, self.gateway = self._keeper, keeper, gateway
-        if has_it:
-            self._writing.release()
 
         def change() -> None:
+            deadline = time.monotonic() + WAIT
+            while self._in_use is before and time.monotonic() < deadline:
+                time.sleep(TICK)  # what is being put down now still goes into the other one
             before.close()
             self._probe()
 
@@ -197,7 +176,7 @@ class Recorder:
 
     def _work(self) -> None:
         self._probe()
-        file_at = 0.0  # a worker that was killed may have left something
+        quiet_at, activity = 0.0, self._activity()  # at once: a worker that was killed may have left something
         while not (self._ends and (self._broken_since is not None or not (self._fresh or self._jobs))):
             if self._broken_since is not None:
                 time.sleep(PROBE_EVERY)
@@ -207,13 +186,12 @@ class Recorder:
             if self._fresh:
                 self._fresh = False  # first: what is recorded from now on is the next round's
                 self._try(self._keeper.settle)  # takes as long as the disk does
+                quiet_at = time.monotonic() + QUIET
             self._do_jobs()
-            if time.monotonic() >= file_at:
-                filed = self._file()
-                if filed < AT_ONCE:
-                    file_at = time.monotonic() + FILE_EVERY
-                if filed == 0:
-                    self._idle()
+            if activity != (now := self._activity()):
+                activity, quiet_at = now, time.monotonic() + QUIET
+            elif time.monotonic() >= quiet_at and not self._file():
+                self._idle()
             time.sleep(TICK)
 
     def _idle(self) -> None:
@@ -226,15 +204,17 @@ class Recorder:
         while self._jobs:
             self._try(self._jobs.popleft())
 
-    def _file(self) -> int:
-        filed = 0
+    def _file(self) -> bool:
+        """File until the worker has something else to do; False where there is nothing left."""
+        activity, filed = self._activity(), 1
 
         def file() -> None:
             nonlocal filed
-            filed = self._keeper.file(AT_ONCE)
+            filed = self._keeper.file(1)
 
-        self._try(file)
-        return filed
+        while filed and self._activity() == activity and not self._fresh and self._try(file):
+            pass
+        return bool(filed)
 
     def _probe(self) -> None:
         if self._try(self._keeper.probe) and self._try(self._keeper.settle) and self._broken_since is not None:

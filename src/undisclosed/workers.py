@@ -26,7 +26,7 @@ from typing import NoReturn
 
 import structlog
 
-from undisclosed import host, milter, notify
+from undisclosed import heap, host, milter, notify
 from undisclosed.journal import Journal
 from undisclosed.listener import Listener, ListenError
 from undisclosed.recorder import Recorder
@@ -285,6 +285,7 @@ class Supervisor:
             for end in self._wakeup:
                 end.close()
             sys.setswitchinterval(WAITS_FOR_ITS_TURN)
+            heap.keep_one()
             work(self.settings, control, self.log)
             status = 0
         except BaseException as error:  # nothing may return into the supervisor's loop
@@ -353,9 +354,10 @@ def _signal_name(number: int) -> str:
 
 def work(settings: Settings, control: Connection, log: structlog.BoundLogger) -> None:
     """What a worker does, from its birth to the end of libmilter; its ordinary end is in the control thread."""
-    recorder = Recorder(_journal(settings), host.gateway(settings.policy), log)
+    gate = milter.Gate()
+    recorder = Recorder(_journal(settings), host.gateway(settings.policy), log, lambda: gate.entered)
     recorder.start()
-    runtime, gate = Runtime(settings, log, recorder), milter.Gate()
+    runtime = Runtime(settings, log, recorder)
     threading.Thread(target=_obey, args=(runtime, gate, control), name="control", daemon=True).start()
     milter.serve(runtime, gate)
 

@@ -134,18 +134,15 @@ class Base:
 
     def _insert_directly(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
         """Insert rows, all or none, for which a callback of the milter waits, on a thread of libmilter's."""
-        direct = self._file_itself()
-        if direct is None:
-            self._aside(lambda: self._insert_all(statement, rows))
-        elif len(rows) == 1:
+        if direct := self._file_itself():
             with self._told():
-                direct.insert(statement, rows[0])
+                direct.insert(statement, rows)
         else:
-            self._insert_all(statement, rows)
+            self._aside(lambda: self._insert_through(statement, rows))
 
-    def _insert_all(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
-        with self._write_directly() as writing:
-            writing.rows_in(statement, rows)
+    def _insert_through(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
+        with self._write(notify=True) as connection:
+            connection.execute(statement, list(rows))
 
     def _aside(self, job: Callable[[], None]) -> None:
         """Run this on a thread of Python's own (see `direct`), and wait for it: it gives up in time by itself."""

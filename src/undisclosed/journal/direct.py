@@ -30,6 +30,9 @@ from undisclosed.journal import database
 Values = Mapping[str, Any]
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 
+CACHE: Final = 512
+"""Kibibytes of the file that a worker keeps: it only ever adds at the end. SQLite's own default is 2,000."""
+
 DIALECT: Final = sqlite.dialect(paramstyle="qmark")
 
 
@@ -95,10 +98,15 @@ class Direct:
             yield _Run(connection)
             connection.execute("COMMIT")
 
-    def insert(self, statement: sa.Insert, row: Values) -> None:
-        """Insert one row: a transaction by itself. Raises sqlite3.Error and OSError."""
+    def insert(self, statement: sa.Insert, rows: Sequence[Values]) -> None:
+        """Insert rows, all or none, in one step. Raises sqlite3.Error and OSError.
+
+        Between two steps this thread may have to wait for the interpreter, and the other workers then for the lock.
+        """
+        known = _compiled(statement, tuple(rows[0]))
+        values = [value for row in rows for value in known.parameters(row)]
         with self._connected() as connection:
-            _Run(connection).row(statement, row)
+            connection.execute(known.repeated(len(rows)), values)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -136,6 +144,7 @@ class Direct:
             self._drop()
             self._connection = opened = database.connect_sqlite(self._path, synchronous="NORMAL")
             self._file = now
+            opened.execute(f"PRAGMA cache_size = -{CACHE}")
             try:
                 self._verify(lambda query: next(opened.execute(query), (None,))[0])
             except BaseException:
@@ -186,6 +195,11 @@ class _Compiled:
         self._columns = [
             (str(column.key), column.type.dialect_impl(DIALECT).result_processor(DIALECT, None)) for column in columns
         ]
+
+    def repeated(self, times: int) -> str:
+        """The SQL of an INSERT that takes so many rows."""
+        row = self.sql[self.sql.rindex("(") :]
+        return self.sql + f", {row}" * (times - 1)
 
     def parameters(self, values: Values) -> list[Any]:
         """The values in their order, as SQLite takes them."""

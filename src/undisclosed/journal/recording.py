@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime
@@ -37,10 +38,15 @@ class Recording(Dealing):
         self._insert_directly(_RECEIVE, [{"entry": self._packed(transaction)} for transaction in transactions])
 
     def file(self, most: int | None = None) -> int:
-        """File what was received, the oldest first, at most so many; returns how many. Whoever reads does it first."""
-        filed = 0
+        """File what was received, the oldest first, at most so many; returns how many. Whoever reads does it first.
+
+        The journal is free for as long as it was taken, after each: a milter that waits for it only looks now and then.
+        """
+        filed, began = 0, time.monotonic()
         while filed != most and self._file_oldest():
             filed += 1
+            time.sleep(time.monotonic() - began)
+            began = time.monotonic()
         return filed
 
     def _file_oldest(self) -> bool:
