@@ -3,8 +3,8 @@
     .venv/bin/python tests/bench/load.py [--messages N] [--only PART] [--write]
 
 Four parts, each with a milter of its own (two workers, a journal on SQLite, the log in a file), spoken to in the milter
-protocol. What must hold is said at each, and the exit status is 1 if something does not. Memory is what the workers use
-themselves with their share of what they have in common (PSS). `--write` puts the report into docs/load.md.
+protocol. What must hold is said at each, and the exit status is 1 if something does not. Memory is that of
+all its processes, what they share counted once (PSS). `--write` puts the report into docs/load.md.
 """
 
 from __future__ import annotations

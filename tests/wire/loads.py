@@ -83,7 +83,7 @@ class Held:
     """What the workers hold at one moment, all of them together."""
 
     kilobytes: int
-    """Memory of their own, and their share of what they share (PSS)."""
+    """Memory, their supervisor's included, what they share counted once (PSS)."""
     descriptors: int
     sockets: int
     """Of the descriptors: sessions are sockets, the journal's files are opened when they are first needed."""
@@ -96,7 +96,7 @@ def held(milter_: Milter) -> Held:
     """Look at the workers (proc(5))."""
     pids = milter_.workers()
     return Held(
-        sum(_memory(pid) for pid in pids),
+        sum(_memory(pid) for pid in (milter_.pid, *pids)),
         len(descriptors := [fd for pid in pids for fd in _descriptors(pid)]),
         sum(fd.startswith("socket:") for fd in descriptors),
         sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids),

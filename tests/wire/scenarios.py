@@ -230,19 +230,21 @@ def long(
         for _ in range(10):
             sender.keep(crowd, sessions, messages // 10, per_session)
             sender.took.clear()
-            tenths.append(wait_for_quiet(running, idle_))
+            tenths.append(wait_for_quiet(running, tenths[0] if tenths else idle_, files=bool(tenths)))
             told(f"{sender.count:,} messages, {tenths[-1].kilobytes:,} kB")
         failures = crowd.failures
     return Long(tenths, dict(sender.verdicts), time.monotonic() - began, failures, sender.wrong, sender.deferred)
 
 
-def wait_for_quiet(running: Running, before: Held, *, within: float = PROMPT) -> Held:
-    """Wait until the workers hold no more sockets and threads than before. Raises TimeoutError."""
+def wait_for_quiet(running: Running, before: Held, *, files: bool = False, within: float = PROMPT) -> Held:
+    """Wait until the workers hold no more sockets and threads than before, nor files. Raises TimeoutError."""
     seen: list[Held] = []
 
     def quiet() -> bool:
         seen.append(held(running.milter))
-        return seen[-1].sockets <= before.sockets and seen[-1].threads <= before.threads
+        now = seen[-1]
+        more_files = files and now.descriptors > before.descriptors
+        return now.sockets <= before.sockets and now.threads <= before.threads and not more_files
 
     try:
         until(quiet, within=within, what="sockets and threads to be given back")
