@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from lab import toml
-from undisclosed.message import Field
-from undisclosed.rewrite import Edit, apply
+from undisclosed.decision.message import Field
+from undisclosed.decision.rewrite import Edit, apply
 
 FOLDER = Path(__file__).parent / "cases"
 

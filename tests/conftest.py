@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from lab.postgres import Postgres
 from undisclosed.journal import Journal
-from undisclosed.sections import Journal as JournalSettings
+from undisclosed.policy.sections import Journal as JournalSettings
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes decides nothing
 settings.load_profile("any machine")

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from undisclosed.addresses import addresses
-from undisclosed.message import Client, Field, Message
+from undisclosed.decision.message import Client, Field, Message
+from undisclosed.incidents.records import Transaction
 from undisclosed.policy import Action, Policy, Rule
-from undisclosed.records import Transaction
 
 ORGANISATION: Mapping[str, Any] = {
     "name": "Exampleshire County Council",

@@ -8,9 +8,9 @@ from email.message import EmailMessage
 from typing import Any, Final
 
 from factories import policy
+from undisclosed.incidents.records import Copy, Incident, NoticeKind, State
 from undisclosed.notices import render
 from undisclosed.policy import Action, Policy
-from undisclosed.records import Copy, Incident, NoticeKind, State
 
 SENT: Final = datetime(2026, 11, 19, 14, 5, tzinfo=UTC)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
-from undisclosed.policy import parse_socket
+from undisclosed.policy.types import parse_socket
 from undisclosed.postfix.assessment import Expected, assess
-from undisclosed.postfix.lists import ours
-from undisclosed.postfix.reach import Account, Place, Step, targets
-from undisclosed.postfix.settings import Finding, Level, Service, Settings
+from undisclosed.postfix.milter_lists import ours
+from undisclosed.postfix.model import Finding, Level, Service, Settings
+from undisclosed.postfix.reachability import Account, Place, Step, targets
 
 QUEUE = "/var/spool/postfix"
 SOCKET = f"{QUEUE}/undisclosed/milter.sock"

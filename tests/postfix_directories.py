@@ -13,7 +13,7 @@ from factories import policy
 from undisclosed import postfix
 from undisclosed.policy import Policy
 from undisclosed.postfix import Plan
-from undisclosed.postfix.lists import milters
+from undisclosed.postfix.milter_lists import milters
 
 DEBIAN_MASTER_CF = """\
 # service type  private unpriv  chroot  wakeup  maxproc command + args

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from undisclosed.address_scan import found
-from undisclosed.addresses import addresses, mailboxes, mailboxes_by_grammar, visible
-from undisclosed.domains import to_ascii
-from undisclosed.encoded_words import decoded
+from undisclosed.addresses import addresses, mailboxes, visible
+from undisclosed.addresses.domains import to_ascii
+from undisclosed.addresses.encoded_words import decoded
+from undisclosed.addresses.reader import mailboxes_by_grammar
+from undisclosed.addresses.scanner import found
 
 ANY_TEXT = st.text(alphabet=st.characters(codec=None))
 """Every code point, lone surrogates (raw bytes) and controls included."""

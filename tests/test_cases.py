@@ -11,8 +11,9 @@ import structlog
 import casefile
 from casefile import Case, CaseError, Seen
 from sight_check import leaks
-from undisclosed import config, log
-from undisclosed.session import Accept, Answer, Continue, Hold, Refuse, Rewrite, Runtime, Session, Settings, Skip
+from undisclosed import log
+from undisclosed.config.load import load
+from undisclosed.milter.session import Accept, Answer, Continue, Hold, Refuse, Rewrite, Runtime, Session, Settings, Skip
 
 CASES = casefile.every_case()
 
@@ -24,7 +25,7 @@ def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
     path = directory / "config.toml"
     case.configure(path)
     with structlog.testing.capture_logs() as lines:
-        session = Session(Runtime(Settings(config.load(path), b"0" * 32), log.get()))
+        session = Session(Runtime(Settings(load(path), b"0" * 32), log.get()))
         session.connect(case.client, case.port)
         session.mail(f"<{case.sender}>", case.login)
         for recipient in case.recipients:

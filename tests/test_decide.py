@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import message, policy, rule, strangers
-from undisclosed.decide import Scope, after_body, decide
-from undisclosed.message import Client
+from undisclosed.decision.message import Client
+from undisclosed.decision.rules import Scope, after_body, decide
 from undisclosed.policy import Action
 
 MANY = ", ".join(strangers(11))

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from factories import policy, rule
-from undisclosed.describe import describe, not_used, warnings
-from undisclosed.policy import NOT_USED_YET, Action
+from undisclosed.policy import Action
+from undisclosed.policy.policy import NOT_USED_YET
+from undisclosed.policy.summary import describe, not_used, warnings
 
 WHOLE = """\
 The mail of Exampleshire County Council
@@ -57,7 +58,7 @@ def words(**over: Any) -> str:
 
 def test_the_whole_description() -> None:
     """Whose mail, what counts, rule by rule, and nothing of what the rules do not use."""
-    from undisclosed.domains import PERSONAL_MAIL
+    from undisclosed.addresses.domains import PERSONAL_MAIL
 
     exempt = rule(
         name="list server",

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import typer
 
-from undisclosed import cli, config, reference
-from undisclosed.describe import not_used
-from undisclosed.policy import Policy
-from undisclosed.schema import Setting, parts, written
+from undisclosed import cli
+from undisclosed.config.load import load
+from undisclosed.policy import Policy, reference_page
+from undisclosed.policy.settings_index import Setting, parts, written
+from undisclosed.policy.summary import not_used
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.toml"
@@ -46,16 +47,16 @@ def commands(command: Any, words: tuple[str, ...] = ("undisclosed",)) -> Iterato
 
 def test_the_example_is_a_sound_configuration() -> None:
     """It can be used as it is, and nothing in it is without effect."""
-    assert not_used(config.load(EXAMPLE)) == []
+    assert not_used(load(EXAMPLE)) == []
 
 
 def test_the_example_with_all_it_shows_is_one_too(tmp_path: Path) -> None:
     """Any line may lose its `#`: all of them together are the same policy, but for the limit shown as an example."""
     whole = tmp_path / "config.toml"
     whole.write_text(UNCOMMENTED.replace("more_than_organisations", "#more_than_organisations"))
-    assert config.load(EXAMPLE) == config.load(whole)
+    assert load(EXAMPLE) == load(whole)
     whole.write_text(UNCOMMENTED)
-    config.load(whole)
+    load(whole)
 
 
 @pytest.mark.parametrize(("section", "setting"), SETTINGS, ids=IDS)
@@ -82,14 +83,14 @@ def test_the_reference_says_something_of_every_setting(section: str, setting: Se
 
 def test_the_reference_is_what_the_schema_says() -> None:
     """Otherwise: `python -m undisclosed.reference > docs/configuration.md`."""
-    assert reference.page() == (ROOT / "docs" / "configuration.md").read_text()
+    assert reference_page.page() == (ROOT / "docs" / "configuration.md").read_text()
 
 
 def test_the_reference_begins_with_a_configuration_that_works(tmp_path: Path) -> None:
     """What is said to be enough is enough."""
     file = tmp_path / "config.toml"
-    file.write_text(reference.page().partition("```toml\n")[2].partition("```")[0])
-    assert isinstance(config.load(file), Policy)
+    file.write_text(reference_page.page().partition("```toml\n")[2].partition("```")[0])
+    assert isinstance(load(file), Policy)
 
 
 @pytest.mark.parametrize("command", sorted(commands(typer.main.get_command(cli.app))))

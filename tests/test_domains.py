@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed import domains
+from undisclosed.addresses import domains
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from undisclosed.encoded_words import decoded
+from undisclosed.addresses.encoded_words import decoded
 
 
 @pytest.mark.parametrize(

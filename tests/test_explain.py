@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import policy
-from undisclosed import explain, obstacles
 from undisclosed.addresses import Address
-from undisclosed.decide import Decision, Scope
-from undisclosed.explain import LINE_LIMIT, LINES_LIMIT, REASON_LIMIT, Reply, fault, quarantine_reason, refusal
-from undisclosed.message import Exposure
+from undisclosed.decision import obstacles
+from undisclosed.decision import reply as reply_words
+from undisclosed.decision.message import Exposure
+from undisclosed.decision.reply import LINE_LIMIT, LINES_LIMIT, REASON_LIMIT, Reply, fault, quarantine_reason, refusal
+from undisclosed.decision.rules import Decision, Scope
 from undisclosed.policy import Action, Policy
 
 REFERENCE = "K7QF-3M2D"
@@ -236,11 +237,11 @@ def test_a_disk_that_fails_does_not_take_the_words_along(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(anyascii, "_blocks", {})
     monkeypatch.setattr(anyascii, "read_binary", out_of_descriptors)
-    explain._plain.cache_clear()
+    reply_words._plain.cache_clear()
     try:
         assert "(Cyngor Lln)" in fault(organisation("Cyngor Llŷn"), "4dX1c23kLmz9Q").lines[2]
     finally:
-        explain._plain.cache_clear()
+        reply_words._plain.cache_clear()
 
 
 @given(

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import policy, rule, strangers
-from undisclosed.explain_command import run
+from undisclosed.cli.explain import run
+from undisclosed.cli.output import visible
+from undisclosed.explain.message_file import Envelope
 from undisclosed.policy import Policy
-from undisclosed.saved import Envelope
-from undisclosed.terminal import visible
 
 
 class Terminal(io.StringIO):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from factories import message, policy, rule
-from undisclosed import host
-from undisclosed.decide import decide
-from undisclosed.incident import is_automatic, transaction
-from undisclosed.message import Message
-from undisclosed.records import Transaction
+from undisclosed.decision.message import Message
+from undisclosed.decision.rules import decide
+from undisclosed.incidents.records import Transaction
+from undisclosed.incidents.transaction import is_automatic, transaction_of
+from undisclosed.journal.gateway import gateway_name
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 def recorded(whole: Message, **over: Any) -> Transaction:
     """The record of a message under a policy of one rule: more than one external address."""
     ours = policy(**{"rules": [rule(more_than_addresses=1)], **over})
-    return transaction(ours, whole, decide(ours, whole), reference="K7QF-3M2D", gateway="mx1", at=AT)
+    return transaction_of(ours, whole, decide(ours, whole), reference="K7QF-3M2D", gateway="mx1", at=AT)
 
 
 def test_facts_are_the_messages_own() -> None:
@@ -99,7 +99,7 @@ def test_automatic_mail_is_known(header: dict[str, str], automatic: bool) -> Non
 
 def test_each_postfix_instance_has_a_name_of_its_own() -> None:
     """The host's; another instance on it adds its configuration directory: queue ids are its own."""
-    usual = host.gateway(policy())
+    usual = gateway_name(policy())
     assert usual
     assert ":" not in usual
-    assert host.gateway(policy(postfix={"config_dir": Path("/srv/out")})) == f"{usual}:/srv/out"
+    assert gateway_name(policy(postfix={"config_dir": Path("/srv/out")})) == f"{usual}:/srv/out"

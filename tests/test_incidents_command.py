@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from factories import transaction
-from undisclosed.incidents_command import Filter, moment, show_list, show_one
-from undisclosed.journal import Journal, State
-from undisclosed.terminal import cell, visible
+from undisclosed.cli.incidents_commands import Filter, moment, show_list, show_one
+from undisclosed.cli.output import cell, visible
+from undisclosed.incidents.records import State
+from undisclosed.journal import Journal
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOSTILE = "=cmd|' /C calc'!A0\n\x1b[2J\x1b]8;;https://x.example\x07\u202egnirts"

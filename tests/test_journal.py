@@ -13,9 +13,9 @@ import pytest
 from conftest import MakeJournal
 from factories import strangers, transaction
 from undisclosed.addresses import addresses
-from undisclosed.journal import AmbiguousError, Journal, NotFoundError, State
+from undisclosed.incidents.records import AmbiguousError, NotFoundError, State, least_final
+from undisclosed.journal import Journal
 from undisclosed.policy import Action
-from undisclosed.records import least_final
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -20,9 +20,10 @@ from alembic.script import ScriptDirectory
 from conftest import KEY, MakeJournal
 from factories import transaction
 from lab.postgres import Postgres
-from undisclosed.journal import Journal, JournalError, UnusableError, WrongKeyError, WrongVersionError, database, tables
-from undisclosed.journal.upgrade import configuration
-from undisclosed.sections import Journal as Settings
+from undisclosed.incidents.records import JournalError, UnusableError, WrongKeyError, WrongVersionError
+from undisclosed.journal import Journal, database, tables
+from undisclosed.journal.migrate import configuration
+from undisclosed.policy.sections import Journal as Settings
 
 SOON = 3.0
 """Seconds within which a journal that cannot be used has to say so: its own limit is 2."""

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.config.keylines import Path, key_lines
+from undisclosed.config.line_numbers import Path, key_lines
 
 DOCUMENT = """\
 mode = "x" # [not] a section

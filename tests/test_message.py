@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from factories import message, policy, strangers
-from undisclosed.message import REFERENCE_LETTERS, Field, Message, expose, reference
+from undisclosed.decision.message import REFERENCE_LETTERS, Field, Message, expose, reference
 
 
 def test_every_instance_of_every_counted_field_counts_once_an_address() -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from factories import policy
 from notice_factories import SENT, STATES, content, copy, incident, notice, organisation, readable, text_of, words
+from undisclosed.decision.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE
+from undisclosed.incidents.records import NoticeKind, State
 from undisclosed.notices import NoticeError, render
-from undisclosed.notices.words import KINDS
-from undisclosed.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE
-from undisclosed.records import NoticeKind, State
+from undisclosed.notices.templates import KINDS
 
 WHOLE = Path(__file__).parent / "notices"
 

@@ -15,7 +15,7 @@ from factories import policy
 from notice_factories import SENT, content, incident, notice, text_of, words
 from undisclosed.addresses import addresses
 from undisclosed.notices import NoticeError, render
-from undisclosed.notices.suppression import domain_of, suppressed
+from undisclosed.notices.eligibility import domain_of, suppressed
 
 FIELDS: Final = [
     "From",

@@ -12,13 +12,13 @@ import pytest
 from factories import policy, transaction
 from lab.waiting import until
 from notice_factories import SENT, STATES, copy, incident, notice, words
+from undisclosed.incidents.records import NoticeKind, State
 from undisclosed.journal import Journal
 from undisclosed.notices import FIRST_KIND, Courier, Fate, NoticeError, send, suppressed
-from undisclosed.notices.loading import shipped
-from undisclosed.notices.suppression import MOST, Moment, moment, within_limit
-from undisclosed.notices.words import KINDS
+from undisclosed.notices.eligibility import MOST, Moment, moment, within_limit
+from undisclosed.notices.template_files import shipped
+from undisclosed.notices.templates import KINDS
 from undisclosed.policy import Action, Policy
-from undisclosed.records import NoticeKind, State
 
 WORDS = shipped(("en",))
 MINUTE = timedelta(minutes=1)

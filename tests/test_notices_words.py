@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from notice_factories import SENT, content, incident, text_of, words
-from undisclosed import cli, config, notices
-from undisclosed.config import ConfigError
-from undisclosed.notices.facts import VARIABLES
-from undisclosed.notices.loading import SHIPPED, check, samples, shipped
-from undisclosed.notices.words import KINDS, Block, blocks
+from undisclosed import cli, notices
+from undisclosed.config.errors import ConfigError
+from undisclosed.config.load import load
+from undisclosed.notices import variables
+from undisclosed.notices.template_files import SHIPPED, check, samples, shipped
+from undisclosed.notices.templates import KINDS, Block, blocks
+from undisclosed.notices.variables import VARIABLES
 from undisclosed.policy import Policy
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +46,7 @@ def configured(path: Path, *languages: str, **templates: str) -> tuple[Policy, P
         template = path / "words" / (f"{language}/{kind}.txt" if kind else f"{language}.html")
         template.parent.mkdir(exist_ok=True)
         template.write_text(text)
-    return config.load(file), file
+    return load(file), file
 
 
 def refusal(path: Path, *languages: str, **templates: str) -> str:
@@ -65,11 +67,11 @@ def test_every_shipped_language_has_every_notice() -> None:
 
 def test_samples_know_every_variable() -> None:
     """What templates are tried with, what they may name, and what a notice gives them are the same names."""
-    policy, file = config.load(ROOT / "config.example.toml"), ROOT / "config.example.toml"
+    policy, file = load(ROOT / "config.example.toml"), ROOT / "config.example.toml"
     assert isinstance(notices.load(policy, file), notices.Words)
     for facts in samples():
         assert facts.keys() == VARIABLES.keys()
-    assert notices.facts.facts(policy, incident(), "held").keys() == VARIABLES.keys()
+    assert variables.facts(policy, incident(), "held").keys() == VARIABLES.keys()
 
 
 def test_ones_own_words_replace_one_notice_and_leave_the_others(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from factories import message, policy
-from undisclosed.obstacles import (
+from undisclosed.decision.obstacles import (
     BODY_LIMIT,
     ENCODED,
     INVITATION,
@@ -21,7 +21,7 @@ from undisclosed.obstacles import (
     body_obstacle,
     needs_body,
 )
-from undisclosed.rewrite import obstacle
+from undisclosed.decision.rewrite import obstacle
 
 TO = "x@family.test, ann@council.test"
 

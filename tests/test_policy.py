@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from factories import make_rule, message, policy, rule
 from undisclosed.addresses import addresses
-from undisclosed.decide import decide
-from undisclosed.message import Client
-from undisclosed.policy import Refused, Rule, Socket, Standing, parse_socket
-from undisclosed.senders import Senders
+from undisclosed.decision.message import Client
+from undisclosed.decision.rules import decide
+from undisclosed.policy import Refused, Rule, Standing
+from undisclosed.policy.senders import Senders
+from undisclosed.policy.types import Socket, parse_socket
 
 
 def refused(**over: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from postfix_configurations import MAIN, US, accepting, findings, settings, texts
-from undisclosed.postfix.settings import Finding, Level, Settings
+from undisclosed.postfix.model import Finding, Level, Settings
 
 THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
 

@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_configurations import OURS, QUEUE, SOCKET, US
-from undisclosed.policy import Socket, parse_socket
-from undisclosed.postfix.lists import Edit, ListError, Milter, Unspeakable, canonical, first, milters, ours, without
+from undisclosed.policy.types import Socket, parse_socket
+from undisclosed.postfix.milter_lists import (
+    Edit,
+    ListError,
+    Milter,
+    Unspeakable,
+    canonical,
+    first,
+    milters,
+    ours,
+    without,
+)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.postfix.master import CLEANUP, COLUMNS, OPTIONS, Line, findings, with_listener, without_listener
-from undisclosed.postfix.settings import Level
+from undisclosed.postfix.master_cf import CLEANUP, COLUMNS, OPTIONS, Line, findings, with_listener, without_listener
+from undisclosed.postfix.model import Level
 
 TEXTS = ["", "smtp inet n - y - - smtpd\n", "smtp inet n - y - - smtpd", "# only a comment\n\n\n", "a\r\n"]
 

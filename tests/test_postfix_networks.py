@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.postfix.networks import mynetworks, relaying, uncovered
+from undisclosed.postfix.mynetworks import mynetworks, relaying, uncovered
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from ipaddress import ip_network
 import pytest
 
 from postfix_configurations import OURS, POSTFIX, QUEUE, REACHED, SOCKET, accepting, findings, settings, texts
-from undisclosed.policy import parse_socket
+from undisclosed.policy.types import parse_socket
 from undisclosed.postfix.assessment import Expected, assess
-from undisclosed.postfix.lists import ours
-from undisclosed.postfix.reach import Place, Step, targets
-from undisclosed.postfix.settings import Level
+from undisclosed.postfix.milter_lists import ours
+from undisclosed.postfix.model import Level
+from undisclosed.postfix.reachability import Place, Step, targets
 
 
 def with_mode(place: Place, number: int, mode: int) -> Place:

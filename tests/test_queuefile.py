@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from undisclosed.message import Client
-from undisclosed.queuefile import Held, QueueFileError, Recipient, data, mail, parse, rcpt
+from undisclosed.decision.message import Client
+from undisclosed.decision.queue_file import Held, QueueFileError, Recipient, data, mail, parse, rcpt
 
 PRINTED = b"""*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***
 message_size:           14769             759               2               0           14769               5

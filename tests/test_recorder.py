@@ -14,9 +14,9 @@ import structlog
 from factories import transaction
 from lab.waiting import until
 from undisclosed import log
-from undisclosed.journal import Journal, State
-from undisclosed.recorder import PROBE_EVERY, WAIT, Recorder
-from undisclosed.records import JournalError, Transaction
+from undisclosed.incidents.records import JournalError, State, Transaction
+from undisclosed.journal import Journal
+from undisclosed.milter.recorder import PROBE_EVERY, WAIT, Recorder
 
 Lines = list[MutableMapping[str, Any]]
 

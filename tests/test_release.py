@@ -8,10 +8,11 @@ from email.parser import BytesHeaderParser
 import pytest
 
 from factories import policy
-from undisclosed import release, rewrite
-from undisclosed.queuefile import Held, Recipient
-from undisclosed.records import Way
-from undisclosed.release import Part, parts
+from undisclosed.decision import rewrite
+from undisclosed.decision.queue_file import Held, Recipient
+from undisclosed.incidents.records import Way
+from undisclosed.steward import release_parts
+from undisclosed.steward.release_parts import Part, parts
 
 OUTSIDE = [f"parent{number}@family{number}.test" for number in range(12)]
 INSIDE = ["head@school.council.test", "clerk@council.test"]
@@ -73,7 +74,7 @@ def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
 def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
     """The oracle: in no copy an outside address but that of its one reader; insiders share a copy without any."""
     found = list(parts(policy(), held(), "split"))
-    assert [place for part in found for place in sorted(release.places([part.name]))] == [12, 13, *range(12)]
+    assert [place for part in found for place in sorted(release_parts.places([part.name]))] == [12, 13, *range(12)]
     inside, *outside = found
     assert ([recipient.address for recipient in inside.recipients], readable(inside)) == (INSIDE, set())
     for part in outside:
@@ -165,7 +166,7 @@ def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, w
 
 def test_places_and_names_agree() -> None:
     """A part's name says for whom it was."""
-    assert release.places(["bcc:0-2/12", "split:5/12", "split:7,9-10/12"]) == {0, 1, 2, 5, 7, 9, 10}
+    assert release_parts.places(["bcc:0-2/12", "split:5/12", "split:7,9-10/12"]) == {0, 1, 2, 5, 7, 9, 10}
 
 
 @pytest.mark.parametrize(
@@ -174,10 +175,10 @@ def test_places_and_names_agree() -> None:
 )
 def test_a_release_is_complete_when_every_recipient_has_it(taken: list[str], complete: bool) -> None:
     """Told from the names of the parts alone: the message may be gone by then."""
-    assert release.is_complete(taken) is complete
+    assert release_parts.is_complete(taken) is complete
 
 
 def test_message_id() -> None:
     """Found as the milter was given it; None where there is none."""
-    assert release.message_id(held()) == "<1@council.test>"
-    assert release.message_id(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")) is None
+    assert release_parts.message_id(held()) == "<1@council.test>"
+    assert release_parts.message_id(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")) is None

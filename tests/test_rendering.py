@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed import rendering
 from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
+from undisclosed.decision import field_text
 
 ANN = Address("ann@council.test", "ann", "council.test")
 
@@ -38,7 +38,7 @@ ANN = Address("ann@council.test", "ann", "council.test")
 )
 def test_how_a_mailbox_is_written(name: str, expected: str) -> None:
     """A name is an atom, a quoted string or encoded words; one that shows an address or cannot be shown is left out."""
-    assert rendering.value("To", [Mailbox(name, ANN)]) == expected
+    assert field_text.value("To", [Mailbox(name, ANN)]) == expected
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_how_a_mailbox_is_written(name: str, expected: str) -> None:
 def test_which_addresses_can_be_written(text: str, expected: bool) -> None:
     """Sound ASCII that fits a line and shows no other address."""
     local, _, domain = text.rpartition("@")
-    assert rendering.is_writable(Address(text, local, domain)) is expected
+    assert field_text.is_writable(Address(text, local, domain)) is expected
 
 
 def test_a_long_name_is_cut_into_encoded_words() -> None:
     """Each has at most 75 characters, and together they are the name again."""
     name = "Ysgol Gynradd Gymraeg Tŷ Mawr, Llŷn 🏫🏫🏫 " * 4
-    value = rendering.value("Cc", [Mailbox(name, ANN)])
+    value = field_text.value("Cc", [Mailbox(name, ANN)])
     assert max(len(word) for word in value.split()) <= 75
     assert max(len(line) for line in f"Cc: {value}".split("\n")) <= 77
     assert mailboxes(value) == [Mailbox(" ".join(name.split()), ANN)]
@@ -86,7 +86,7 @@ people = st.builds(
 @given(st.lists(people, min_size=1, max_size=20))
 def test_what_is_written_is_read_again(boxes: list[Mailbox]) -> None:
     """The addresses come back, ours and those of the standard library's parser; names are kept or left out whole."""
-    value = rendering.value("To", boxes)
+    value = field_text.value("To", boxes)
     assert value.isascii()
     assert [box.address for box in mailboxes(value)] == [box.address for box in boxes]
     assert {address.key for address in addresses(value)} == {box.address.key for box in boxes}

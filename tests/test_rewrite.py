@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from factories import message, policy, strangers
-from undisclosed.message import Field, Message
+from undisclosed.decision.message import Field, Message
+from undisclosed.decision.rewrite import MOST_EDITS, Change, Delete, Insert, Unsafe, apply, hide, obstacle
 from undisclosed.policy import Policy
-from undisclosed.rewrite import MOST_EDITS, Change, Delete, Insert, Unsafe, apply, hide, obstacle
 
 FROM = "From: Clerk <clerk@council.test>"
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from factories import policy
-from undisclosed.message import Field, Message, expose
-from undisclosed.policy import COUNTED_FIELDS
-from undisclosed.rewrite import Change, Delete, Insert, Unsafe, apply, hide
+from undisclosed.decision.message import Field, Message, expose
+from undisclosed.decision.rewrite import Change, Delete, Insert, Unsafe, apply, hide
+from undisclosed.policy.sections import COUNTED_FIELDS
 
 POLICY = policy(organisation={"partner_domains": ["outside-partner.test"]})
 RECIPIENT_FIELDS = {name.casefold() for name in COUNTED_FIELDS}

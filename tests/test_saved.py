@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.message import Client
-from undisclosed.rewrite import BODY_LIMIT
-from undisclosed.saved import FIELD_LIMIT, READ_LIMIT, Envelope, SavedMessageError, content, read
+from undisclosed.decision.message import Client
+from undisclosed.decision.rewrite import BODY_LIMIT
+from undisclosed.explain.message_file import FIELD_LIMIT, READ_LIMIT, Envelope, SavedMessageError, content, read
 
 Fields = list[tuple[str, str]]
 

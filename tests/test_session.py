@@ -10,8 +10,8 @@ import structlog
 
 from factories import policy, rule, strangers
 from undisclosed import log
-from undisclosed.rewrite import BODY_LIMIT
-from undisclosed.session import (
+from undisclosed.decision.rewrite import BODY_LIMIT
+from undisclosed.milter.session import (
     Accept,
     Answer,
     Continue,

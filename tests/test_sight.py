@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.sight import sightings
+from undisclosed.addresses.crosscheck import sightings
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from factories import policy
-from undisclosed.holdqueue import QUEUE_ID, Entry, Listing
+from undisclosed.incidents.records import Copy, Incident, Request, State
 from undisclosed.policy import Action
-from undisclosed.records import Copy, Incident, Request, State
-from undisclosed.steward.judge import copy_refusal, not_before, refusal
-from undisclosed.steward.survey import GRACE, Survey, Traces, survey
+from undisclosed.steward.authorize import copy_refusal, not_before, refusal
+from undisclosed.steward.hold_queue import QUEUE_ID, Entry, Listing
+from undisclosed.steward.reconcile import GRACE, Survey, Traces, survey
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 COPY = Copy(

@@ -11,7 +11,7 @@ import pytest
 
 from lab import milter
 from undisclosed.cli import DEFAULT_CONFIG
-from undisclosed.sections import Journal
+from undisclosed.policy.sections import Journal
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 EXPOSURE_LIMIT = 25

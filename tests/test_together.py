@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from lab.waiting import until
-from undisclosed.together import Together
+from undisclosed.milter.together import Together
 
 LONG = 20.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from undisclosed.tokens import Tokens, readable
+from undisclosed.addresses.tokenizer import Tokens, readable
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from factories import policy, rule, strangers
-from undisclosed import obstacles
-from undisclosed.decide import decide
-from undisclosed.message import reference
+from undisclosed.decision import obstacles
+from undisclosed.decision.message import reference
+from undisclosed.decision.rules import decide
+from undisclosed.explain.explanation import Explained, as_json, verdict
+from undisclosed.explain.message_file import Envelope, read
 from undisclosed.policy import Policy
-from undisclosed.saved import Envelope, read
-from undisclosed.verdict import Explained, as_json, verdict
 
 KEY = b"k" * 32
 FROM = b"From: Clerk <clerk@council.test>\n"

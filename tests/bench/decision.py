@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.comparison.letters import LIMIT, SENDER, message, people
 from undisclosed import log
+from undisclosed.milter.session import Accept, Runtime, Session, Settings
 from undisclosed.policy import Policy
-from undisclosed.session import Accept, Runtime, Session, Settings
 
 MESSAGES = 300
 SOMETHING_ELSE = bytearray(8 << 20)

@@ -29,11 +29,13 @@ from lab.client import Client
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
-from undisclosed import config, host
-from undisclosed.holdqueue import HoldQueue
+from undisclosed.config.key_file import read_key
+from undisclosed.config.load import load
+from undisclosed.incidents.records import State
 from undisclosed.journal import Journal
-from undisclosed.records import State
-from undisclosed.steward.loop import Place, Steward
+from undisclosed.journal.gateway import gateway_name
+from undisclosed.steward.hold_queue import HoldQueue
+from undisclosed.steward.rounds import Place, Steward
 
 WANTED = 0.5
 """The rate of releases, as a part of the rate of plain mail."""
@@ -104,11 +106,11 @@ def main() -> int:
         gateway = Gateway(postfix, sink)
         gateway.configure(gateway.policy(rules=RULES))
         stack.enter_context(gateway)
-        policy = config.load(gateway.config)
-        key = config.key(policy, create=False)
+        policy = load(gateway.config)
+        key = read_key(policy, create=False)
         journal = Journal(policy.journal, key)
         queue = stack.enter_context(HoldQueue(postfix.config_dir))
-        steward = Steward(Place(policy, key, host.gateway(policy)), journal, queue, structlog.get_logger())
+        steward = Steward(Place(policy, key, gateway_name(policy)), journal, queue, structlog.get_logger())
         for number in range(arguments.rounds):
             plain = send(postfix.port, "exempt@council.test", 2 * number, arguments.messages)
             gateway.settle()

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from email.utils import getaddresses
 
-from undisclosed.policy import COUNTED_FIELDS
+from undisclosed.policy.sections import COUNTED_FIELDS
 
 RECIPIENT_FIELDS = frozenset(name.casefold() for name in COUNTED_FIELDS) | {"bcc", "resent-bcc"}
 INTERNAL = ("council.test",)

@@ -8,9 +8,9 @@ import re
 from factories import policy
 from fuzz.readers import RECIPIENT_FIELDS, outside
 from undisclosed.addresses import addresses
-from undisclosed.message import Field, Message, expose
+from undisclosed.decision.message import Field, Message, expose
+from undisclosed.decision.rewrite import Delete, Unsafe, apply, hide, plan
 from undisclosed.policy import Policy
-from undisclosed.rewrite import Delete, Unsafe, apply, hide, plan
 
 POLICIES = (
     policy(),

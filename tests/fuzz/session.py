@@ -21,11 +21,11 @@ import structlog
 
 from factories import policy, rule
 from fuzz.readers import RECIPIENT_FIELDS, is_below, outside, plain
-from undisclosed import milter
-from undisclosed.message import Field
+from undisclosed.decision.message import Field
+from undisclosed.decision.rewrite import Change, Edit, Insert, apply
+from undisclosed.milter import callbacks
+from undisclosed.milter.session import Runtime, Settings
 from undisclosed.policy import Mode, Policy
-from undisclosed.rewrite import Change, Edit, Insert, apply
-from undisclosed.session import Runtime, Settings
 
 LIMIT = 2
 _STRANGER = re.compile(r"<[a-z]+@family\.test>")
@@ -79,8 +79,8 @@ def _worker() -> tuple[Runtime, dict[str, Callable[..., int]]]:
     )
     runtime = Runtime(Settings(POLICIES[0], KEY), log)
     registered = Registered()
-    with mock.patch.object(milter, "milter", registered):
-        milter.Callbacks(runtime, milter.Gate()).register()
+    with mock.patch.object(callbacks, "milter", registered):
+        callbacks.Callbacks(runtime, callbacks.Gate()).register()
     return runtime, registered.callbacks
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fuzz import rewrite, seeds, session, visible
 from undisclosed.addresses import addresses
-from undisclosed.message import NOTHING_SHOWN, Field
+from undisclosed.decision.message import NOTHING_SHOWN, Field
 
 ENVELOPE = (b"M<clerk@council.test>", b"R<ann@family.test>")
 FROM = b"LFrom:clerk@council.test"

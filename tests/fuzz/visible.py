@@ -8,7 +8,7 @@ import zlib
 
 from fuzz.readers import plain
 from undisclosed.addresses import addresses, mailboxes, visible
-from undisclosed.domains import to_ascii
+from undisclosed.addresses.domains import to_ascii
 
 LONG = 10_000
 """Characters of a field that is repeated text: what is not linear shows."""

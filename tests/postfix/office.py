@@ -12,12 +12,15 @@ from itertools import count
 
 from lab.gateway import Gateway
 from lab.waiting import until
-from undisclosed import config, host, log
-from undisclosed.holdqueue import HoldQueue
+from undisclosed import log
+from undisclosed.config.key_file import read_key
+from undisclosed.config.load import load
+from undisclosed.incidents.records import Incident, Request, State, Wanted, Way
 from undisclosed.journal import Journal
-from undisclosed.records import Incident, Request, State, Wanted, Way
-from undisclosed.steward.loop import Place, Steward
-from undisclosed.steward.releases import Step
+from undisclosed.journal.gateway import gateway_name
+from undisclosed.steward.hold_queue import HoldQueue
+from undisclosed.steward.release import Step
+from undisclosed.steward.rounds import Place, Steward
 
 SENDER = "clerk@council.test"
 PARENTS = [f"parent{number}@family{number}.example" for number in range(12)]
@@ -48,9 +51,9 @@ class Office:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        policy = config.load(gateway.config)
-        key = config.key(policy, create=False)
-        self.place = Place(policy, key, host.gateway(policy))
+        policy = load(gateway.config)
+        key = read_key(policy, create=False)
+        self.place = Place(policy, key, gateway_name(policy))
         self.journal = Journal(policy.journal, key)
 
     @contextmanager

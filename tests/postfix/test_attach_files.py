@@ -26,7 +26,7 @@ from postfix_directories import (
 )
 from undisclosed.postfix import PostfixError
 from undisclosed.postfix import postconf as adapter
-from undisclosed.postfix.lists import milters
+from undisclosed.postfix.milter_lists import milters
 
 
 @pytest.fixture

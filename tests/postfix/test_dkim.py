@@ -17,7 +17,7 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Delivery, Sink
 from postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
 from sight_check import leaks
-from undisclosed.records import Incident, State, Way
+from undisclosed.incidents.records import Incident, State, Way
 
 OURS = "council.test"
 PARTNER = "partner.example"

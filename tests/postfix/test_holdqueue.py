@@ -13,9 +13,9 @@ from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from postfix.office import PARENTS, SENDER, letter
-from undisclosed import queuefile
-from undisclosed.handover import Handover, HandoverError, UnknownHandoverError
-from undisclosed.holdqueue import MOST_AT_ONCE, HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed.decision import queue_file
+from undisclosed.steward.hold_queue import MOST_AT_ONCE, HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed.steward.reinject import Handover, HandoverError, UnknownHandoverError
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_many_are_read_and_deleted_at_once(gateway: Gateway, queue: HoldQueue) -
     for number in range(5):
         hold(gateway, number)
     held = queue.list().held
-    files = queuefile.parse(queue.read(list(held)))
+    files = queue_file.parse(queue.read(list(held)))
     assert {name: file.size for name, file in files.items()} == {name: entry.size for name, entry in held.items()}
     for name, file in files.items():
         assert file.content == gateway.postfix.postcat(name).encode("utf-8", "surrogateescape")
@@ -160,7 +160,7 @@ class Proxy:
 def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: bytes, unknown: bool) -> None:
     """Only after the last dot it is not known whether Postfix has the message; before that it has not."""
     hold(gateway, 3)
-    [held] = queuefile.parse(queue.read(list(queue.list().held))).values()
+    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     with Handover(Proxy(queue, answer).connect) as handover, pytest.raises(HandoverError) as caught:
         handover.take(held, held.recipients, held.content)
     assert isinstance(caught.value, UnknownHandoverError) is unknown
@@ -171,8 +171,8 @@ def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: by
 def test_a_refused_recipient_takes_the_whole_message_back(gateway: Gateway, queue: HoldQueue) -> None:
     """All recipients of a part are taken, or none; and the next message is handed over all the same."""
     hold(gateway, 4)
-    [held] = queuefile.parse(queue.read(list(queue.list().held))).values()
-    unspeakable = queuefile.Recipient("")
+    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    unspeakable = queue_file.Recipient("")
     with Handover(queue.inject) as handover:
         with pytest.raises(HandoverError, match="Postfix said 5"):
             handover.take(held, [*held.recipients, unspeakable], held.content)
@@ -186,7 +186,7 @@ def test_a_refused_recipient_takes_the_whole_message_back(gateway: Gateway, queu
 def test_size_and_recipient_limits_do_not_hold_for_what_was_once_taken(gateway: Gateway, queue: HoldQueue) -> None:
     """A message that came in before a limit was lowered still gets out."""
     hold(gateway, 5)
-    [held] = queuefile.parse(queue.read(list(queue.list().held))).values()
+    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     gateway.postfix.set(message_size_limit="1000", smtpd_recipient_limit="1", smtpd_recipient_restrictions="reject")
     try:
         with Handover(queue.inject) as handover:

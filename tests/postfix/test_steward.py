@@ -18,7 +18,7 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
-from undisclosed.records import Incident, State, Way
+from undisclosed.incidents.records import Incident, State, Way
 
 
 @pytest.fixture(scope="module")

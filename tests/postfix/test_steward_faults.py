@@ -25,8 +25,8 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
-from undisclosed.records import Incident, JournalError, State
-from undisclosed.steward.loop import Steward as Rounds
+from undisclosed.incidents.records import Incident, JournalError, State
+from undisclosed.steward.rounds import Steward as Rounds
 
 WITHIN = 60.0
 """Seconds for the steward to notice a fault, or its end: many times what it takes on a busy machine."""

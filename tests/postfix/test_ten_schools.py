@@ -27,8 +27,8 @@ from lab.steward import Steward
 from lab.waiting import until
 from postfix.office import Office
 from sight_check import leaks
-from undisclosed.held_command import user
-from undisclosed.records import Event, Incident, State
+from undisclosed.cli.held_commands import user
+from undisclosed.incidents.records import Event, Incident, State
 
 BREACH = breaches.schools()
 SENDER = "school.admissions@council.test"

@@ -17,9 +17,11 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from postfix.office import COLLEAGUE, PARENTS, SENDER, letter
-from undisclosed import config, host
+from undisclosed.config.key_file import read_key
+from undisclosed.config.load import load
+from undisclosed.incidents.records import Incident, State
 from undisclosed.journal import Journal
-from undisclosed.records import Incident, State
+from undisclosed.journal.gateway import gateway_name
 
 WITHIN = 40.0
 """Seconds for any one thing: more than two rounds of a steward that nothing has woken."""
@@ -34,7 +36,7 @@ class Host:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.steward = Steward(gateway.config, directory=gateway.state)
-        self.name = host.gateway(config.load(gateway.config))
+        self.name = gateway_name(load(gateway.config))
 
     def go_down(self) -> None:
         """Stop all of it, as a machine that is switched off; its hold queue stays on its disk."""
@@ -113,8 +115,8 @@ def standing(postgres: Postgres) -> Iterator[Pair]:
             stack.enter_context(gateway)
             hosts.append(Host(gateway))
             stack.enter_context(hosts[-1].steward)
-        policy = config.load(hosts[0].gateway.config)
-        journal = Journal(policy.journal, config.key(policy, create=False))
+        policy = load(hosts[0].gateway.config)
+        journal = Journal(policy.journal, read_key(policy, create=False))
         stack.callback(journal.close)
         yield Pair(hosts[0], hosts[1], journal, sink)
     postgres.drop("two_gateways")

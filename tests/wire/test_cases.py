@@ -14,7 +14,7 @@ import casefile
 from casefile import Case, Seen
 from lab.milter import upgrade_journal
 from sight_check import leaks
-from undisclosed.rewrite import Change, Delete, Edit, Insert
+from undisclosed.decision.rewrite import Change, Delete, Edit, Insert
 from wire.mta import Mta, Verdict
 from wire.running import Running
 

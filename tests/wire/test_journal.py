@@ -18,8 +18,9 @@ import pytest
 from factories import rule, strangers
 from lab import milter
 from lab.postgres import Postgres
-from undisclosed.journal import Incident, Journal, State
-from undisclosed.sections import Journal as Settings
+from undisclosed.incidents.records import Incident, State
+from undisclosed.journal import Journal
+from undisclosed.policy.sections import Journal as Settings
 from wire.mta import Mta, Verdict
 from wire.running import Running, Start
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from undisclosed.cli import attaching, held, recorded, running
-from undisclosed.cli.shared import DEFAULT_CONFIG
+from undisclosed.cli import held, postfix, records, run
+from undisclosed.cli.common import DEFAULT_CONFIG
 
 __all__ = ["DEFAULT_CONFIG", "app", "main"]
 
@@ -20,13 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(running.run)
-app.command("check-config")(running.check_config)
-app.command("explain")(running.explain_messages)
-app.add_typer(attaching.app, name="postfix")
-app.add_typer(recorded.journal_app, name="journal")
-app.add_typer(recorded.app, name="incidents")
-app.command()(running.steward)
+app.command()(run.run)
+app.command("check-config")(run.check_config)
+app.command("explain")(run.explain_messages)
+app.add_typer(postfix.app, name="postfix")
+app.add_typer(records.journal_app, name="journal")
+app.add_typer(records.app, name="incidents")
+app.command()(run.steward)
 app.add_typer(held.app, name="held")
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from undisclosed.cli import recorded
-from undisclosed.cli.shared import (
+from undisclosed.cli import records
+from undisclosed.cli.common import (
     DEFAULT_CONFIG,
     ConfigOption,
     JsonOption,
@@ -20,7 +20,7 @@ from undisclosed.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from undisclosed.held_command import Filter, Wish
+    from undisclosed.cli.held_commands import Filter, Wish
 
 app = typer.Typer(no_args_is_help=True, help="Held mail: see it, release it, delete it.")
 
@@ -44,11 +44,11 @@ def list_held(
     as_json: JsonOption = False,
 ) -> None:
     """List what is held, the newest first."""
-    from undisclosed import held_command
+    from undisclosed.cli import held_commands
 
     wanted = _held_filter(sender, rule, since, older_than)
     with opened_journal(config_file) as journal:
-        held_command.show_list(journal, wanted, as_json, sys.stdout)
+        held_commands.show_list(journal, wanted, as_json, sys.stdout)
 
 
 @app.command("show")
@@ -58,7 +58,7 @@ def show_held(
     as_json: JsonOption = False,
 ) -> None:
     """Show one held message: what it was, where each copy is, and who did what. Exit status 1 if there is none."""
-    recorded.show_incident(reference, config_file, as_json)
+    records.show_incident(reference, config_file, as_json)
 
 
 @app.command("release")
@@ -81,7 +81,7 @@ def release_held(
     as_json: JsonOption = False,
 ) -> None:
     """Have held mail delivered. Exit status 1 unless all of it was."""
-    from undisclosed.held_command import Wish, user
+    from undisclosed.cli.held_commands import Wish, user
 
     wanted = _held_filter(sender, rule, since, older_than)
     _ask_steward(config_file, references, wanted, Wish("release", way, reason, user()), wait=wait, as_json=as_json)
@@ -100,7 +100,7 @@ def delete_held(
     as_json: JsonOption = False,
 ) -> None:
     """Have held mail deleted. Exit status 1 unless all of it was."""
-    from undisclosed.held_command import Wish, user
+    from undisclosed.cli.held_commands import Wish, user
 
     wanted = _held_filter(sender, rule, since, older_than)
     _ask_steward(config_file, references, wanted, Wish("delete", None, reason, user()), wait=wait, as_json=as_json)
@@ -109,8 +109,8 @@ def delete_held(
 def _held_filter(sender: str | None, rule: str | None, since: str | None, older_than: str | None) -> Filter:
     from datetime import UTC, datetime
 
-    from undisclosed.held_command import Filter
-    from undisclosed.incidents_command import moment
+    from undisclosed.cli.held_commands import Filter
+    from undisclosed.cli.incidents_commands import moment
 
     now = datetime.now(UTC)
     try:
@@ -123,18 +123,18 @@ def _held_filter(sender: str | None, rule: str | None, since: str | None, older_
 def _ask_steward(
     config_file: Path, references: list[str] | None, wanted: Filter, wish: Wish, *, wait: bool, as_json: bool
 ) -> None:
-    from undisclosed import held_command
-    from undisclosed.journal import AmbiguousError, NotFoundError
+    from undisclosed.cli import held_commands
+    from undisclosed.incidents.records import AmbiguousError, NotFoundError
 
     if bool(references) is not wanted.is_empty:
         fail("name references, or say by options which held mail is meant, and not both")
     with opened_journal(config_file) as journal:
         try:
-            meant = held_command.named(journal, references) if references else held_command.held(journal, wanted)
+            meant = held_commands.named(journal, references) if references else held_commands.held(journal, wanted)
         except NotFoundError as error:
             fail(error, 1)
         except AmbiguousError as error:
             fail(error)
-        granted = held_command.ask(journal, meant, wish, wait=wait, with_json=as_json, out=sys.stdout, err=sys.stderr)
+        granted = held_commands.ask(journal, meant, wish, wait=wait, with_json=as_json, out=sys.stdout, err=sys.stderr)
     if not granted:
         raise typer.Exit(1)

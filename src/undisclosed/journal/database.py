@@ -21,7 +21,7 @@ from sqlalchemy import event, pool
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from undisclosed.records import JournalError, UnusableError, WrongVersionError
+from undisclosed.incidents.records import JournalError, UnusableError, WrongVersionError
 
 PATIENCE: Final = 2.0
 """Seconds that a transaction may wait for a lock, or take altogether in PostgreSQL."""

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from undisclosed.incidents.records import OPEN
 from undisclosed.journal import tables
-from undisclosed.journal.base import AT_ONCE
-from undisclosed.journal.reading import Reading
-from undisclosed.records import OPEN
+from undisclosed.journal.connection import AT_ONCE
+from undisclosed.journal.queries import Reading
 
 
 class Journal(Reading):
@@ -40,10 +40,10 @@ class Journal(Reading):
 
     def wait(self, timeout: float) -> None:
         """Return when there may be new work, after `timeout` seconds at most; the first time at once."""
-        from undisclosed.journal import waiting
+        from undisclosed.journal import changes
 
         if self._waiter is None:
-            self._waiter = waiting.waiter(self._settings.url)
+            self._waiter = changes.waiter(self._settings.url)
         with self._told():
             try:
                 self._waiter.wait(timeout)

@@ -1,12 +1,15 @@
-"""Notices to senders: what happened to their message, and what they can do now."""
+"""Notices (RFC 3834): who is told what happened to a message, in which words, and sending them by sendmail(1).
 
-from undisclosed.notices.courier import Courier, Fate, Outcome
+May import journal, incidents, decision, policy, addresses and config.
+"""
+
+from undisclosed.notices.compose import render
+from undisclosed.notices.dispatch import Courier, Fate, Outcome
+from undisclosed.notices.eligibility import FIRST_KIND, suppressed
 from undisclosed.notices.errors import NoticeError
-from undisclosed.notices.loading import load
-from undisclosed.notices.rendering import render
-from undisclosed.notices.sending import send
-from undisclosed.notices.suppression import FIRST_KIND, suppressed
-from undisclosed.notices.words import Words
+from undisclosed.notices.sendmail import send
+from undisclosed.notices.template_files import load
+from undisclosed.notices.templates import Words
 
 __all__ = [
     "FIRST_KIND",

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from undisclosed.postfix.lists import ListError, Milter, Ours, milters
-from undisclosed.postfix.networks import Network, relaying
-from undisclosed.postfix.reach import Account, Place, reach
-from undisclosed.postfix.settings import Finding, Group, Level, Service, Settings, names
+from undisclosed.postfix.milter_lists import ListError, Milter, Ours, milters
+from undisclosed.postfix.model import Finding, Group, Level, Service, Settings, names
+from undisclosed.postfix.mynetworks import Network, relaying
+from undisclosed.postfix.reachability import Account, Place, reach
 
 
 @dataclass(frozen=True)

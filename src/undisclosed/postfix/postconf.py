@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from undisclosed.postfix import master
-from undisclosed.postfix.settings import Service, Settings
+from undisclosed.postfix import master_cf
+from undisclosed.postfix.model import Service, Settings
 
 RECORD = "undisclosed-attach.json"
 LOCK_SECONDS = 10.0
@@ -122,17 +122,17 @@ class Postconf:
             services += [replace(busy, stress=True) for busy, calm in pairs if busy.settings != calm.settings]
         return Settings(str(self.stands_for), main, tuple(services))
 
-    def listener(self) -> dict[str, master.Line]:
+    def listener(self) -> dict[str, master_cf.Line]:
         """What master.cf says of the services that take released mail."""
         lines = {}
-        for name in master.OPTIONS:
+        for name in master_cf.OPTIONS:
             columns = _pairs(self._run("-F", f"{name}/unix"))
             if columns:
                 own = _pairs(self._run("-P", f"{name}/unix"))
                 fields, options = (
                     {key.rsplit("/", 1)[1]: value for key, value in found.items()} for found in (columns, own)
                 )
-                lines[name] = master.Line(fields, options)
+                lines[name] = master_cf.Line(fields, options)
         return lines
 
     def _services(self, main: Mapping[str, str], extra: Mapping[str, str]) -> Iterator[Service]:
@@ -146,7 +146,7 @@ class Postconf:
             overrides.setdefault((name, kind), {})[parameter] = value
         for (name, kind), columns in fields.items():
             program = columns["command"].split()[0].rpartition("/")[2]
-            if name in master.OPTIONS and kind == "unix":
+            if name in master_cf.OPTIONS and kind == "unix":
                 continue  # it takes released mail only: see `listener`
             if program not in ("smtpd", "pickup", "qmqpd", "cleanup"):
                 continue

@@ -1,5 +1,5 @@
-"""The steward: one loop per host that sees to held mail.
+"""The steward: one loop a host that reads the hold queue, carries out requests, expires, and has notices sent.
 
-`survey` and `judge` are values in, values out: what the hold queue says of the journal's copies, and what stands
-against a request. `releases` hands held mail over, `loop` does it all in turn, `process` gives the rights up.
+`privileged.py` runs as root and imports the standard library only; this file imports nothing, so that it stays so. May
+import notices, journal, incidents, decision, policy, addresses and sd_notify.
 """

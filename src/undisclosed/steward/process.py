@@ -15,12 +15,12 @@ from typing import Final
 
 import structlog
 
-from undisclosed import notices, notify
-from undisclosed.holdqueue import HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed import notices, sd_notify
+from undisclosed.incidents.records import JournalError
 from undisclosed.journal import Journal
 from undisclosed.notices import Words
-from undisclosed.records import JournalError
-from undisclosed.steward.loop import Place, Steward
+from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed.steward.rounds import Place, Steward
 
 LISTEN: Final = 1.0
 """Seconds for which the journal is listened to at a time: so soon is a signal heard."""
@@ -103,7 +103,7 @@ class _Loop:
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
         signal.signal(signal.SIGHUP, self._want_reload)
-        notify.send("READY=1")
+        sd_notify.send("READY=1")
         self._log.info("steward_ready", gateway=self._steward.place.gateway)
         pause = LISTEN
         while not self._ending:
@@ -121,7 +121,7 @@ class _Loop:
                 if self._failing:
                     self._log.info("works_again")
                 self._failing, pause = "", LISTEN
-        notify.send("STOPPING=1")
+        sd_notify.send("STOPPING=1")
 
     def _deliver(self, now: datetime) -> None:
         for outcome in self._courier.deliver(self._settings.place.policy, self._settings.words, now):
@@ -159,7 +159,7 @@ class _Loop:
         self._failing = why
 
     def _read_again(self) -> None:
-        from undisclosed.config import ConfigError
+        from undisclosed.config.errors import ConfigError
 
         self._reload = False
         before = self._steward.place
@@ -174,4 +174,4 @@ class _Loop:
             self._settings = Settings(Place(policy, before.key, before.gateway), settings.words)
             self._steward.place = self._settings.place
             self._log.info("reloaded")
-        notify.send("READY=1")
+        sd_notify.send("READY=1")

@@ -1,0 +1,8 @@
+"""Core: a header field's text -> the addresses that a person can read in it, and whose domains they are.
+
+Values in, values out: no clock, file, socket or log. Imports no other room.
+"""
+
+from undisclosed.addresses.reader import Address, Mailbox, addresses, mailboxes, visible
+
+__all__ = ["Address", "Mailbox", "addresses", "mailboxes", "visible"]

@@ -1,0 +1,198 @@
+"""What is wrong with a configuration, in words that say where it stands and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from undisclosed.policy.settings_index import Setting, any_of, parts, setting_at, written
+from undisclosed.policy.types import Refused, RefusedTogether
+
+LONGEST_VALUE = 80
+"""Characters of a value or line that an error repeats."""
+
+ABSENT = object()
+"""Stands for the value of a setting that is not there, or that does not matter."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong. `str()` is what the administrator reads."""
+
+    file: Path
+    key: str
+    """The setting: `organisation.internal_domains`, `rules[1].action` (counted from 0); empty where it is the file."""
+    value: object
+    """What it says; ABSENT where it says nothing."""
+    problem: str
+    fix: str
+    """What to write instead."""
+    line: int | None = None
+    """The line of the file to mend, from 1."""
+    quote: str = ""
+    """That line."""
+
+    def __str__(self) -> str:
+        where = f"{self.file}, line {self.line}" if self.line else f"{self.file}"
+        key = re.sub(r"rules\[(\d+)\]\.?", lambda match: f"rule {int(match[1]) + 1}: ", self.key).removesuffix(": ")
+        said = f"{key} = {_short(written(self.value))}" if self.value is not ABSENT else key
+        lines = [f"{where}: {said}" if said else where, f"  {self.problem}", f"  {self.fix}"]
+        if self.quote.strip():
+            lines.insert(1, f"    {self.line} | {_short(self.quote.strip())}")
+        return _without_password("\n".join(lines))
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with everything in it that must be mended.
+
+    `file`, `key`, `value`, `fix` and `line` are those of the first problem; `problems` has them all.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+        self.file, self.key, self.value, _, self.fix, self.line, _ = problems[0]
+
+
+def of_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...], object, str, str]]:
+    """What pydantic and the schema refuse: for each the path to it, the value (or ABSENT), the problem and the fix."""
+    found = []
+    for details in error.errors(include_url=False):
+        path, value = details["loc"], details["input"]
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, RefusedTogether):
+            found += [
+                (one.where, ABSENT if one.value is None else one.value, str(one), one.fix) for one in cause.refused
+            ]
+        elif isinstance(cause, Refused):
+            at = (*path, *cause.where)
+            value = ABSENT if isinstance(value, Mapping) and cause.value is None else cause.value or value
+            found.append((at, value, str(cause), cause.fix))
+        elif not _is_echo(details):
+            value = ABSENT if details["type"] == "missing" or isinstance(value, Mapping) else value
+            found.append((path, value, *_words(details)))
+    return found
+
+
+def _is_echo(details: ErrorDetails) -> bool:
+    """Whether pydantic calls a list too short only because entries that it refuses are left out."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
+
+
+def _words(details: ErrorDetails) -> tuple[str, str]:
+    path, kind, value = details["loc"], details["type"], details["input"]
+    setting = setting_at(path)
+    key = str(path[-1]) if isinstance(path[-1], str) else ""
+    if kind == "missing" or (path == ("rules",) and not value):
+        return _missing(path, setting)
+    if kind == "extra_forbidden":
+        return _unknown(path)
+    if setting is None or isinstance(value, Mapping):
+        return _no_section(path)
+    if setting.choices and kind in ("enum", "literal_error"):
+        nearest = difflib.get_close_matches(str(value), setting.choices, n=1)
+        return "not one of the values it takes", f"write {any_of(nearest or setting.choices)}"
+    if kind == "tuple_type":
+        return "a list is wanted", f"write {key} = {written([value]) if isinstance(value, str) else setting.example}"
+    if kind in ("too_short", "string_too_short"):
+        return "empty", f"write something like {key} = {setting.example}"
+    if kind == "string_too_long":
+        return f"longer than {details['ctx']['max_length']} characters", "write something shorter"
+    return f"{_wanted(setting, path)} is wanted", _typed(setting, path, value)
+
+
+def _wanted(setting: Setting, path: Sequence[str | int]) -> str:
+    if isinstance(path[-1], int):
+        return "a text in quotes"
+    return f"{setting.kind} in quotes" if setting.kind == "text" else setting.kind
+
+
+def _typed(setting: Setting, path: Sequence[str | int], value: object) -> str:
+    """How the value would be written in its kind, where that can be told, and an example where not."""
+    key = f"{path[-1]} = " if isinstance(path[-1], str) else ""
+    if setting.kind.startswith("a whole number") and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return f"write {key}{value}, without quotes"
+    if setting.kind == "true or false" and str(value).casefold() in ("true", "false"):
+        return f"write {key}{str(value).casefold()}, without quotes"
+    if setting.kind == "text" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f'write {key}"{value}", in quotes'
+    return f"write something like {key}{setting.example}" if key else "write each entry in quotes"
+
+
+def _missing(path: Sequence[str | int], setting: Setting | None) -> tuple[str, str]:
+    if path == ("rules",):
+        return "there is no rule: nothing would be limited", f"add one: {_example_rule()}"
+    if setting is None:
+        part = parts()[str(path[0])]
+        needed = "; ".join(f"{one.key} = {one.example}" for one in part.settings.values() if one.required)
+        return "this section is missing", f"add [{part.name}] with {needed}"
+    section = "the rule" if path[0] == "rules" else f"[{path[0]}]"
+    return "this setting is missing", f"add {path[-1]} = {setting.example} to {section}"
+
+
+def _example_rule() -> str:
+    return '[[rules]] with name = "too many in sight"; more_than_addresses = 10; action = "reject"'
+
+
+def _no_section(path: Sequence[str | int]) -> tuple[str, str]:
+    if path[0] == "rules" and len(path) <= 2:
+        return "each rule is a section of its own", "begin it with a line [[rules]], in double brackets"
+    if path[0] in parts() and len(path) == 1:
+        return "this is a section, not a setting", f"write [{path[0]}] on a line of its own and its settings below it"
+    setting = setting_at(path)
+    example = f", such as {path[-1]} = {setting.example}" if setting else ""
+    return "this is a setting, not a section", f"write it as one value{example}"
+
+
+def _unknown(path: Sequence[str | int]) -> tuple[str, str]:
+    """An unknown key: the nearest known one, or the section in which it is known."""
+    key = str(path[-1])
+    section = str(path[0]) if len(path) > 1 else ""
+    known = list(parts()[section].settings)
+    if not section:
+        known += [part for part in parts() if part]
+    parts_of = [one for one in known if len(key) > 4 and key.casefold() in one]
+    if near := parts_of or difflib.get_close_matches(key.casefold(), known, n=1, cutoff=0.75):
+        return "there is no such setting", f"write {' or '.join(map(_heading, near))}"
+    if elsewhere := [part.name for part in parts().values() if key in part.settings]:
+        return "not a setting of this section", f"move it {' or '.join(map(_place, elsewhere))}"
+    everywhere = {one: part.name for part in parts().values() for one in part.settings}
+    if far := difflib.get_close_matches(key.casefold(), everywhere, n=1, cutoff=0.75):
+        return "there is no such setting", f"write {far[0]}, {_place(everywhere[far[0]])}, or remove it"
+    return "there is no such setting", f"remove it, or write one of {', '.join(map(_heading, known))}"
+
+
+def _heading(name: str) -> str:
+    part = parts().get(name)
+    return name if part is None else f"[[{name}]]" if part.repeated else f"[{name}]"
+
+
+def _place(section: str) -> str:
+    if not section:
+        return "above the first section"
+    return "into a [[rules]]" if parts()[section].repeated else f"into [{section}]"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def _without_password(text: str) -> str:
+    """The text without the passwords of URLs: errors go to logs that more people read than the configuration."""
+    return re.sub(r"(://[^\s:/@\"]*):[^\s\"]*@", r"\1:…@", text)
+
+
+def shown(path: Sequence[Any]) -> str:
+    """A path as a dotted key: `rules[1].action`; places in lists of values are left out, since the value is shown."""
+    text = ""
+    for place, name in enumerate(path):
+        if isinstance(name, int):
+            text += f"[{name}]" if place == 1 and path[0] == "rules" else ""
+        else:
+            text += f".{name}" if text else name
+    return text

@@ -1,0 +1,105 @@
+"""The key of references and hashes: 32 random bytes in a file of its own, made at the first start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+from undisclosed.config.errors import ConfigError, Problem
+from undisclosed.config.small_file import read_plain
+from undisclosed.policy import Policy
+
+KEY_BYTES = 32
+_SETTING = "journal.key_file"
+
+
+def read_key(policy: Policy, create: bool) -> bytes:
+    """The 32 bytes of `journal.key_file`, which holds them as they are or as 64 hexadecimal digits.
+
+    Where there is no such file and `create` says so, it is made, readable for its owner alone. Raises ConfigError when
+    the file cannot be read or made, is no key, or can be read by others: who knows the key can find out from the log
+    and the journal whether a given address was among the recipients.
+    """
+    path = policy.journal.key_file
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        if not create:
+            raise _error(path, "there is no such file yet", _fix_missing(path)) from None
+    except PermissionError as error:
+        raise _error(path, "cannot be read: permission denied", f"give it to {_user()}, and to nobody else") from error
+    except OSError as error:
+        fix = "name a file; it is made at the first start where it does not exist"
+        raise _error(path, f"cannot be read: {error.strerror}", fix) from error
+    try:
+        _make(path)
+        return _read(path)
+    except FileNotFoundError as error:
+        fix = f"create the directory {path.parent} and let {_user()} write to it, or name another file"
+        raise _error(path, "cannot be made: its directory does not exist", fix) from error
+    except OSError as error:
+        fix = f"let {_user()} write to the directory {path.parent}, or name another file"
+        raise _error(path, f"cannot be made: {error.strerror}", fix) from error
+
+
+def _read(path: Path) -> bytes:
+    content, found = read_plain(path, 4096)
+    if found.st_mode & 0o077:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        fix = f"chmod 600 {path}, and if strangers have read it, remove it: a new one is made at the next start"
+        raise _error(path, f"others than its owner can read or write it (mode {mode})", fix)
+    return _decoded(path, content)
+
+
+def _decoded(path: Path, content: bytes) -> bytes:
+    text = content.strip()
+    if len(text) == 2 * KEY_BYTES:
+        with contextlib.suppress(ValueError):
+            content = bytes.fromhex(text.decode("ascii"))
+    if len(content) != KEY_BYTES:
+        problem = f"not a key: {len(content)} bytes, where {KEY_BYTES} or {2 * KEY_BYTES} hexadecimal digits are wanted"
+        fix = "copy it again from another gateway; without one, remove it: a new one is made at the next start"
+        raise _error(path, problem, fix)
+    if len(set(content)) == 1:  # what a crash or a full disk leaves
+        raise _error(path, "not a key: all its bytes are the same", "remove it: a new one is made at the next start")
+    return content
+
+
+def _make(path: Path) -> None:
+    """Make the file whole or not at all, and never in place of another: a second supervisor may be starting too."""
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600, O_EXCL
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
+            file.flush()
+            if os.geteuid() == 0:  # a command of root's made it: the milter's user, whose directory it is, reads it
+                directory = path.parent.stat()
+                os.fchown(fd, directory.st_uid, directory.st_gid)
+            os.fsync(fd)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        Path(temporary).unlink()
+    opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _fix_missing(path: Path) -> str:
+    return f"`undisclosed run` makes it at its first start; or copy it from another gateway to {path}"
+
+
+def _user() -> str:
+    return f"the user that runs this (uid {os.geteuid()})"
+
+
+def _error(path: Path, problem: str, fix: str) -> ConfigError:
+    return ConfigError(Problem(path, _SETTING, str(path), problem, fix))

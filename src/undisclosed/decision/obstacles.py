@@ -1,0 +1,215 @@
+"""Why a message must not be rewritten: hiding would break it, or would be in vain.
+
+A signature over an edited field breaks; a calendar invitation, a winmail.dat, protected headers or a trace field name
+the recipients a second time, where no header edit reaches. What cannot be decided is an obstacle too: a false one costs
+a look by a person, a missed one shows everybody to everybody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+from urllib.parse import unquote
+
+from undisclosed.addresses import addresses
+from undisclosed.addresses.crosscheck import sightings, views
+from undisclosed.decision.message import Message, key_of
+
+BODY_LIMIT: Final = 1024 * 1024
+"""Bytes of the body that are read."""
+
+INVITATION: Final = "a calendar invitation lists everyone"
+TNEF: Final = "an attachment for Outlook (winmail.dat) lists everyone"
+PROTECTED: Final = "protected headers repeat the recipients"
+SMIME: Final = "signed or encrypted with S/MIME"
+PGP: Final = "signed or encrypted with PGP"
+SIGNED: Final = "signed or encrypted"
+ENCODED: Final = "a part that is encoded as a whole cannot be read"
+TOO_LARGE: Final = "the body is larger than 1 MiB, and what is beyond was not read"
+
+SIGNATURES: Final = {
+    "dkim-signature": "signed by DKIM over",
+    "domainkey-signature": "signed by DomainKeys over",
+    "arc-message-signature": "sealed by ARC over",
+}
+
+NOT_A_REPETITION: Final = frozenset(
+    """
+    from sender resent-from resent-sender return-path received message-id resent-message-id references in-reply-to
+    dkim-signature domainkey-signature arc-seal arc-message-signature arc-authentication-results
+    """.split()  # noqa: SIM905  a table of names reads better than a list of quoted ones
+)
+"""Fields that name the author, or hold identifiers and traces that look like addresses."""
+
+
+REPEATING: Final = {"autocrypt-gossip": "Autocrypt-Gossip names the recipients", "hp-outer": PROTECTED}
+"""Fields that are there only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
+
+
+def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> str | None:
+    """Why the header of a message forbids a rewrite.
+
+    `edited` are the names of the fields that the rewrite changes, deletes or adds; `hidden` the keys of the addresses
+    that it takes out of sight.
+    """
+    return (
+        _content_obstacle(message)
+        or _signature_obstacle(message, edited)
+        or next(_repetitions(message, edited, hidden), None)
+    )
+
+
+def needs_body(message: Message) -> bool:
+    """Whether the body can hold what the header cannot tell: it has parts, or is a message itself.
+
+    The type of a message without parts stands in its header. One without Content-Type is plain text (RFC 2045, 5.2).
+    """
+    return any(_is_composite(value.lower()) for value in message.values("content-type"))
+
+
+def body_obstacle(body: bytes, complete: bool) -> str | None:
+    """Why a body forbids a rewrite, from its first bytes, at most BODY_LIMIT; `complete` where that is all of it.
+
+    It looks for header lines of parts wherever they stand, at the start of a line, and not for boundaries: a reader
+    that trusts another boundary than we do sees other parts. Any line end will do. Its cost is linear.
+    """
+    text = body[:BODY_LIMIT].decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
+    found = _recognised(text) or next(_part_obstacles(text), None)
+    if found is None and not (complete and len(body) <= BODY_LIMIT):
+        return TOO_LARGE
+    return found
+
+
+def _content_obstacle(message: Message) -> str | None:
+    names = ("content-type", "content-transfer-encoding", "content-disposition")
+    types, encodings, dispositions = map(message.values, names)
+    if len(types) > 1:
+        return "more than one Content-Type"
+    if types and _TYPE.match(types[0]) is None:
+        return "a Content-Type that cannot be read"
+    if types and _is_composite(types[0].lower()) and any(_is_encoded(value.lower()) for value in encodings):
+        return ENCODED
+    reasons = (reason for name, reason in REPEATING.items() if message.values(name))
+    return next(filter(None, (*map(_telling, (*types, *dispositions)), *reasons)), None)
+
+
+_TYPE: Final = re.compile(r"\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*/\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*(?:[;(]|$)")
+
+
+def _signature_obstacle(message: Message, edited: Collection[str]) -> str | None:
+    for signature, words in SIGNATURES.items():
+        for value in message.values(signature):
+            if broken := broken_by(value, edited):
+                return f"{words} {', '.join(broken)}"
+    return None
+
+
+def broken_by(signature: str, edited: Iterable[str]) -> list[str]:
+    """Which of the edited fields a signature covers, by its value."""
+    covered = _covered(signature)
+    return [name for name in edited if covered is None or name.casefold() in covered]
+
+
+def _covered(signature: str) -> frozenset[str] | None:
+    """The fields that a signature covers: its h= tag (RFC 6376, 3.5). None where there is none: take it as all."""
+    for tag in signature.split(";"):
+        name, equals, value = tag.partition("=")
+        if equals and name.strip().lower() == "h":
+            return frozenset("".join(value.split()).lower().split(":"))
+    return None
+
+
+def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Iterator[str]:
+    """What says that another field shows an address that would be hidden in vain."""
+    skip = NOT_A_REPETITION.union(name.casefold() for name in edited)
+    for name, value in message.fields:
+        if not ("@" in value or "=?" in value or "%40" in value) or key_of(name) in skip:
+            continue
+        seen = {address.key for address in addresses(value)}
+        seen.update((local.rpartition("=")[2], domain) for local, domain in sightings(value))  # addr=a@x, rcpt=a@x
+        if not seen.isdisjoint(hidden):
+            yield f"{name.strip()} repeats the recipients"
+
+
+def _is_composite(content_type: str) -> bool:
+    return content_type.lstrip(" \t\n\"'").startswith(("multipart", "message"))
+
+
+def _is_encoded(encoding: str) -> bool:
+    return "base64" in encoding or "quoted" in encoding or "uu" in encoding
+
+
+_PART_LINE: Final = re.compile(
+    # Directly below a boundary some readers take an indented line for a header line.
+    r"\n(?:--[^\n]*\n[ \t]+)?content-(type|disposition|transfer-encoding)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)"
+)
+_END_OF_HEADER: Final = re.compile(r"\n(?:[ \t]*\n|--)")
+
+_RAW_SIGNS: Final = (
+    # A calendar in a part that is labelled as something else, plain or in base64 (with or without a byte order mark).
+    (re.compile(r"\n(?:[ \t]*(?i:BEGIN:VCALENDAR)|(?:77u/)?QkVHSU46VkNBTEVOREFS)"), INVITATION),
+    # TNEF's signature 0x223e9f78 ([MS-OXTNEF]), in base64 or as it is.
+    (re.compile(r"\n(?:eJ8\+I|x\x9f>\")"), TNEF),
+    (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*\.(?:ics|vcs)[ \t]*\n)"), INVITATION),
+    (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*win(?:mail)?\.dat)"), TNEF),
+    (re.compile(r"\n(?i:autocrypt-gossip[ \t]*:)"), "Autocrypt-Gossip names the recipients"),
+    (re.compile(r"\n(?i:hp-outer[ \t]*:)"), PROTECTED),
+)
+
+_SIGNS: Final = (
+    (
+        re.compile(
+            r"(?:text|application)\s*/\s*(?:x-)?v?calendar|application\s*/\s*(?:x-)?ics"
+            r"|\.(?:ics|vcs|ifb|ical|icalendar)(?!\.?[\w-])"
+        ),
+        INVITATION,
+    ),
+    (re.compile(r"ms-tnef|\bwin(?:mail)?\.dat\b"), TNEF),
+    (re.compile(r";\s*hp\s*\*?\s*=|protected-headers"), PROTECTED),  # RFC 9788; its forerunner
+    (re.compile(r"pkcs7-(?:mime|signature)|\bsmime\.p7[ms]\b|smime-type"), SMIME),
+    (re.compile(r"multipart\s*/\s*encrypted|application\s*/\s*pgp-(?:encrypted|signature)"), PGP),
+    (re.compile(r"multipart\s*/\s*signed"), SIGNED),
+    (re.compile(r"message\s*/\s*partial"), "a fragment of a message"),
+)
+
+_SECTION: Final = re.compile(r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("[^"]*"?|[^;\s]*)""", re.IGNORECASE)
+
+
+def _recognised(text: str) -> str | None:
+    text = "\n" + text
+    return next((reason for sign, reason in _RAW_SIGNS if sign.search(text)), None)
+
+
+def _part_obstacles(text: str) -> Iterator[str]:
+    """What the header lines of parts say against a rewrite."""
+    text = "\n" + text
+    lower = text.lower()  # as long as the text itself: it is Latin-1
+    composite = encoded = False
+    end = 0
+    for line in _PART_LINE.finditer(lower):
+        if lower.startswith("\n--", line.start()) or _END_OF_HEADER.search(lower, end, line.start() + 1):
+            composite = encoded = False
+        end = line.end()
+        name, value = line[1], text[line.start(2) : line.end(2)]
+        composite |= name == "type" and _is_composite(value.lower())
+        encoded |= name == "transfer-encoding" and _is_encoded(value.lower())
+        if composite and encoded:
+            yield ENCODED
+        if name != "transfer-encoding" and (reason := _telling(value)):
+            yield reason
+
+
+def _telling(value: str) -> str | None:
+    """What the Content-Type or Content-Disposition of a part says against a rewrite, in whatever way it is written."""
+    texts = views(value)
+    # A file name in sections (RFC 2231, section 3): `filename*0="invi"; filename*1="te.ics"`.
+    texts |= {"".join(part.strip('"') for _, part in sorted(_sections(text))) for text in texts if "*" in text}
+    texts |= {unquote(text) for text in texts if "%" in text}
+    shown = "\n".join(texts).lower().replace('"', "")
+    return next((reason for sign, reason in _SIGNS if sign.search(shown)), None)
+
+
+def _sections(value: str) -> Iterator[tuple[int, str]]:
+    for section in _SECTION.finditer(value):
+        yield int(section[1]), section[2]

@@ -1,0 +1,258 @@
+"""What postcat(1) prints of a queue file -> the envelope and the message in it, byte by byte.
+
+It reads the form of `postcat -v`, in which each line begins with the type of its record. Without that, text in a
+message that looks like one of postcat's own lines could end it early, or begin another. Types: rec_type.h of Postfix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from undisclosed.decision.message import Client
+
+NEVER: Final = 1
+NOTIFY: Final = {NEVER: "NEVER", 2: "SUCCESS", 4: "FAILURE", 8: "DELAY"}
+"""The bits of `notify_flags` (dsn_mask.h)."""
+
+RETURN: Final = {"1": "FULL", "2": "HDRS"}
+"""The values of `ret_flags` (dsn_mask.h)."""
+
+SMTPUTF8_REQUESTED: Final = 1
+"""The bit of the sixth number of `message_size` that says so (smtputf8.h); the others were guessed from the content."""
+
+BY_SENDMAIL: Final = Client("127.0.0.1", 0)
+"""What a milter is shown of mail that came through sendmail(1): nobody connected."""
+
+
+class QueueFileError(Exception):
+    """What postcat printed is not one whole queue file, or holds what this does not know. The text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One envelope recipient who has not got the message yet."""
+
+    address: str
+    """Without quotes, as Postfix keeps it; other bytes than UTF-8 as lone surrogates. So are all texts here."""
+    original: str | None = None
+    """The original recipient as DSN knows it, `type;address`, decoded (RFC 3461, section 4.2)."""
+    notify: int = 0
+    """Bits of NOTIFY; 0: the sender did not say."""
+    automatic: bool = False
+    """Postfix itself added it (always_bcc and its like): nobody has written to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A queued message: its envelope and its bytes."""
+
+    queue_id: str
+    arrived: datetime
+    """UTC, to the second."""
+    size: int
+    """As postqueue(1) tells it."""
+    sender: str
+    """Empty for the null sender."""
+    recipients: tuple[Recipient, ...]
+    content: bytes
+    """Header and body, each line ended by a line feed."""
+    smtputf8: bool = False
+    eight_bit: bool = False
+    """Whether the client said BODY=8BITMIME."""
+    ret: str | None = None
+    """FULL or HDRS, where the sender said (RFC 3461, section 4.3)."""
+    envelope_id: str | None = None
+    """Decoded."""
+    client: Client = BY_SENDMAIL
+    """Who handed it to Postfix."""
+
+
+_MARK: Final = re.compile(
+    rb"^\*\*\* (ENVELOPE RECORDS|MESSAGE CONTENTS|HEADER EXTRACTED|MESSAGE FILE END) (.*) \*\*\*$"
+)
+_NO_TEXT: Final = (b"pointer_record:", b"padding:")
+"""Where a milter's edits left the message in pieces; postcat follows the pointers itself."""
+
+
+def parse(printed: bytes) -> dict[str, Held]:
+    """Every queue file in what `postcat -vq ID…` printed, by its queue id. Raises QueueFileError."""
+    files: dict[str, Held] = {}
+    reader: _Reader | None = None
+    for line in printed.split(b"\n")[:-1]:
+        mark = _MARK.match(line) if line.startswith(b"*** ") else None
+        if mark is None:
+            if reader is None:
+                raise QueueFileError("a record that belongs to no queue file")
+            reader.take(line)
+        elif mark[1] == b"ENVELOPE RECORDS":
+            if reader is not None:
+                raise QueueFileError("a queue file within a queue file")
+            reader = _Reader(mark[2].decode("ascii", "replace").rpartition("/")[2])
+        elif reader is None:
+            raise QueueFileError("the rest of a queue file without its beginning")
+        elif mark[1] == b"MESSAGE FILE END":
+            files[reader.queue_id] = reader.held()
+            reader = None
+        else:
+            reader.section = mark[1]
+    if reader is not None:
+        raise QueueFileError(f"{reader.queue_id} is not complete")
+    return files
+
+
+class _Reader:
+    """One queue file, line by line."""
+
+    def __init__(self, queue_id: str) -> None:
+        self.queue_id = queue_id
+        self.section = b"ENVELOPE RECORDS"
+        self._text: list[bytes] = []
+        self._values: dict[str, str] = {}
+        self._recipients: list[Recipient] = []
+        self._original: str | None = None
+        self._notify = 0
+
+    def take(self, line: bytes) -> None:
+        if self.section == b"MESSAGE CONTENTS":
+            self._take_text(line)
+            return
+        key, separator, value = (
+            line.decode("utf-8", "surrogateescape")
+            .removeprefix("named_attribute: ")
+            .partition("=" if line.startswith(b"named_attribute: ") else ": ")
+        )
+        if key == "recipient":
+            # always_bcc and its like are added behind the content, with NOTIFY=NEVER (cleanup_extracted.c)
+            automatic = self.section == b"HEADER EXTRACTED" and self._notify == NEVER and self._original is None
+            self._recipients.append(Recipient(value, self._original, self._notify, automatic))
+        if key in ("recipient", "done_recipient", "canceled_recipient"):
+            self._original, self._notify = None, 0
+        elif key == "dsn_orig_rcpt":
+            self._original = value or None
+        elif key == "notify_flags":
+            self._notify = _number(value)
+        elif separator:
+            self._values.setdefault(key, value)
+
+    def _take_text(self, line: bytes) -> None:
+        if line.startswith(b"regular_text: "):
+            self._text.append(line[14:] + b"\n")
+        elif line.startswith(b"unterminated_text: "):
+            self._text.append(line[19:])
+        elif not line.startswith(_NO_TEXT):
+            raise QueueFileError(f"{self.queue_id} has a record in its text that is not known")
+
+    def held(self) -> Held:
+        """All of it. Raises QueueFileError where something that it takes is missing."""
+        numbers = self._values.get("message_size", "").split()
+        if self.section != b"HEADER EXTRACTED" or len(numbers) < 5 or "sender" not in self._values:
+            raise QueueFileError(f"{self.queue_id} is not complete")
+        utf8 = _number(numbers[5]) if len(numbers) > 5 else 0
+        return Held(
+            queue_id=self.queue_id,
+            arrived=_moment(self._values.get("message_arrival_time", "")),
+            size=_number(numbers[0]),
+            sender=self._values["sender"],
+            recipients=tuple(self._recipients),
+            content=b"".join(self._text),
+            smtputf8=bool(utf8 & SMTPUTF8_REQUESTED),
+            eight_bit=self._values.get("encoding") == "8bit",
+            ret=RETURN.get(self._values.get("ret_flags", "")),
+            envelope_id=self._values.get("envelope_id"),
+            client=self._client(),
+        )
+
+    def _client(self) -> Client:
+        if "client_address" not in self._values:
+            return BY_SENDMAIL
+        address, port = self._values["client_address"], self._values.get("client_port", "")
+        return Client(
+            address if address != "unknown" else None,
+            int(port) if re.fullmatch("[0-9]{1,5}", port) else None,
+            self._values.get("sasl_username", ""),
+        )
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise QueueFileError(f"{text!r} is no number")
+    return int(text)
+
+
+def _moment(text: str) -> datetime:
+    """A time as asctime(3) prints it, in UTC."""
+    try:
+        return datetime.strptime(text, "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise QueueFileError(f"{text!r} is no time") from error
+
+
+# -- the way back: what the SMTP commands say --------------------------------------------------------------------------
+
+
+def mail(held: Held) -> bytes:
+    """MAIL FROM with everything that the message came with."""
+    options = [
+        f"RET={held.ret}" if held.ret else "",
+        f"ENVID={_xtext(held.envelope_id)}" if held.envelope_id else "",
+        "BODY=8BITMIME" if held.eight_bit else "",
+        "SMTPUTF8" if held.smtputf8 else "",
+    ]
+    return _line(" ".join([f"MAIL FROM:<{_path(held.sender)}>", *filter(None, options)]))
+
+
+def rcpt(recipient: Recipient) -> bytes:
+    """RCPT TO with what DSN knows of the recipient."""
+    options = []
+    if recipient.notify:
+        options.append("NOTIFY=" + ",".join(word for bit, word in NOTIFY.items() if recipient.notify & bit))
+    if recipient.original:
+        kind, _, address = recipient.original.partition(";")
+        code = _utf8_xtext if kind.casefold() == "utf-8" else _xtext
+        options.append(f"ORCPT={kind};{code(address)}")
+    return _line(" ".join([f"RCPT TO:<{_path(recipient.address)}>", *options]))
+
+
+_DOT_STRING: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+)*"
+)
+
+
+def _path(address: str) -> str:
+    """An address as SMTP wants it: a local part that is no dot-string in quotes (RFC 5321, section 4.1.2)."""
+    local, at, domain = address.rpartition("@")
+    if not at:
+        local, domain = address, ""
+    if local and not _DOT_STRING.fullmatch(local):
+        local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+    return f"{local}{at}{domain}"
+
+
+def _xtext(text: str) -> str:
+    """xtext of RFC 3461, section 4."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if 0x21 <= byte <= 0x7E and byte not in b"+=" else f"+{byte:02X}" for byte in raw)
+
+
+def _utf8_xtext(text: str) -> str:
+    """utf-8-addr-xtext of RFC 6533, section 3, which is ASCII."""
+    return "".join(char if "!" <= char <= "~" and char not in "\\+=" else f"\\x{{{ord(char):X}}}" for char in text)
+
+
+def _line(text: str) -> bytes:
+    if any(char in text for char in "\r\n\0"):
+        raise QueueFileError("an address with a line end")
+    return text.encode("utf-8", "surrogateescape") + b"\r\n"
+
+
+def data(content: bytes) -> Iterator[bytes]:
+    """The content as SMTP carries it: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, 4.5.2)."""
+    text = content.removesuffix(b"\n").replace(b"\n", b"\r\n")
+    if text.startswith(b"."):
+        yield b"."
+    yield text.replace(b"\r\n.", b"\r\n..")
+    yield b"\r\n.\r\n"

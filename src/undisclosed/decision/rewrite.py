@@ -1,0 +1,311 @@
+"""Hiding the recipients: header edits as data, so that the milter, `explain` and the tests apply the same ones.
+
+What stays is written anew from its parts, in ASCII; nothing of an edited value's text is carried over. What cannot be
+hidden without breaking the message, or only in vain, is an obstacle (`obstacles.py`); what cannot be shown to be hidden
+raises `Unsafe`. The edits follow the rules of libmilter and Postfix for header changes, see `apply`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
+from undisclosed.addresses.crosscheck import sightings
+from undisclosed.decision import field_text
+from undisclosed.decision.message import Field, Message, expose, key_of
+from undisclosed.decision.obstacles import BODY_LIMIT, body_obstacle, header_obstacle, needs_body
+from undisclosed.policy import Policy, Standing
+
+__all__ = [
+    "BODY_LIMIT",
+    "Change",
+    "Delete",
+    "Edit",
+    "Insert",
+    "Unsafe",
+    "apply",
+    "body_obstacle",
+    "hide",
+    "needs_body",
+    "obstacle",
+    "plan",
+]
+
+NOBODY: Final = "undisclosed-recipients:;"
+
+NEVER: Final = frozenset({"bcc", "resent-bcc"})
+"""Fields that must not leave: a relay that does not strip them shows them to everybody."""
+
+AUTHORS: Final = ("from", "sender", "resent-from", "resent-sender")
+"""Fields that name who wrote or sent the message: one of the recipients may be in one, and is in sight then."""
+
+MOST_EDITS: Final = 1000
+"""Postfix looks for each edited field from the top of the header: many thousand edits would cost it minutes."""
+
+LONGEST_VALUE: Final = 60_000
+"""Bytes of an edited value. Postfix cuts a longer field when it reads it; libmilter takes no more than 65,535."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Give one field a new value."""
+
+    name: str
+    index: int
+    """Which of the fields of that name, from 1; names are compared without regard to case."""
+    value: str
+    """ASCII, folded with a line feed and a blank, without carriage returns; never empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Take one field out. Later fields of that name move up by one."""
+
+    name: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Add a field after the last one."""
+
+    name: str
+    value: str
+
+
+Edit = Change | Delete | Insert
+
+
+class Unsafe(Exception):
+    """The recipients cannot be hidden for sure. The text is a short reason for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A header field, and where an edit finds it."""
+
+    name: str
+    key: str
+    index: int
+    value: str
+
+
+def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
+    """The edits of `hide`, where nothing in the header stands against making them. Raises Unsafe with the reason.
+
+    What only the body tells is for `needs_body` and `body_obstacle`.
+    """
+    edits = hide(policy, message)
+    if edits:
+        edited = tuple(dict.fromkeys(edit.name for edit in reversed(edits)))
+        hidden = _hidden(policy, message)
+        authors = {name: _keys(message.values(name)) for name in AUTHORS}
+        if reason := header_obstacle(message, edited, hidden - authors["from"] - authors["sender"]):
+            raise Unsafe(reason)
+        for name, keys in authors.items():
+            if len(keys & hidden) > 1:
+                raise Unsafe(f"{name.title()} repeats the recipients")  # no one person's, but the list once more
+    return edits
+
+
+def obstacle(policy: Policy, message: Message) -> str | None:
+    """Why the message must not be rewritten, as far as its header tells; None where nothing stands against it."""
+    try:
+        plan(policy, message)
+    except Unsafe as unsafe:
+        return str(unsafe)
+    return None
+
+
+def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
+    """The edits that take every external and partner address out of the recipient fields, and leave exactly one To.
+
+    They stand in the order in which to apply them: last field first, so that the indices stay valid. Hiding twice
+    changes nothing more. Raises Unsafe where the edited header would still show an address that is to be hidden, or
+    where one that stays cannot be written in ASCII.
+    """
+    own = _keys(message.values("from"))
+    tos: list[_Placed] = []
+    edits: list[Edit] = []
+    for field in reversed(_placed(policy, message.fields)):
+        if field.key in NEVER:
+            edits.append(Delete(field.name, field.index))
+        elif field.key == "to":
+            tos.insert(0, field)
+        elif not _is_clean(policy, field, own):
+            edits.append(_edit(field, _render(field.name, _kept(policy, field, own))))
+    edits += _hide_to(policy, message, tos)
+    if len(edits) > MOST_EDITS:
+        raise Unsafe("more recipient fields than can be edited")
+    _verify(policy, message.fields, edits, own)
+    return tuple(edits)
+
+
+def apply(fields: Sequence[Field], edits: Iterable[Edit]) -> tuple[Field, ...]:
+    """The header after these edits, as libmilter and Postfix (cleanup_milter.c) make it.
+
+    Names are compared without regard to case. The index counts the fields of that name from 1, and those that are
+    there at that moment; one past the last adds a field at the end, or deletes nothing. An empty value deletes.
+    """
+    result: list[Field | None] = list(fields)
+    places: dict[str, list[int]] = {}
+    for place, field in enumerate(fields):
+        places.setdefault(key_of(field.name), []).append(place)
+    for edit in edits:
+        here = places.setdefault(key_of(edit.name), [])
+        if isinstance(edit, Insert):
+            here.append(len(result))
+            result.append(Field(edit.name, edit.value))
+            continue
+        index = max(edit.index, 1) - 1
+        if isinstance(edit, Delete) or not edit.value:
+            if index < len(here):
+                result[here.pop(index)] = None
+        elif index < len(here):
+            result[here[index]] = Field(edit.name, edit.value)
+        else:
+            here.append(len(result))
+            result.append(Field(edit.name, edit.value))
+    return tuple(field for field in result if field is not None)
+
+
+def _placed(policy: Policy, fields: Sequence[Field]) -> list[_Placed]:
+    """The fields that may have to be edited: the counted ones, To, and those that must not leave."""
+    concerned = policy.counted_fields | NEVER | {"to"}
+    seen: dict[str, int] = {}
+    placed = []
+    for name, value in fields:
+        key = key_of(name)
+        if key in concerned:
+            if key != name.lower():
+                # Postfix strips blanks before the colon and ends the header at a name with 8-bit bytes; another MTA
+                # may not find such a field under its plain name, and the edit would go to the wrong one.
+                raise Unsafe(f"the name of a {key.title()} field is irregular")
+            seen[key] = seen.get(key, 0) + 1
+            placed.append(_Placed(name, key, seen[key], value))
+    return placed
+
+
+def _hide_to(policy: Policy, message: Message, fields: list[_Placed]) -> list[Edit]:
+    """The edits that leave one To: what may stay of all of them in the first, else what the policy wants."""
+    if not fields:
+        return [Insert("To", _nobody(policy, message))]
+    if "to" not in policy.counted_fields:
+        return []
+    first, *rest = fields
+    edits: list[Edit] = [Delete(field.name, field.index) for field in reversed(rest)]
+    more = [box for field in rest for box in _kept(policy, field)]
+    if first.value.strip() and _is_clean(policy, first):
+        there = {address.key for address in addresses(first.value)}
+        if all(box.address.key in there for box in more):
+            return edits
+    kept: dict[Key, Mailbox] = {}
+    for box in (*_kept(policy, first), *more):
+        kept.setdefault(box.address.key, box)
+    value = _render(first.name, kept.values()) or _nobody(policy, message)
+    if value != first.value:
+        edits.append(Change(first.name, first.index, value))
+    return edits
+
+
+def _nobody(policy: Policy, message: Message) -> str:
+    """What To shows when nobody may stay in it: some relays write every recipient into a message without To."""
+    if policy.rewrite.to != "{from}":
+        return policy.rewrite.to
+    for value in message.values("from"):
+        for box in mailboxes(value):
+            if policy.standing(box.address.domain) is Standing.INTERNAL and field_text.is_writable(box.address):
+                return _render("To", [box])
+    return NOBODY
+
+
+def _edit(field: _Placed, value: str) -> Edit:
+    return Change(field.name, field.index, value) if value else Delete(field.name, field.index)
+
+
+def _stays(policy: Policy, key: str, address: Address, own: frozenset[Key]) -> bool:
+    """Whether an address may stay in a field; the author's own one in Reply-To is no recipient."""
+    if key == "reply-to" and address.key in own:
+        return True
+    return policy.rewrite.keep_internal and policy.standing(address.domain) is Standing.INTERNAL
+
+
+def _is_clean(policy: Policy, field: _Placed, own: frozenset[Key] = frozenset()) -> bool:
+    """Whether a field may leave with its bytes as they are."""
+    return all(_stays(policy, field.key, address, own) for address in addresses(field.value)) and not _is_seen(
+        policy, field.key, field.value, own
+    )
+
+
+def _is_seen(policy: Policy, key: str, value: str, own: frozenset[Key]) -> bool:
+    """Whether a second, plainer look finds an address outside the organisation in a value."""
+    exempt = own if key == "reply-to" else frozenset()
+    exempt_domains = {domain for _, domain in exempt}
+    return any(
+        policy.standing(sighting.domain) is not Standing.INTERNAL
+        and sighting not in exempt
+        and (sighting.local or sighting.domain not in exempt_domains)
+        for sighting in sightings(value)
+    )
+
+
+def _kept(policy: Policy, field: _Placed, own: frozenset[Key] = frozenset()) -> list[Mailbox]:
+    """The entries of a field that may stay and can be written anew. Raises Unsafe for one that only SMTPUTF8 can."""
+    if not any(_stays(policy, field.key, address, own) for address in addresses(field.value)):
+        return []  # most lists are all strangers, and entries are dear to tell apart
+    kept: dict[Key, Mailbox] = {}
+    for box in mailboxes(field.value):
+        if not _stays(policy, field.key, box.address, own):
+            continue
+        if not box.address.text.isascii():
+            raise Unsafe(f"an address that stays in {field.key.title()} is not ASCII")
+        if field_text.is_writable(box.address):
+            kept.setdefault(box.address.key, box)
+    return list(kept.values())
+
+
+def _render(field: str, boxes: Iterable[Mailbox]) -> str:
+    boxes = list(boxes)
+    value = field_text.value(field, boxes)
+    if len(value) > LONGEST_VALUE:
+        value = field_text.value(field, [box._replace(name="") for box in boxes])
+    if len(value) > LONGEST_VALUE:
+        raise Unsafe("the internal addresses that stay do not fit into one field")
+    return value
+
+
+def _hidden(policy: Policy, message: Message) -> frozenset[Key]:
+    """The addresses that are taken out of sight, and the outside recipients: they should stand nowhere else."""
+    shown = [value for name in policy.counted_fields | NEVER for value in message.values(name)]
+    found = [address for value in [*shown, *message.recipients] for address in addresses(value)]
+    return frozenset(address.key for address in found if not _stays(policy, "", address, frozenset()))
+
+
+def _keys(values: Iterable[str]) -> frozenset[Key]:
+    """What makes the addresses in these values distinct."""
+    return frozenset(address.key for value in values for address in addresses(value))
+
+
+def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
+    """Look at the result once more, by two readers that share nothing, and at the promises about its form."""
+    after = apply(fields, edits)
+    left = expose(policy, after)
+    if left.external or left.partner:
+        raise Unsafe("an outside address would still be visible")
+    counted, names = policy.counted_fields, [key_of(name) for name, _ in after]
+    seen = ((name, value) for name, (_, value) in zip(names, after, strict=True) if name in counted)
+    if any(_is_seen(policy, name, value, own) for name, value in seen):
+        raise Unsafe("an outside address might still be visible")
+    if not NEVER.isdisjoint(names) or ("to" in counted and names.count("to") != 1):
+        raise Unsafe("the edited header would not have exactly one To and no Bcc")
+    for edit in edits:
+        if not isinstance(edit, Delete) and not _WRITTEN.fullmatch(edit.value):
+            raise Unsafe("an edited field cannot be written")
+
+
+_WRITTEN: Final = re.compile(r"[ -~]{1,998}(?:\n [ -~]{1,997})*")

@@ -1,0 +1,136 @@
+"""The decision on one message, from its envelope and header alone: facts only, and nothing is changed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from undisclosed.addresses import addresses, domains
+from undisclosed.decision import rewrite
+from undisclosed.decision.message import NOTHING_SHOWN, Client, Exposure, Message, expose, is_rerouted
+from undisclosed.policy import Action, Policy, Rule, Standing
+
+
+class Scope(StrEnum):
+    """Whether a message is the organisation's own outgoing mail."""
+
+    OUTGOING = "outgoing"
+    INTERNAL_ONLY = "internal_only"
+    NOT_OUTGOING = "not_outgoing"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to happen to a message, and why."""
+
+    scope: Scope
+    action: Action
+    rule: str | None = None
+    """The name of the rule that decided."""
+    exposure: Exposure = NOTHING_SHOWN
+    reason: str = ""
+    obstacle: str | None = None
+    """Why a message that a rule wanted rewritten must not be."""
+    edits: tuple[rewrite.Edit, ...] = ()
+    """The header edits of a rewrite, in the order in which they are applied."""
+    needs_body: bool = False
+    """Whether a rewrite stands only after `after_body` has seen the body."""
+
+
+def decide(policy: Policy, message: Message) -> Decision:
+    """Decide on a message at the end of its header. Total: every message gets an answer, and nothing is raised."""
+    scope = _scope(policy, message)
+    if scope is Scope.NOT_OUTGOING:
+        return Decision(scope, Action.ACCEPT, reason="not outgoing mail of this organisation")
+    if scope is Scope.INTERNAL_ONLY:
+        return Decision(scope, Action.ACCEPT, reason="every recipient of this transaction is internal")
+    exposure = expose(policy, message.fields)
+    for rule in policy.rules:
+        if _matches(rule, message, exposure):
+            decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
+            return _with_edits(policy, message, decision) if rule.action is Action.REWRITE else decision
+    return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
+
+
+def after_body(policy: Policy, decision: Decision, body: bytes, complete: bool) -> Decision:
+    """The decision on a message to be rewritten, now that its body is known.
+
+    `body` is its beginning, at most rewrite.BODY_LIMIT bytes; `complete` says whether that is all of it.
+    """
+    obstacle = rewrite.body_obstacle(body, complete)
+    return decision if obstacle is None else _unsafe(policy, decision, obstacle)
+
+
+def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decision:
+    try:
+        edits = rewrite.plan(policy, message)
+    except rewrite.Unsafe as unsafe:
+        return _unsafe(policy, decision, str(unsafe))
+    return replace(decision, edits=edits, needs_body=rewrite.needs_body(message))
+
+
+def _unsafe(policy: Policy, decision: Decision, obstacle: str) -> Decision:
+    action = Action(policy.rewrite.when_unsafe)
+    return replace(decision, action=action, obstacle=obstacle, edits=(), needs_body=False)
+
+
+def _scope(policy: Policy, message: Message) -> Scope:
+    if not _is_outgoing(policy, message):
+        return Scope.NOT_OUTGOING
+    if message.recipients and all(_stays_inside(policy, recipient) for recipient in message.recipients):
+        return Scope.INTERNAL_ONLY
+    return Scope.OUTGOING
+
+
+def may_be_outgoing(policy: Policy, client: Client) -> bool:
+    """Whether mail from this client can be outgoing at all, whatever its header says."""
+    return bool(client.login and policy.scope.authenticated) or policy.scope.holds(client.address)
+
+
+def _is_outgoing(policy: Policy, message: Message) -> bool:
+    if message.client.login and policy.scope.authenticated:
+        return True
+    if not may_be_outgoing(policy, message.client):
+        return False
+    if not message.sender or _is_internal(policy, message.sender):
+        return True
+    return any(
+        policy.standing(author.domain) is Standing.INTERNAL
+        for value in message.values("from")
+        for author in addresses(value)
+    )
+
+
+def _is_internal(policy: Policy, address: str) -> bool:
+    """Whether an envelope address is the organisation's own. One without a domain is: Postfix appends its own."""
+    _, at, domain = address.rpartition("@")
+    return not at or policy.standing(domains.to_ascii(domain)) is Standing.INTERNAL
+
+
+def _stays_inside(policy: Policy, recipient: str) -> bool:
+    """Whether an envelope recipient is surely internal.
+
+    Besides `is_rerouted` Postfix honours a source route `@inside:user@outside`: such a recipient may leave.
+    """
+    local = recipient.rpartition("@")[0] if "@" in recipient else recipient
+    return _is_internal(policy, recipient) and not is_rerouted(local) and "@" not in local
+
+
+def _matches(rule: Rule, message: Message, exposure: Exposure) -> bool:
+    if rule.more_than_addresses is not None and exposure.count <= rule.more_than_addresses:
+        return False
+    if rule.more_than_organisations is not None and exposure.organisations <= rule.more_than_organisations:
+        return False
+    return rule.concerns(message.sender)
+
+
+def _because(rule: Rule, exposure: Exposure) -> str:
+    limits = [
+        f"{found} {what}, the limit is {limit}"
+        for found, what, limit in (
+            (exposure.count, "external addresses", rule.more_than_addresses),
+            (exposure.organisations, "organisations", rule.more_than_organisations),
+        )
+        if limit is not None
+    ]
+    return "; ".join(limits) or "the rule names the sender"

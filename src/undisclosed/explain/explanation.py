@@ -1,0 +1,148 @@
+"""The verdict on a saved message: what the milter would do to it, and all that a person may ask about why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from undisclosed.decision import reply, rewrite, rules
+from undisclosed.decision.message import Field, reference
+from undisclosed.explain.message_file import Saved
+from undisclosed.policy import Action, Mode, Policy
+
+STOPPING = frozenset({Action.REJECT, Action.QUARANTINE})
+"""Actions after which the message has not gone on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The verdict on one message. Its fields are the keys of `undisclosed explain --json`, in this order."""
+
+    file: str
+    action: str
+    """What the policy does to it. In monitor mode that is only recorded, and the message is delivered unchanged."""
+    mode: str
+    would_be_stopped: bool
+    """Whether the action keeps the message from going on its way (reject, quarantine), whatever the mode."""
+    scope: str
+    rule: str | None
+    reason: str
+    obstacle: str | None
+    """Why a message that the rule wanted rewritten must not be."""
+    reference: str | None
+    """The incident's, as the log and the reply have it. None where it cannot be told: no key, or no Message-ID."""
+    count: int
+    """Distinct external addresses that everyone would see."""
+    organisations: int
+    per_field: Mapping[str, int]
+    """Distinct external addresses by header field."""
+    partner: int
+    internal: int
+    visible_external: Sequence[str]
+    """The external addresses, as written in the message."""
+    sender: str
+    recipients: int
+    reply: str | None
+    """The SMTP reply, as it stands on the wire; None where the client is told that all is well."""
+    before: Sequence[str]
+    """The header fields that a rewrite changes, `Name: value` each."""
+    after: Sequence[str]
+    """The same fields as they would leave."""
+    remarks: Sequence[str]
+
+
+def verdict(policy: Policy, key: bytes | None, saved: Saved) -> Explained:
+    """Judge a saved message as the milter would. `key` is the key of references; None where it cannot be had."""
+    message = saved.message
+    decision = rules.decide(policy, message)
+    if decision.needs_body:
+        decision = rules.after_body(policy, decision, saved.body, saved.complete)
+    exposure = decision.exposure
+    before, after = _rewritten(message.fields, decision.edits)
+    name = None
+    if key is not None and _is_incident(decision) and any(value.strip() for value in message.values("message-id")):
+        name = reference(key, message, exposure)
+    return Explained(
+        file=saved.file,
+        action=decision.action.value,
+        mode=policy.mode.value,
+        would_be_stopped=decision.action in STOPPING,
+        scope=decision.scope.value,
+        rule=decision.rule,
+        reason=decision.reason,
+        obstacle=decision.obstacle,
+        reference=name,
+        count=exposure.count,
+        organisations=exposure.organisations,
+        per_field=dict(exposure.per_field or {}),
+        partner=len(exposure.partner),
+        internal=len(exposure.internal),
+        visible_external=[address.text for address in exposure.external],
+        sender=message.sender,
+        recipients=len(message.recipients),
+        reply=_on_the_wire(policy, decision, name, message.client.port) if decision.action is Action.REJECT else None,
+        before=before,
+        after=after,
+        remarks=[*saved.remarks, *_remarks(policy, decision, name, key)],
+    )
+
+
+def as_json(explained: Explained) -> str:
+    """One line of JSON, in ASCII. Raw bytes that are no UTF-8 become U+FFFD."""
+    return json.dumps({key: _clean(value) for key, value in dataclasses.asdict(explained).items()})
+
+
+def _clean(value: object) -> object:
+    match value:
+        case str():
+            # A lone surrogate is no Unicode text: json.dumps would write an escape that strict readers refuse.
+            return re.sub("[\ud800-\udfff]", "\ufffd", value)
+        case list() | tuple():
+            return [_clean(item) for item in value]
+        case dict():
+            return {_clean(key): _clean(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _is_incident(decision: rules.Decision) -> bool:
+    return decision.rule is not None and decision.action is not Action.ACCEPT
+
+
+def _on_the_wire(policy: Policy, decision: rules.Decision, name: str | None, port: int | None) -> str:
+    refusal = reply.refusal(policy, decision, name)
+    lines = (refusal.single(),) if port == 0 else refusal.lines  # port 0: mail through sendmail(1)
+    *others, last = [f"{refusal.enhanced} {line}" for line in lines]
+    return "\n".join([*(f"{refusal.code}-{line}" for line in others), f"{refusal.code} {last}"])
+
+
+def _rewritten(fields: Sequence[Field], edits: Sequence[rewrite.Edit]) -> tuple[list[str], list[str]]:
+    """The fields that the edits concern, before and after."""
+    names = {edit.name.casefold() for edit in edits}
+    before, after = (
+        [f"{field.name}: {field.value}" for field in header if field.name.casefold() in names]
+        for header in (fields, rewrite.apply(fields, edits))
+    )
+    return before, after
+
+
+def _remarks(policy: Policy, decision: rules.Decision, name: str | None, key: bytes | None) -> list[str]:
+    acts = _is_incident(decision)
+    return [
+        text
+        for holds, text in (
+            (
+                policy.mode is Mode.MONITOR and acts,
+                'mode is "monitor": it is delivered unchanged, and this is only logged',
+            ),
+            (acts and key is None, "no reference: the key (journal.key_file) cannot be read"),
+            (
+                acts and key is not None and name is None,
+                "no reference: it depends on a Message-ID, and there is none yet",
+            ),
+        )
+        if holds
+    ]

@@ -1,0 +1,21 @@
+"""What this host is called in the journal."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from undisclosed.policy import Policy
+from undisclosed.policy.sections import Postfix
+
+USUAL: Path = Postfix().config_dir
+
+
+def gateway_name(policy: Policy) -> str:
+    """The name that milter and steward of one Postfix instance share: queue ids are unique within it.
+
+    The host's own name, without asking DNS; for another Postfix instance on the host, its configuration directory too.
+    """
+    directory = policy.postfix.config_dir
+    name = socket.gethostname()
+    return name if directory == USUAL else f"{name}:{directory}"

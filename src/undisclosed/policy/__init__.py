@@ -1,0 +1,10 @@
+"""Core: what the configuration says, as frozen values: settings, rules, the table of actions, the policy in words.
+
+No file is read here: `config` does that. May import addresses.
+"""
+
+from undisclosed.policy.policy import Policy, Standing
+from undisclosed.policy.sections import Action, Mode, Rule
+from undisclosed.policy.types import Refused
+
+__all__ = ["Action", "Mode", "Policy", "Refused", "Rule", "Standing"]

@@ -1,0 +1,217 @@
+"""The policy: what the TOML file says as a whole, and what its settings mean for each other.
+
+Values only: no file is read here. `config.py` reads the file, puts the contents of `file:` lists in place, and turns
+what is refused here into an error that names file, key, value and remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from undisclosed.addresses import Address, addresses, domains
+from undisclosed.policy.sections import (
+    COUNTED_FIELDS,
+    Action,
+    Console,
+    Counting,
+    Hold,
+    Journal,
+    Log,
+    Metrics,
+    Milter,
+    Mode,
+    Notices,
+    Organisation,
+    Postfix,
+    Reply,
+    Rewrite,
+    Rule,
+    Scope,
+    Section,
+)
+from undisclosed.policy.types import Refused, RefusedTogether, Socket, parse_socket
+
+__all__ = [
+    "COUNTED_FIELDS",
+    "NOT_USED_YET",
+    "Action",
+    "Milter",
+    "Mode",
+    "Policy",
+    "Refused",
+    "Rule",
+    "Socket",
+    "Standing",
+    "parse_socket",
+]
+
+NOT_USED_YET = ("console", "metrics")
+"""Settings (or whole sections) that are validated and that nothing acts on in this version."""
+
+
+_MAILBOX = re.compile(
+    r"""(?: (?: [A-Za-z0-9 _-]+ | "[A-Za-z0-9 ,.'&_-]*" )?[ ]* <([^<>"\s]+@[^<>"\s]+)> | ([^<>"\s]+@[^<>"\s]+) )""",
+    re.VERBOSE,
+)
+"""What `rewrite.to` may be besides a group: an address, with or without a name, that every mail program can read."""
+
+
+class Standing(StrEnum):
+    """What a domain is to the organisation."""
+
+    INTERNAL = "internal"
+    PARTNER = "partner"
+    EXTERNAL = "external"
+
+
+KNOWN_DOMAINS = 8192
+"""How many domains a policy remembers what it knows of."""
+
+
+class Known(NamedTuple):
+    """What is known of a domain: what it is to the organisation, and whose its addresses are."""
+
+    standing: Standing
+    organisation: str | None
+    """The organisation of all addresses there; None where each is one of its own (a personal-mail provider)."""
+
+
+class Policy(Section):
+    """The whole configuration: a snapshot, swapped at reload and never changed."""
+
+    mode: Mode = Field(default=Mode.ENFORCE, description="`enforce`, or `monitor`: decide, record, deliver unchanged.")
+    organisation: Organisation
+    milter: Milter = Milter()
+    postfix: Postfix = Postfix()
+    scope: Scope = Scope()
+    counting: Counting = Counting()
+    reply: Reply = Reply()
+    rewrite: Rewrite = Rewrite()
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)] = Field(description="The rules, in order.")
+    journal: Journal = Journal()
+    hold: Hold = Hold()
+    notices: Notices = Notices()
+    console: Console = Console()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refused = [*self._refused_domains(), *self._refused_rules(), *self._refused_to()]
+        if refused:
+            raise RefusedTogether(refused)
+        return self
+
+    def _refused_domains(self) -> Iterator[Refused]:
+        for key in ("internal_domains", "partner_domains"):
+            for place, domain in enumerate(getattr(self.organisation, key)):
+                bare = domain.removeprefix(".")
+                if domains.is_public_suffix(bare):
+                    problem = "a public suffix: anybody can register a domain below it"
+                    fix = f'write the domain that the organisation has registered below it, such as "council.{bare}"'
+                elif self.is_personal_mail(bare):
+                    provider = bare if bare in self._personal else domains.registrable(bare)
+                    problem = "a personal-mail provider: strangers have addresses there"
+                    fix = f'leave it out, or, if the list is wrong, put "{provider}" into counting.personal_mail_remove'
+                else:
+                    continue
+                yield Refused(problem, fix, ("organisation", key, place), domain)
+
+    def _refused_rules(self) -> Iterator[Refused]:
+        names: set[str] = set()
+        for number, rule in enumerate(self.rules):
+            if rule.name in names:
+                fix = "give each rule a name of its own, so that the log tells them apart"
+                yield Refused("two rules have this name", fix, ("rules", number, "name"), rule.name)
+            names.add(rule.name)
+            for place, earlier in enumerate(self.rules[:number]):
+                if earlier.covers(rule):
+                    which = f"rule {place + 1} ({earlier.name!r})"
+                    problem = f"{rule.name!r} is never reached: all that it could match is matched by {which} before it"
+                    fix = f"move it above {which}, narrow that one, or remove this one"
+                    yield Refused(problem, fix, ("rules", number))
+                    break
+
+    def _refused_to(self) -> Iterator[Refused]:
+        to = self.rewrite.to
+        if to == "{from}" or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]*: *;", to):
+            return
+        match = _MAILBOX.fullmatch(to)
+        found = addresses(to)
+        if match and len(found) == 1 and to.isascii() and found[0].text == (match[1] or match[2]):
+            if self.standing(found[0].domain) is Standing.INTERNAL:
+                return
+            problem = "every recipient would see an address outside the organisation"
+        else:
+            problem = "To would name nobody that a mail program can read"
+        fix = 'write "{from}", an empty group such as "undisclosed-recipients:;", or an internal address'
+        yield Refused(problem, fix, ("rewrite", "to"), to)
+
+    @cached_property
+    def _internal(self) -> _DomainSet:
+        return _DomainSet(self.organisation.internal_domains)
+
+    @cached_property
+    def _partner(self) -> _DomainSet:
+        return _DomainSet(self.organisation.partner_domains)
+
+    @cached_property
+    def _personal(self) -> frozenset[str]:
+        add, remove = (
+            {domain.removeprefix(".") for domain in listed}
+            for listed in (self.counting.personal_mail_add, self.counting.personal_mail_remove)
+        )
+        return domains.PERSONAL_MAIL.union(add) - remove
+
+    @cached_property
+    def counted_fields(self) -> frozenset[str]:
+        """The names of the counted header fields, case-folded."""
+        return frozenset(name.casefold() for name in self.counting.fields)
+
+    @cached_property
+    def _known(self) -> dict[str, Known]:
+        return {}
+
+    def known(self, domain: str) -> Known:
+        """What is known of a domain (A-label, lower case). Remembered: few domains make up nearly all mail."""
+        found = self._known.get(domain)
+        if found is None:
+            organisation = None if self.is_personal_mail(domain) else domains.registrable(domain)
+            found = Known(self.standing(domain), organisation)
+            if len(domain) <= domains.LONGEST_NAME:  # else a hostile header could fill the memory
+                if len(self._known) >= KNOWN_DOMAINS:
+                    self._known.clear()
+                self._known[domain] = found
+        return found
+
+    def standing(self, domain: str) -> Standing:
+        """What a domain (A-label, lower case) is to the organisation."""
+        if domain in self._internal:
+            return Standing.INTERNAL
+        return Standing.PARTNER if domain in self._partner else Standing.EXTERNAL
+
+    def is_personal_mail(self, domain: str) -> bool:
+        """Whether a domain (A-label, lower case) belongs to a provider of mailboxes to private persons."""
+        return domain in self._personal or domains.registrable(domain) in self._personal
+
+    def organisation_of(self, address: Address) -> str:
+        """The organisation of an Address: its registrable domain, or itself at a personal-mail provider."""
+        organisation = self.known(address.domain).organisation
+        return f"{address.local}@{address.domain}" if organisation is None else organisation
+
+
+class _DomainSet:
+    """Domains as the configuration names them: `example.org` itself, `.example.org` every one below."""
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        self._exact = frozenset(pattern for pattern in patterns if not pattern.startswith("."))
+        self._below = tuple(pattern for pattern in patterns if pattern.startswith("."))
+
+    def __contains__(self, domain: str) -> bool:
+        return domain in self._exact or (bool(self._below) and domain.endswith(self._below))

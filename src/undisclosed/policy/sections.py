@@ -1,0 +1,380 @@
+"""The sections of the configuration: every setting with its type, its bounds, its default and what it is for.
+
+Each setting is described once, here: `schema.py` hands the descriptions to the reference page, and the example file is
+held against them. What one setting means for another is `policy.py`'s to check.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+
+from undisclosed.addresses import addresses
+from undisclosed.policy.senders import Senders, is_glob
+from undisclosed.policy.types import (
+    BaseUrl,
+    DatabaseUrl,
+    Domain,
+    Duration,
+    Endpoint,
+    EnhancedCode,
+    FieldName,
+    FileMode,
+    Language,
+    Line,
+    Network,
+    Refused,
+    ReplyCode,
+    SenderPattern,
+    Socket,
+    SocketText,
+    Whole,
+    WholePath,
+    parse_socket,
+)
+
+
+class Mode(StrEnum):
+    """What a decision does to a message."""
+
+    ENFORCE = "enforce"
+    MONITOR = "monitor"
+
+
+class Action(StrEnum):
+    """What a rule may ask for. `tempfail` is not among them: it answers a failure and is never a policy."""
+
+    ACCEPT = "accept"
+    WARN = "warn"
+    REWRITE = "rewrite"
+    SPLIT = "split"
+    DELAY = "delay"
+    QUARANTINE = "quarantine"
+    REJECT = "reject"
+
+
+COUNTED_FIELDS = (
+    "To",
+    "Cc",
+    "Resent-To",
+    "Resent-Cc",
+    "Apparently-To",
+    "Reply-To",
+    "Mail-Followup-To",
+    "Bcc",
+    "Resent-Bcc",
+)
+"""The header fields in which a recipient reads who else received the message (RFC 5322, sections 3.6.3 and 3.6.6)."""
+
+
+def _one_mailbox(text: str) -> str:
+    if text and len(addresses(text)) != 1:
+        raise Refused("not one address", 'write one, such as "Mail desk <postmaster@council.example>"')
+    return text
+
+
+KNOWN_CLIENTS = 8192
+"""How many client addresses are remembered."""
+
+
+class Section(BaseModel):
+    """A table of the TOML file: unknown keys are refused, and nothing in it changes once it is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class Organisation(Section):
+    """Whose mail this is."""
+
+    name: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
+        description="The organisation's name, as the sender is to read it in replies and notices.",
+        examples=["Exampleshire County Council"],
+    )
+    internal_domains: Annotated[tuple[Domain, ...], Field(min_length=1)] = Field(
+        description="The organisation's own domains. `example.org` is that domain, `.example.org` every domain below"
+        " it. A public suffix (`co.uk`) or a personal-mail provider is refused.",
+        examples=[["council.example", ".council.example"]],
+    )
+    partner_domains: tuple[Domain, ...] = Field(
+        default=(),
+        description="Domains that the organisation trusts: their addresses are not counted. Written as internal ones.",
+    )
+    help: Annotated[Line, Field(max_length=200)] = Field(
+        default="your mail administrator", description="Whom a sender asks for help, as it is to stand in replies."
+    )
+    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = Field(
+        default=("en",),
+        description="Languages of what senders read, the first one first. What lacks words in one is English.",
+    )
+
+
+class Milter(Section):
+    """How Postfix reaches the milter. Changes need a restart."""
+
+    socket: SocketText = Field(
+        default="unix:/var/spool/postfix/undisclosed/milter.sock",
+        description="Where to listen, in libmilter's syntax: `unix:PATH` (the faster) or `inet:PORT@HOST`. Whoever"
+        " reaches it can speak as Postfix: keep an inet socket on the loopback address.",
+    )
+    socket_mode: FileMode = Field(default="0660", description="The mode of a unix socket, in octal.")
+    socket_group: Annotated[Line, Field(max_length=32)] = Field(
+        default="", description="The group of a unix socket. Empty: the one that the directory's setgid bit gives."
+    )
+    workers: Annotated[Whole, Field(ge=1, le=64)] = Field(default=2, description="Worker processes.")
+
+    @property
+    def endpoint(self) -> Socket:
+        """The socket in its parts."""
+        return parse_socket(self.socket)
+
+
+class Postfix(Section):
+    """The Postfix instance that the commands work on."""
+
+    config_dir: WholePath = Field(default=Path("/etc/postfix"), description="Its configuration directory.")
+
+
+class Scope(Section):
+    """Which mail is the organisation's own outgoing mail. All other mail passes untouched."""
+
+    networks: tuple[Network, ...] = Field(
+        default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="Clients from which mail with an internal sender, a null sender or an internal From is outgoing:"
+        " mail servers, applications and scanners that send without logging in.",
+    )
+    authenticated: StrictBool = Field(
+        default=True, description="Whether mail from an authenticated client is outgoing."
+    )
+
+    def holds(self, client_address: str | None) -> bool:
+        """Whether a client is in `networks`; one whose address is unknown or unreadable counts as in."""
+        if client_address is None:
+            return True
+        known = self._known.get(client_address)
+        if known is None:
+            if len(self._known) >= KNOWN_CLIENTS:
+                self._known.clear()
+            known = self._known[client_address] = self._looked_up(client_address)
+        return known
+
+    @cached_property
+    def _known(self) -> dict[str, bool]:
+        """What was found of clients that have been here: parsing an address costs as much as reading a short To."""
+        return {}
+
+    def _looked_up(self, client_address: str) -> bool:
+        try:
+            address = ip_address(client_address.removeprefix("IPv6:").partition("%")[0])
+        except ValueError:
+            return True
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any(address in network or (mapped is not None and mapped in network) for network in self.networks)
+
+
+class Counting(Section):
+    """What is counted."""
+
+    fields: Annotated[tuple[FieldName, ...], Field(min_length=1)] = Field(
+        default=COUNTED_FIELDS,
+        description="The header fields in which addresses are counted and hidden. The author's own address in"
+        " Reply-To is not counted.",
+    )
+    personal_mail_add: tuple[Domain, ...] = Field(
+        default=(),
+        description="Further personal-mail providers: each address there is an organisation of its own, and the domain"
+        " can be neither internal nor partner.",
+    )
+    personal_mail_remove: tuple[Domain, ...] = Field(
+        default=(), description="Domains that are no personal-mail providers, although the list has them."
+    )
+
+
+class Reply(Section):
+    """The SMTP reply to a rejected message."""
+
+    code: ReplyCode = Field(
+        default=550, description="The reply code, of class 5; 521 and 552 mean something else to clients."
+    )
+    enhanced: EnhancedCode = Field(
+        default="5.7.0",
+        description="The enhanced status code (RFC 3463), of class 5. Some systems choose their own headline by it:"
+        " 5.7.1 reads as a lack of permission.",
+    )
+
+
+class Rewrite(Section):
+    """How recipients are hidden."""
+
+    to: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
+        default="{from}",
+        description="What To shows when nobody may stay in it: `{from}` is the author's own address where it is"
+        " internal, else `undisclosed-recipients:;`. Also an internal address, or an empty group such as `parents:;`.",
+    )
+    keep_internal: StrictBool = Field(default=True, description="Whether internal addresses stay visible.")
+    when_unsafe: Literal[Action.QUARANTINE, Action.REJECT] = Field(
+        default=Action.QUARANTINE,
+        description="What happens to a message that must not be rewritten (signed, encrypted, an invitation, …).",
+    )
+
+
+class Rule(Section):
+    """When to do what. The first rule that matches decides; where none does, the message is accepted."""
+
+    name: Annotated[Line, Field(min_length=1, max_length=100)] = Field(
+        description="Its name, as it stands in the log.", examples=["too many in sight"]
+    )
+    senders: Annotated[tuple[SenderPattern, ...], Field(min_length=1)] = Field(
+        default=("*",),
+        description="Envelope senders it applies to, in any case: `*` stands for anything, `?` for one character, `<>`"
+        " is the null sender, and `file:PATH` takes one a line from a file (`#` begins a comment; the path is relative"
+        " to the configuration). A client may write any envelope sender that Postfix lets it.",
+    )
+    except_senders: tuple[SenderPattern, ...] = Field(default=(), description="Envelope senders it does not apply to.")
+    more_than_addresses: Annotated[Whole, Field(ge=0)] | None = Field(
+        default=None,
+        description="Matches when more distinct external addresses than this would be visible.",
+        examples=[10],
+    )
+    more_than_organisations: Annotated[Whole, Field(ge=0)] | None = Field(
+        default=None,
+        description="Matches when they belong to more organisations than this; an address at a personal-mail provider"
+        " is an organisation of its own. With both, both must hold.",
+        examples=[3],
+    )
+    action: Action = Field(
+        description="`accept`, `warn` (deliver, tell the sender), `rewrite` (deliver with the external addresses taken"
+        " out of sight), `split` (each of them gets a copy of their own, with only their own address), `delay` (hold"
+        " for hold.delay, then deliver with them out of sight), `quarantine` (hold until someone decides) or `reject`."
+        " Each but `accept` needs a threshold.",
+        examples=["reject"],
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.action is not Action.ACCEPT and self.more_than_addresses is None is self.more_than_organisations:
+            fix = "add more_than_addresses, more_than_organisations or both, such as more_than_addresses = 10"
+            raise Refused(f"a rule with the action {self.action} needs a threshold", fix)
+        if not self._senders.difference(self._but).patterns:
+            raise Refused("except_senders takes away every sender that the rule names", "narrow it", ["except_senders"])
+        return self
+
+    @cached_property
+    def _senders(self) -> Senders:
+        return Senders(self.senders)
+
+    @cached_property
+    def _but(self) -> Senders:
+        return Senders(self.except_senders)
+
+    @property
+    def concerns_everybody(self) -> bool:
+        """Whether it applies to every envelope sender."""
+        return "*" in self._senders.patterns and not self.except_senders
+
+    def concerns(self, sender: str) -> bool:
+        """Whether the rule applies to an envelope sender (an addr-spec; empty for the null sender)."""
+        return sender in self._senders and sender not in self._but
+
+    def covers(self, later: Rule) -> bool:
+        """Whether every message that a later rule could match is matched by this one already.
+
+        True only if that is sure, so that no rule is refused which a message can reach. A message shows at least as
+        many addresses as organisations, and none of the one where it shows none of the other.
+        """
+        least_addresses, least_organisations = (
+            0 if limit is None else limit + 1 for limit in (later.more_than_addresses, later.more_than_organisations)
+        )
+        least_addresses = max(least_addresses, least_organisations)
+        least_organisations = max(least_organisations, min(least_addresses, 1))
+        return (
+            (self.more_than_addresses is None or least_addresses > self.more_than_addresses)
+            and (self.more_than_organisations is None or least_organisations > self.more_than_organisations)
+            and all(self._covers_sender(pattern, later) for pattern in later._senders.patterns)
+        )
+
+    def _covers_sender(self, pattern: str, later: Rule) -> bool:
+        if is_glob(pattern):
+            return self._senders.include(Senders([pattern])) and later._but.include(self._but)
+        return self.concerns(pattern) or not later.concerns(pattern)
+
+
+class Journal(Section):
+    """The record of incidents."""
+
+    url: DatabaseUrl = Field(
+        default="sqlite:////var/lib/undisclosed/journal.db",
+        description="The database: an SQLite file by its whole path"
+        " (`sqlite:////…`), or `postgresql+psycopg://user@host/database`, one for all gateways. `undisclosed journal"
+        " upgrade` makes its tables.",
+    )
+    key_file: WholePath = Field(
+        default=Path("/var/lib/undisclosed/key"),
+        description="The key of hashes and of the references in replies and log, made at first start; the same file on"
+        " every gateway.",
+    )
+    addresses: Literal["hashed", "plain", "none"] = Field(
+        default="hashed", description="How the visible addresses are recorded: as keyed hashes, plainly, or not at all."
+    )
+    subjects: StrictBool = Field(default=True, description="Whether subjects are recorded.")
+    retention_days: Annotated[Whole, Field(ge=1, le=36500)] = Field(
+        default=365, description="Days after which records are deleted."
+    )
+
+
+class Hold(Section):
+    """Held mail."""
+
+    expire_days: Annotated[Whole, Field(ge=1, le=3650)] = Field(
+        default=14, description="Days after which held mail expires."
+    )
+    on_expiry: Literal["delete", "keep"] = Field(default="delete", description="What happens to it then.")
+    delay: Duration = Field(
+        default=timedelta(minutes=5), description="How long `delay` holds a message: a number and `s`, `m`, `h` or `d`."
+    )
+    sender_may: tuple[Literal["bcc", "split", "unchanged", "delete"], ...] = Field(
+        default=("bcc", "split", "delete"), description="What the sender may choose for a held message."
+    )
+
+
+class Notices(Section):
+    """Messages to senders."""
+
+    from_: Annotated[Line, Field(max_length=320), AfterValidator(_one_mailbox)] = Field(
+        default="", alias="from", description="Their From. Empty: postmaster at the first internal domain."
+    )
+    templates: Annotated[Line, Field(max_length=4096)] = Field(
+        default="",
+        description="A directory of words of your own, relative to the configuration: `LANGUAGE/KIND.txt`, such as"
+        " `en/held.txt`. Empty: the words that come with the program.",
+    )
+    after: tuple[Action, ...] = Field(
+        default=(Action.WARN, Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE),
+        description="The actions that cause one.",
+    )
+
+
+class Console(Section):
+    """The web pages."""
+
+    listen: Endpoint = Field(default="127.0.0.1:8026", description="Where to listen.")
+    base_url: BaseUrl = Field(default="", description="The address under which people reach it.")
+
+
+class Metrics(Section):
+    """Figures for monitoring."""
+
+    listen: Endpoint = Field(default="", description="Where to listen. Empty: nowhere.")
+
+
+class Log(Section):
+    """The log."""
+
+    format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object a line, or text for a person."
+    )

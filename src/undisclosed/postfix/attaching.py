@@ -1,0 +1,396 @@
+"""`undisclosed postfix attach | detach | status`: what main.cf must say, and what master.cf must and must not.
+
+attach puts our milter first in smtpd_milters and non_smtpd_milters, turns long queue ids on, and writes the listener
+for released mail into master.cf (`master.py`); detach takes back what attach did and nobody has changed since; status
+says whether mail can pass us by. Beside main.cf attach keeps a record
+(`undisclosed-attach.json`): main.cf as it was without us, and a digest of what attach left, so that detach gives back
+the very bytes where nobody has touched the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import pwd
+import socket as sockets
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from undisclosed.policy import Mode, Policy
+from undisclosed.policy.types import Socket
+from undisclosed.postfix import master_cf
+from undisclosed.postfix.assessment import Expected, assess, hands_back
+from undisclosed.postfix.milter_lists import ListError, Ours, Unspeakable, first, milters, ours, without
+from undisclosed.postfix.model import Finding, Level, Settings
+from undisclosed.postfix.postconf import RECORD, Postconf, PostfixError, Writer
+from undisclosed.postfix.reachability import Account, Place, Step, targets
+
+__all__ = ["Change", "Finding", "Level", "Plan", "PostfixError", "attach", "detach", "status"]
+
+LISTS = ("smtpd_milters", "non_smtpd_milters")
+LONG_IDS = "enable_long_queue_ids"
+OURS = (*LISTS, LONG_IDS, master_cf.MILTERS)
+"""The parameters that attach sets, in the order in which it appends them."""
+
+CONNECT_SECONDS = 2.0
+
+
+class Change(NamedTuple):
+    """A parameter of main.cf that gets another value; None where the file does not set it."""
+
+    file: Path
+    parameter: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command changes, or would change, and what is to be known about it.
+
+    `diff` is the unified difference of main.cf and master.cf, `notes` are remarks on the changes, `findings` the
+    problems that `status` sees in the configuration as it then is, `next_steps` what is left to the administrator.
+    """
+
+    changes: tuple[Change, ...]
+    diff: str
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    next_steps: tuple[str, ...]
+    written: bool
+
+    def __str__(self) -> str:
+        """All of it, for a person at a terminal."""
+        lines = []
+        for change in self.changes:
+            lines.append(f"{change.file}: {change.parameter}")
+            for word, value in (("was", change.old), ("now" if self.written else "then", change.new)):
+                lines.append(f"  {word:<5}{'(not set)' if value is None else value or '(empty)'}")
+        if self.diff and not self.written:
+            lines.append(self.diff.rstrip("\n"))
+        lines += [*self.notes, *(str(finding) for finding in self.findings), *self.next_steps]
+        return _shown("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What attach did: our endpoint, main.cf without us, a digest of main.cf with us, and the values then and now."""
+
+    endpoint: str
+    before: bytes
+    after: str
+    changes: Mapping[str, tuple[str | None, str | None]]
+
+    def dump(self) -> bytes:
+        """The record as JSON, readable for a person."""
+        text = self.before.decode("utf-8", "surrogateescape")
+        changes = {name: {"old": old, "new": new} for name, (old, new) in self.changes.items()}
+        content = {"format": 1, "endpoint": self.endpoint, "after": self.after, "changes": changes, "before": text}
+        return json.dumps(content, indent=1).encode("ascii") + b"\n"
+
+
+def _load(text: bytes, file: Path) -> Record:
+    try:
+        content = json.loads(text)
+        if content["format"] != 1:
+            raise ValueError(content["format"])
+        changes = {name: (change["old"], change["new"]) for name, change in content["changes"].items()}
+        before = content["before"].encode("utf-8", "surrogateescape")
+        return Record(content["endpoint"], before, content["after"], changes)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fix = "remove it: detach then takes our milter out of the lists and leaves the other settings as they are"
+        raise PostfixError(file, "is not what attach wrote", fix) from error
+
+
+def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
+    """Put our milter first in both lists of main.cf. Raises PostfixError."""
+    plan = _change(policy, config_dir, dry_run, _Command(_attached, master_cf.with_listener))
+    return replace(plan, findings=tuple(finding for finding in plan.findings if finding.level is Level.PROBLEM))
+
+
+def detach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
+    """Take back what attach added and nobody has changed since. Raises PostfixError."""
+    plan = _change(policy, config_dir, dry_run, _Command(_detached, master_cf.without_listener))
+    return replace(plan, findings=())  # that mail passes by is the purpose
+
+
+def status(policy: Policy, config_dir: Path) -> list[Finding]:
+    """What is and is not in place; mail can pass us by where any finding is a problem. Raises PostfixError."""
+    postconf = Postconf(config_dir)
+    postconf.check()
+    settings = postconf.settings()
+    return _judge(policy, postconf, settings, _ours(policy, settings, None, postconf))
+
+
+# -- attach and detach ---------------------------------------------------------------------------------------------
+
+
+class _Files(NamedTuple):
+    """Both files' text."""
+
+    main_cf: bytes
+    master_cf: bytes
+
+
+class _Writers(NamedTuple):
+    """The right to write each of the files."""
+
+    main_cf: Writer
+    master_cf: Writer
+
+
+class _Outcome(NamedTuple):
+    """The main.cf that a command wants, the record it wants beside it (None: none), and remarks."""
+
+    main_cf: bytes
+    record: Record | None
+    notes: tuple[str, ...]
+
+
+class _Command(NamedTuple):
+    """What attach and detach do to each file."""
+
+    to_main: Callable[[Postconf, Ours, bytes, Record | None], _Outcome]
+    to_master: Callable[[bytes], bytes]
+
+
+def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) -> Plan:
+    postconf = Postconf(config_dir)
+    postconf.check()
+    with ExitStack() as stack:
+        writers = (
+            None if dry_run else _Writers(*(stack.enter_context(postconf.locked(file)) for file in postconf.files))
+        )
+        now, recorded = _Files(postconf.read(), postconf.read_master()), postconf.record()
+        record = _load(recorded, postconf.directory / RECORD) if recorded is not None else None
+        mine = _ours(policy, postconf.settings(), record, postconf)
+        try:
+            outcome = command.to_main(postconf, mine, now.main_cf, record)
+        except ListError as error:
+            fix = "mend the milter lists (see: postfix check), then run the command again"
+            raise PostfixError(postconf.main_cf, str(error), fix) from error
+        wanted = _Files(outcome.main_cf, command.to_master(now.master_cf))
+        with postconf.draft(*wanted) as then:
+            changes = _changes(postconf, then)
+            findings = tuple(_judge(policy, then, then.settings(), mine))
+        if writers is not None:
+            _write(writers, now, wanted, outcome.record, record)
+    diff = "".join(_diff(file, old, new) for file, old, new in zip(postconf.files, now, wanted, strict=True))
+    steps = _next_steps(postconf.directory, dry_run, now != wanted)
+    return Plan(changes, diff, outcome.notes, findings, steps, written=now != wanted and not dry_run)
+
+
+def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None, before: Record | None) -> None:
+    """Write what differs. In this order an interruption leaves what the next attach or detach understands."""
+    if record is not None and record != before:
+        writers.main_cf.keep(record.dump())
+    if wanted.main_cf != now.main_cf:
+        writers.main_cf.replace(wanted.main_cf)
+    if wanted.master_cf != now.master_cf:
+        writers.master_cf.replace(wanted.master_cf)
+    if record is None and before is not None:
+        writers.main_cf.drop()
+
+
+def _draft(postconf: Postconf, main_cf: bytes) -> AbstractContextManager[Postconf]:
+    """A draft in which the listener is there: only then does postconf(1) speak of the parameter that it uses."""
+    return postconf.draft(main_cf, master_cf.with_listener(postconf.read_master()))
+
+
+def _attached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> _Outcome:
+    notes: list[str] = []
+    with _draft(postconf, now) as draft:
+        start = draft.read()
+        for name in LISTS:
+            raw, expanded = draft.raw([name]).get(name, ""), draft.expanded([name])[name]
+            edit = first(raw, expanded, mine)
+            if edit is None:
+                continue
+            draft.edit({name: edit.value})
+            if edit.written_out:
+                notes.append(f"{name} named our milter through a variable; what the variables held is written out.")
+        if draft.expanded([LONG_IDS])[LONG_IDS].casefold() != "yes":
+            draft.edit({LONG_IDS: "yes"})
+        others = without(draft.raw(LISTS).get(LISTS[0], ""), mine)
+        if draft.raw([master_cf.MILTERS]).get(master_cf.MILTERS) != others:
+            draft.edit({master_cf.MILTERS: others})
+        then = draft.read()
+        if then == start:
+            return _Outcome(now, record, ())
+        base = _base(postconf, mine, now, record)
+        with _draft(postconf, base) as without_us:
+            old, new = without_us.raw(OURS), draft.raw(OURS)
+    changed = {name: (old.get(name), new.get(name)) for name in OURS if old.get(name) != new.get(name)}
+    return _Outcome(then, Record(mine.endpoint, base, _digest(then), changed), tuple(notes))
+
+
+def _detached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> _Outcome:
+    base = _base(postconf, mine, now, record)
+    notes = []
+    if record is None and base != now:
+        notes.append(f"There is no record of an attach here: {LONG_IDS} and all else stay as they are.")
+    elif record is not None and base != now and base != record.before:
+        notes.append("main.cf has been edited since attach: only our own settings are taken back, the rest stays.")
+    with _draft(postconf, base) as then:
+        settings = then.settings()
+    for parameter in LISTS:
+        if _names(mine, settings.main[parameter]):
+            notes.append(f"{parameter} still names our milter, through a variable: take it out there.")
+    for service in settings.running("smtpd", "cleanup"):
+        for parameter in service.overrides.intersection(LISTS):
+            if _names(mine, service.settings[parameter]):
+                notes.append(f"{parameter} of {service.label} in master.cf still names our milter: take it out there.")
+    return _Outcome(base, None, tuple(notes))
+
+
+def _names(mine: Ours, value: str) -> bool:
+    return any(mine.is_(milter) for milter in milters(value))
+
+
+def _base(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> bytes:
+    """main.cf as it is without what attach added: the bytes kept where nobody changed it, else parameter by parameter.
+
+    Where a crash came between record and main.cf, main.cf still is, or is again, what the record keeps.
+    """
+    if record is not None and _digest(now) == record.after:
+        return record.before
+    if record is not None and now == record.before:
+        return now
+    changed = record.changes if record is not None else {}
+    edits: dict[str, str | None] = {}
+    with _draft(postconf, now) as draft:
+        values = draft.raw(OURS)
+        for name, value in values.items():
+            old, new = changed.get(name, (None, None))
+            if name in changed and value == new:
+                edits[name] = old
+            elif name in LISTS and (rest := without(value, mine)) != value:
+                edits[name] = rest if rest or (name in changed and old is not None) else None
+            elif name == master_cf.MILTERS:
+                edits[name] = None  # whoever has changed it: nothing uses it any more
+        if not edits:
+            return now
+        draft.edit(edits)
+        return draft.read()
+
+
+def _changes(postconf: Postconf, then: Postconf) -> tuple[Change, ...]:
+    old, new = postconf.raw(OURS), then.raw(OURS)
+    return tuple(
+        Change(postconf.main_cf, name, old.get(name), new.get(name)) for name in OURS if old.get(name) != new.get(name)
+    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _diff(file: Path, old: bytes, new: bytes) -> str:
+    before, after = ([_shown(line) for line in content.splitlines(keepends=True)] for content in (old, new))
+    lines = difflib.unified_diff(before, after, fromfile=str(file), tofile=f"{file} (then)")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("utf-8", "replace")  # for a terminal: main.cf may hold bytes that are not UTF-8
+
+
+def _next_steps(directory: Path, dry_run: bool, differs: bool) -> tuple[str, ...]:
+    if not differs:
+        return ("Nothing to change.",)
+    if dry_run:
+        return ("Nothing has been written.",)
+    return (f"Until it is told to read this, Postfix works as before: postfix -c {directory} reload",)
+
+
+# -- what lies outside the directory -------------------------------------------------------------------------------
+
+
+def _ours(policy: Policy, settings: Settings, record: Record | None, postconf: Postconf) -> Ours:
+    endpoint = policy.milter.endpoint
+    queue = settings.main["queue_directory"]
+    action = "accept" if policy.mode is Mode.MONITOR else "tempfail"
+    formerly = (record.endpoint,) if record is not None else ()
+    try:
+        return ours(endpoint, _names_of(queue), action, resolved=_resolved(endpoint), formerly=formerly)
+    except Unspeakable as error:
+        raise PostfixError(postconf.main_cf, str(error), "choose another milter.socket in the policy") from error
+
+
+def _names_of(directory: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((directory, os.path.realpath(directory))))
+
+
+def _resolved(endpoint: Socket) -> str:
+    return "" if endpoint.path is None else str(endpoint.path.parent.resolve() / endpoint.path.name)
+
+
+def _judge(policy: Policy, postconf: Postconf, settings: Settings, mine: Ours) -> list[Finding]:
+    scope = policy.scope
+    expected = Expected(mine, policy.mode is Mode.ENFORCE, scope.networks, scope.authenticated)
+    places = {target: _look(target, settings) for target in targets(settings, mine)}
+    raw = postconf.raw((LISTS[0], master_cf.MILTERS))
+    try:
+        others = without(raw.get(LISTS[0], ""), mine)
+    except ListError:
+        others = ""  # a finding of its own
+    there, looping = raw.get(master_cf.MILTERS, ""), hands_back(settings, expected)
+    releasing = master_cf.findings(postconf.listener(), there, others, looping, settings.directory)
+    return [*assess(settings, expected, places, _account(settings.main["mail_owner"])), *releasing]
+
+
+def _account(name: str) -> Account | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
+
+
+def _look(target: str, settings: Settings) -> Place:
+    """See what is where Postfix looks for our milter, and whether something there takes a connection."""
+    if not target.startswith("/"):
+        host, _, port = target.removeprefix("inet:").rpartition(":")
+        return Place(
+            "socket", answers=_answers((host.strip("[]") or "localhost", int(port)) if port.isdigit() else None)
+        )
+    path, queue = Path(target), Path(settings.main["queue_directory"])
+    start = queue if path.is_relative_to(queue) else Path("/")
+    way = [part for part in (*reversed(path.parents), path) if part.is_relative_to(start)]
+    try:
+        facts = [part.stat() for part in way]
+    except PermissionError:
+        return Place("hidden")
+    except OSError:
+        return Place("missing")
+    steps = tuple(
+        Step(str(part), stat.S_IMODE(fact.st_mode), fact.st_uid, fact.st_gid)
+        for part, fact in zip(way, facts, strict=True)
+    )
+    if not stat.S_ISSOCK(facts[-1].st_mode):
+        return Place("other", steps)
+    return Place("socket", steps, _answers(target))
+
+
+def _answers(address: str | tuple[str, int] | None) -> bool | None:
+    """Whether something takes a connection. To our milter it is a session that ends before it has begun."""
+    if address is None:
+        return False
+    try:
+        if isinstance(address, tuple):
+            sockets.create_connection(address, CONNECT_SECONDS).close()
+            return True
+        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as connection:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.connect(address)
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+    return True

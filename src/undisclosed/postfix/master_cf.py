@@ -1,0 +1,148 @@
+"""What attach writes into master.cf: the private listener that takes released mail, and a cleanup service of its own.
+
+Values only. The lines stand in a block between two comments, so that detach leaves every other byte as it was. Whatever
+could refuse or change mail that was once taken is switched off in the listener (smtpd(8), cleanup(8), postconf(5)); the
+milters behind ours see it, and so does a content_filter. Only root and Postfix's own user reach its socket, since it
+is private (master(5)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from undisclosed.postfix.model import Finding, Level
+from undisclosed.steward.hold_queue import LISTENER
+
+CLEANUP: Final = "undisclosed-cleanup"
+MILTERS: Final = "undisclosed_release_milters"
+"""The parameter of main.cf that says which milters see released mail: all but ours."""
+
+BEGIN: Final = b"# -- undisclosed: written by `undisclosed postfix attach` --\n"
+END: Final = b"# -- undisclosed: end --\n"
+NO_LINE_END: Final = b"\n# (the line above had no end)\n"
+
+OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    LISTENER: {
+        "syslog_name": "postfix/undisclosed-release",
+        # The others, and not ours: it has seen this mail.
+        "smtpd_milters": f"${MILTERS}",
+        "smtpd_milter_maps": "",
+        "smtpd_proxy_filter": "",
+        # Recipients are expanded already, and headers checked: a second time would double what they add.
+        "receive_override_options": "no_address_mappings,no_header_body_checks",
+        "cleanup_service_name": CLEANUP,
+        "local_header_rewrite_clients": "",
+        # Who connects here is root.
+        "mynetworks": "127.0.0.0/8",
+        "smtpd_relay_restrictions": "permit_mynetworks,reject",
+        "smtpd_client_restrictions": "",
+        "smtpd_helo_restrictions": "",
+        "smtpd_sender_restrictions": "",
+        "smtpd_recipient_restrictions": "",
+        "smtpd_data_restrictions": "",
+        "smtpd_end_of_data_restrictions": "",
+        "smtpd_reject_unlisted_sender": "no",
+        "smtpd_reject_unlisted_recipient": "no",
+        "smtpd_helo_required": "no",
+        "smtpd_peername_lookup": "no",
+        "smtpd_command_filter": "",
+        "smtpd_upstream_proxy_protocol": "",
+        "strict_rfc821_envelopes": "no",
+        "soft_bounce": "no",
+        # It speaks plainly, and says all that it can.
+        "smtpd_tls_security_level": "none",
+        "smtpd_tls_wrappermode": "no",
+        "smtpd_sasl_auth_enable": "no",
+        "smtpd_discard_ehlo_keywords": "",
+        "smtpd_discard_ehlo_keyword_address_maps": "",
+        # What was once taken is not too much.
+        "message_size_limit": "0",
+        "smtpd_recipient_limit": "1000000",
+        "smtpd_client_connection_count_limit": "0",
+        "smtpd_client_connection_rate_limit": "0",
+        "smtpd_client_message_rate_limit": "0",
+        "smtpd_client_recipient_rate_limit": "0",
+        "smtpd_error_sleep_time": "0",
+    },
+    CLEANUP: {"syslog_name": "postfix/undisclosed-release", "message_size_limit": "0"},
+}
+"""The `-o` of each service."""
+
+COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
+    LISTENER: {"private": "-", "unprivileged": "-", "chroot": "n", "command": "smtpd"},
+    CLEANUP: {"private": "n", "unprivileged": "-", "chroot": "n", "command": "cleanup"},
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A service of master.cf as postconf(1) shows it: its columns, and its `-o` as they are written."""
+
+    columns: Mapping[str, str]
+    options: Mapping[str, str]
+
+
+def _block() -> bytes:
+    lines = []
+    for name, options in OPTIONS.items():
+        private, unprivileged, chroot, command = COLUMNS[name].values()
+        lines.append(f"{name} unix {private} {unprivileged} {chroot} - {'0' if name == CLEANUP else '-'} {command}")
+        lines += [f"  -o {option}={value}" for option, value in options.items()]
+    return BEGIN + "".join(f"{line}\n" for line in lines).encode("ascii") + END
+
+
+def with_listener(master_cf: bytes) -> bytes:
+    """master.cf with our block at its end, as it is to be; the same again where it is there already."""
+    rest = without_listener(master_cf)
+    return rest + (NO_LINE_END if rest and not rest.endswith(b"\n") else b"") + _block()
+
+
+def without_listener(master_cf: bytes) -> bytes:
+    """master.cf without our block, wherever in it that is."""
+    before, begin, rest = master_cf.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return master_cf
+    return before.removesuffix(NO_LINE_END) + after
+
+
+def findings(lines: Mapping[str, Line], milters: str, wanted: str, looping: bool, directory: str) -> Iterator[Finding]:
+    """What is and is not in place for releasing held mail.
+
+    `lines` are the services of these names that there are; `milters` what MILTERS says, `wanted` what it should say.
+    `looping`: a content_filter hands mail back to our milter.
+    """
+    fix = f"run: undisclosed postfix attach --config-dir {directory}"
+    missing = [name for name in OPTIONS if name not in lines]
+    if missing:
+        text = f"master.cf has no {' and no '.join(missing)}: held mail cannot be released."
+        yield Finding(Level.NOTE, text, fix)
+        return
+    changed = list(_drift(lines))
+    if lines[LISTENER].columns.get("private") == "n":
+        text = f"{LISTENER}/unix in master.cf is not private: mail that comes in there passes us by."
+        yield Finding(Level.PROBLEM, text, fix)
+    for text in changed:
+        yield Finding(Level.NOTE, text, fix)
+    if milters.split() != wanted.split():
+        text = f"{MILTERS} is not what smtpd_milters has besides our milter: released mail meets other milters."
+        yield Finding(Level.NOTE, text, fix)
+    if looping:
+        text = "content_filter hands released mail back to our milter: what is released unchanged is held again."
+        yield Finding(Level.NOTE, text, "add to the listener that takes it back: receive_override_options=no_milters")
+    if not changed:
+        yield Finding(Level.OK, f"{LISTENER}/unix takes released mail.")
+
+
+def _drift(lines: Mapping[str, Line]) -> Iterator[str]:
+    for name, line in lines.items():
+        for column, value in COLUMNS[name].items():
+            if column != "private" and line.columns.get(column, "").split()[:1] != [value]:
+                yield f"{name}/unix in master.cf: {column} is {line.columns.get(column)}, and not {value}."
+        for option in sorted({*OPTIONS[name], *line.options}):
+            there, wanted = line.options.get(option), OPTIONS[name].get(option)
+            if there != wanted:
+                state = "is not set" if there is None else f"is {there or '(empty)'}"
+                yield f"{name}/unix in master.cf: {option} {state}, and not as attach writes it."

@@ -1,0 +1,202 @@
+"""Postfix's milter lists: what stands in one, and the same list with our milter first or without it.
+
+Values in, values out. The syntax is that of smtpd_milters (postconf(5), MILTER_README): milters separated by blanks or
+commas, each one a bare `inet:HOST:PORT` or `unix:PATH`, or a group `{ inet:HOST:PORT, key=value, ... }`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from undisclosed.policy.types import Socket
+
+TIMEOUTS = ("connect_timeout=10s", "command_timeout=30s", "content_timeout=60s")
+"""What attach writes beside default_action. Our milter answers within milliseconds; with Postfix's own 300 s a hung
+one would keep each client waiting for five minutes before it is told to come back."""
+
+_SEPARATORS = " \t\r\n,"
+
+
+class ListError(ValueError):
+    """A milter list that Postfix could not read either; the text says what is wrong with it."""
+
+
+class Unspeakable(ValueError):
+    """A socket that cannot be written in a milter list; the text says why."""
+
+
+class Milter(NamedTuple):
+    """One element of a milter list: its text, where it listens, and the attributes of its group."""
+
+    text: str
+    endpoint: str
+    attributes: tuple[tuple[str, str], ...] = ()
+
+    def attribute(self, name: str) -> str | None:
+        """The last value given to an attribute of the group, which is the one that Postfix takes."""
+        return dict(self.attributes).get(name)
+
+
+class Edit(NamedTuple):
+    """A new value for a milter list. `written_out`: variables in it had to be replaced by what they stood for."""
+
+    value: str
+    written_out: bool = False
+
+
+def milters(value: str) -> list[Milter]:
+    """The elements of a milter list, in order. A variable in a value that is not expanded counts as an element.
+
+    Raises ListError where braces do not match or a group is empty.
+    """
+    return [_milter(text) for text in _split(value)]
+
+
+def _split(value: str) -> list[str]:
+    parts, start, depth = [], -1, 0
+    for place, char in enumerate(value):
+        if char in _SEPARATORS and depth == 0:
+            if start >= 0:
+                parts.append(value[start:place])
+            start = -1
+            continue
+        start = place if start < 0 else start
+        depth += (char == "{") - (char == "}")
+        if depth < 0:
+            raise ListError(f"a }} without its {{ in {value!r}")
+    if depth:
+        raise ListError(f"a {{ without its }} in {value!r}")
+    return [*parts, value[start:]] if start >= 0 else parts
+
+
+def _milter(text: str) -> Milter:
+    if not text.startswith("{"):
+        return Milter(text, text)
+    parts = _split(text[1:-1]) if text.endswith("}") else []
+    if not parts:
+        raise ListError(f"{text!r} names no milter")
+    pairs = (part.strip("{} \t").partition("=") for part in parts[1:])
+    return Milter(text, parts[0], tuple((name.strip(), value.strip()) for name, _, value in pairs))
+
+
+def _pair(name: str, value: str) -> str:
+    return f"{{ {name} = {value} }}" if re.search(r"[\s,]", value) else f"{name}={value}"
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our milter as Postfix knows it.
+
+    `endpoint` is what attach writes; `spellings` are the canonical endpoints that lead to the same socket, and those
+    that attach wrote before the socket moved; `default_action` is what Postfix is to do while we do not answer.
+    """
+
+    endpoint: str
+    spellings: frozenset[str]
+    default_action: str
+
+    @property
+    def element(self) -> str:
+        """The group that attach writes."""
+        return f"{{ {', '.join((self.endpoint, f'default_action={self.default_action}', *TIMEOUTS))} }}"
+
+    def is_(self, milter: Milter) -> bool:
+        """Whether an element of a list is our milter."""
+        return canonical(milter.endpoint) in self.spellings
+
+    def stands_right(self, milter: Milter) -> bool:
+        """Whether an element is our milter at the place, and with the default_action, that attach would write."""
+        here = canonical(milter.endpoint) == canonical(self.endpoint)
+        return here and milter.attribute("default_action") == self.default_action
+
+    def put_right(self, milter: Milter) -> str:
+        """The element with our endpoint and default_action; what else an administrator wrote in its group stays."""
+        kept = [_pair(name, value) for name, value in milter.attributes if name != "default_action"]
+        if not kept:
+            return self.element
+        return f"{{ {', '.join((self.endpoint, f'default_action={self.default_action}', *kept))} }}"
+
+
+def ours(
+    socket: Socket,
+    queue_directories: Iterable[str],
+    default_action: str,
+    *,
+    resolved: str = "",
+    formerly: Iterable[str] = (),
+) -> Ours:
+    """Our milter for a socket in libmilter's terms and the queue directory of one Postfix instance.
+
+    A unix socket below the queue directory is written relative to it: smtpd and cleanup run chrooted there or have it
+    as their working directory, so that name is right in both (MILTER_README, "unix:pathname"). `queue_directories` and
+    `resolved` are names of the queue directory and of the socket, with and without symbolic links; `formerly` are
+    endpoints of earlier times. Raises Unspeakable where Postfix has no way to write the name.
+    """
+    if socket.family == "unix":
+        names = _unix_names(str(socket.path), resolved, queue_directories)
+    else:
+        names = _inet_names(socket)
+    if re.search(r"[\s,{}$]", names[0]):
+        raise Unspeakable(f"{names[0]!r} holds a blank, a comma, a brace or a $, which a milter list cannot hold")
+    return Ours(names[0], frozenset(canonical(name) for name in (*names, *formerly)), default_action)
+
+
+def _unix_names(path: str, resolved: str, queue_directories: Iterable[str]) -> list[str]:
+    names = []
+    for directory in queue_directories:
+        for name in filter(None, (path, resolved)):
+            inside = posixpath.relpath(name, directory)
+            if not inside.startswith(".."):
+                names += [f"unix:{inside}", f"unix:/{inside}"]
+    return [*names, f"unix:{path}", *([f"unix:{resolved}"] if resolved else [])]
+
+
+def _inet_names(socket: Socket) -> list[str]:
+    host = socket.host.strip("[]")
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - nothing is bound: this reads what an administrator wrote
+        host = "::1" if socket.family == "inet6" else "127.0.0.1"
+    return [f"inet:[{host}]:{socket.port}" if ":" in host else f"inet:{host}:{socket.port}"]
+
+
+def canonical(endpoint: str) -> str:
+    """An endpoint in one spelling: `local:` is `unix:`, a path has no detours, localhost is 127.0.0.1."""
+    family, _, rest = endpoint.partition(":")
+    if family in ("unix", "local"):
+        return f"unix:{posixpath.normpath(rest)}"
+    if family != "inet":
+        return endpoint
+    host, _, port = rest.rpartition(":")
+    host = host.strip("[]").casefold()
+    return f"inet:{'127.0.0.1' if host in ('', 'localhost') else host}:{port}"
+
+
+def first(raw: str, expanded: str, mine: Ours) -> Edit | None:
+    """A milter list with our milter first and only once, or None where it already stands so.
+
+    `raw` is the value as main.cf has it, `expanded` the same with its variables replaced. What stands in the list
+    otherwise is kept as it is written, unless a variable brings our milter in at another place: then the list is
+    written out. Raises ListError.
+    """
+    now, written = milters(expanded), milters(raw)
+    found = [milter for milter in now if mine.is_(milter)]
+    if len(found) == 1 and now[0] is found[0] and mine.stands_right(now[0]):
+        return None
+    others = [milter.text for milter in written if not mine.is_(milter)]
+    hidden = len(written) - len(others) != len(found)
+    if hidden:
+        rest = ", ".join(milter.text for milter in now if not mine.is_(milter))
+    else:
+        rest = ", ".join(others) if found else raw.strip(_SEPARATORS)
+    head = mine.put_right(found[0]) if found else mine.element
+    return Edit(f"{head}, {rest}" if rest else head, written_out=hidden)
+
+
+def without(raw: str, mine: Ours) -> str:
+    """A milter list without our milter; the same text where it is not in it. Raises ListError."""
+    written = milters(raw)
+    others = [milter.text for milter in written if not mine.is_(milter)]
+    return raw if len(others) == len(written) else ", ".join(others)

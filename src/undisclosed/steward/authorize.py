@@ -1,0 +1,69 @@
+"""What stands against a request in the journal. Whoever can write there can wish anything: none is taken on trust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from undisclosed.incidents.records import Copy, Incident, Request, Way
+from undisclosed.policy import Action, Policy
+from undisclosed.steward.hold_queue import QUEUE_ID
+
+STEWARD: Final = "steward"
+"""The actor of what a rule asks for."""
+
+SENDER: Final = "sender"
+"""The beginning of the actor of what a message's own sender asks for: `sender`, or `sender ADDRESS`."""
+
+WAYS: Final = ("bcc", "split", "unchanged")
+
+OWN_WAYS: Final[Mapping[Action, Way]] = {Action.SPLIT: "split", Action.DELAY: "bcc"}
+"""How the steward itself releases what a rule with this action has held."""
+
+
+def refusal(policy: Policy, request: Request, incident: Incident) -> str | None:
+    """Why a request must not be carried out, whatever it means to; None where nothing stands against it."""
+    if request.incident_id != incident.id:
+        return "the request belongs to another incident"
+    if request.copy_id is not None and request.copy_id not in {copy.id for copy in incident.copies}:
+        return "the copy that is meant belongs to another incident"
+    if request.wanted == "delete":
+        wanted = "delete"
+        if request.way is not None:
+            return "to delete there are no ways"
+    elif request.wanted == "release" and request.way in WAYS:
+        wanted = request.way
+    else:
+        return f"nobody can ask for {_words(request.wanted)} {_words(request.way)}"
+    return _not_allowed(policy, request, incident, wanted)
+
+
+def _not_allowed(policy: Policy, request: Request, incident: Incident, wanted: str) -> str | None:
+    actor = request.actor.partition(" ")[0]
+    if not request.actor.strip():
+        return "nobody is named who asks for it"
+    if actor == SENDER and wanted not in policy.hold.sender_may:
+        return f"hold.sender_may does not let senders choose {wanted}"
+    if actor == STEWARD and OWN_WAYS.get(incident.action) != wanted:
+        return f"no rule asks for {wanted}"
+    return None
+
+
+def not_before(policy: Policy, request: Request, incident: Incident) -> datetime | None:
+    """When a request may be carried out; None: at once. What a rule delays waits for hold.delay, whatever it says."""
+    if request.actor == STEWARD and incident.action is Action.DELAY:
+        earliest = incident.at + policy.hold.delay
+        return max(earliest, request.not_before or earliest)
+    return request.not_before
+
+
+def copy_refusal(copy: Copy) -> str | None:
+    """Why nothing can be done to a copy; None where nothing stands against it."""
+    if not QUEUE_ID.fullmatch(copy.queue_id):
+        return f"{_words(copy.queue_id)} is no queue id"
+    return None
+
+
+def _words(value: object) -> str:
+    return ascii(value)[:60] if value is not None else "no way"

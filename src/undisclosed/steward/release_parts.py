@@ -1,0 +1,225 @@
+"""A held message -> what is handed to Postfix instead of it: the parts of a release, as values.
+
+Three ways. `unchanged`: as it is, byte by byte. `bcc`: the recipients hidden, as a rewrite hides them. `split`: each
+recipient outside gets a copy of their own that shows their own address only; all inside share one that shows no address
+outside. Edits are made on the message's own bytes: what is not edited leaves as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+from undisclosed.addresses import Mailbox, addresses, domains, mailboxes
+from undisclosed.decision import field_text, rewrite
+from undisclosed.decision.message import Field, Message, expose, key_of
+from undisclosed.decision.obstacles import broken_by, header_obstacle
+from undisclosed.decision.queue_file import Held, Recipient
+from undisclosed.incidents.records import Way
+from undisclosed.policy import Policy, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One message to be handed over, and for whom."""
+
+    name: str
+    """What is remembered of it: the way, and for which of how many recipients: `bcc:0-94/95`, `split:3/95`."""
+    recipients: tuple[Recipient, ...]
+    content: bytes
+
+
+def parts(policy: Policy, held: Held, way: Way, taken: Collection[str] = ()) -> Iterator[Part]:
+    """What is left to be handed over, one by one: nothing for recipients whose part is among those `taken`.
+
+    Raises rewrite.Unsafe, with the reason, before the first part, where the message must not be rewritten.
+    """
+    served = places(taken)
+    left = {place: recipient for place, recipient in enumerate(held.recipients) if place not in served}
+    if not left:
+        return iter(())
+    if way == "unchanged":
+        return iter((_part(held, way, left, held.content),))
+    hidden = _Hidden(policy, held)
+    return iter((_part(held, way, left, hidden.content),)) if way == "bcc" else _split(policy, held, hidden, left)
+
+
+def places(taken: Iterable[str]) -> frozenset[int]:
+    """The recipients' places in the held file that the names of parts stand for."""
+    found: set[int] = set()
+    for name in taken:
+        for piece in name.partition(":")[2].partition("/")[0].split(","):
+            first, _, last = piece.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def is_complete(taken: Collection[str]) -> bool:
+    """Whether these parts, together, went to every recipient."""
+    return bool(taken) and len(places(taken)) == max(int(name.rpartition("/")[2]) for name in taken)
+
+
+def message(held: Held) -> Message:
+    """The message as the milter saw it, but for recipients that Postfix has rewritten since."""
+    recipients = tuple(recipient.address for recipient in held.recipients)
+    return Message(held.sender, recipients, _header(held.content)[0], held.client, held.queue_id)
+
+
+def body(held: Held) -> bytes:
+    """All that follows the header."""
+    return _header(held.content)[2]
+
+
+def message_id(held: Held) -> str | None:
+    """The message's own name for itself; None where it has none."""
+    values = message(held).values("message-id")
+    return (values[0].strip() or None) if values else None
+
+
+def _part(held: Held, way: Way, chosen: Iterable[int], content: bytes) -> Part:
+    numbers = sorted(chosen)
+    name = f"{way}:{_ranges(numbers)}/{len(held.recipients)}"
+    return Part(name, tuple(held.recipients[number] for number in numbers), content)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in short: `0-3,7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+# -- the ways ----------------------------------------------------------------------------------------------------------
+
+
+class _Hidden:
+    """The message with its recipients out of sight. Raises rewrite.Unsafe where that cannot or must not be done."""
+
+    def __init__(self, policy: Policy, held: Held) -> None:
+        self._policy = policy
+        self._before, self._bytes, self._body = _header(held.content)
+        # What we have signed ourselves is signed anew on its way out: it must not stand against edits that break it.
+        foreign = [field for field in self._before if not _is_our_signature(policy, field)]
+        self._message = replace(message(held), fields=tuple(foreign))
+        self._edits = rewrite.plan(policy, self._message)
+        if self._edits:
+            self._check_body()
+        self.content = self._written(self._edits)
+
+    def for_one(self, recipient: Recipient) -> bytes:
+        """The copy of one recipient outside, with their own address in To, if that can be written there."""
+        box = self._box(recipient)
+        if box is None or not field_text.is_writable(box.address):
+            return self.content
+        edits: list[rewrite.Edit] = [edit for edit in self._edits if edit.name.casefold() != "to"]
+        count = len(self._message.values("to"))
+        edits += [rewrite.Delete("To", index) for index in range(count, 1, -1)]
+        edits.append(rewrite.Change("To", 1, field_text.value("To", [box])))
+        if reason := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
+            raise rewrite.Unsafe(reason)
+        if not self._edits:
+            self._check_body()
+        shown = expose(self._policy, rewrite.apply(self._message.fields, edits))
+        if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
+            raise rewrite.Unsafe("an outside address would still be visible")
+        return self._written(edits)
+
+    def _check_body(self) -> None:
+        if rewrite.needs_body(self._message):
+            whole = len(self._body) <= rewrite.BODY_LIMIT
+            if reason := rewrite.body_obstacle(self._body[: rewrite.BODY_LIMIT], whole):
+                raise rewrite.Unsafe(reason)
+
+    def _box(self, recipient: Recipient) -> Mailbox | None:
+        """The recipient as the message names them, or as the envelope does; None where that is no address."""
+        found = addresses(recipient.address)
+        if len(found) != 1 or found[0].text != recipient.address:
+            return None
+        return self._named.get(found[0].key, Mailbox("", found[0]))
+
+    @cached_property
+    def _named(self) -> dict[tuple[str, str], Mailbox]:
+        """Every mailbox that the recipient fields name, by its address."""
+        counted = self._policy.counted_fields
+        values = [value for name, value in self._message.fields if key_of(name) in counted]
+        return {box.address.key: box for value in reversed(values) for box in reversed(mailboxes(value))}
+
+    def _written(self, edits: Sequence[rewrite.Edit]) -> bytes:
+        """The message's bytes after these edits, without the signatures of ours that they break."""
+        edited = {edit.name for edit in edits}
+        ours = (field for field in self._before if _is_our_signature(self._policy, field))
+        broken = {id(field) for field in ours if broken_by(field.value, edited)}
+        kept = [field for field in self._before if id(field) not in broken]
+        header = rewrite.apply(kept, edits)
+        return b"".join(self._bytes.get(id(field)) or _line(field) for field in header) + self._body
+
+
+def _split(policy: Policy, held: Held, hidden: _Hidden, left: Mapping[int, Recipient]) -> Iterator[Part]:
+    outside: dict[str, list[int]] = {}
+    inside = []
+    for place, recipient in left.items():
+        if recipient.automatic or _is_internal(policy, recipient.address):
+            inside.append(place)  # an archive or a colleague: there is no address to show to them alone
+        else:
+            outside.setdefault(recipient.address, []).append(place)
+    for numbers in outside.values():
+        # All are tried before the first is handed over: a message is not to be half released and then refused.
+        hidden.for_one(held.recipients[numbers[0]])
+    return _copies(held, hidden, inside, outside.values())
+
+
+def _copies(held: Held, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]) -> Iterator[Part]:
+    if inside:
+        yield _part(held, "split", inside, hidden.content)
+    for numbers in outside:
+        yield _part(held, "split", numbers, hidden.for_one(held.recipients[numbers[0]]))
+
+
+def _is_internal(policy: Policy, address: str) -> bool:
+    _, at, domain = address.rpartition("@")
+    return not at or policy.standing(domains.to_ascii(domain)) is Standing.INTERNAL
+
+
+# -- the header's bytes ------------------------------------------------------------------------------------------------
+
+_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:(?: |)")
+
+
+def _header(content: bytes) -> tuple[tuple[Field, ...], dict[int, bytes], bytes]:
+    """The fields as a milter is given them, the bytes of each by its identity, and all that follows the header."""
+    fields: list[Field] = []
+    raw: dict[int, bytes] = {}
+    place = 0
+    while match := _FIELD.match(content, place):
+        end = content.find(b"\n", match.end())
+        while 0 <= end < len(content) - 1 and content[end + 1] in b" \t":
+            end = content.find(b"\n", end + 1)
+        end = len(content) if end < 0 else end
+        value = content[match.end() : end].decode("utf-8", "surrogateescape")
+        field = Field(match[1].decode("ascii"), value)
+        fields.append(field)
+        raw[id(field)] = content[place : end + 1]
+        place = end + 1
+    return tuple(fields), raw, content[place:]
+
+
+def _line(field: Field) -> bytes:
+    return f"{field.name}: {field.value}\n".encode("ascii")
+
+
+_DOMAIN: Final = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)\s*(?:;|$)")
+
+
+def _is_our_signature(policy: Policy, field: Field) -> bool:
+    """Whether a field is a DKIM signature of the organisation's own (the d= tag, RFC 6376, section 3.5)."""
+    if field.name.casefold() != "dkim-signature":
+        return False
+    found = _DOMAIN.search(field.value)
+    return found is not None and policy.standing(domains.to_ascii(found[1])) is Standing.INTERNAL
