@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from lab.postgres import Postgres
-from undisclosed.journal import Journal
+from support.journals import KEY, MakeJournal
+from undisclosed.journal.journal import Journal
 from undisclosed.policy.sections import Journal as JournalSettings
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes decides nothing
 settings.load_profile("any machine")
-
-KEY = b"0123456789abcdef0123456789abcdef"
-
-MakeJournal = Callable[..., Journal]
-"""`make(key=KEY, **settings)`: a Journal in the test's database, whose tables are there already."""
 
 _NUMBERS = itertools.count(1)
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
 
 from bench import generated
-from factories import rule
+from support.factories import rule
 from wire.crowd import Crowd, Letter, letter
 from wire.loads import Sender, fields, held, milter
 from wire.running import Running

@@ -32,8 +32,8 @@ from lab.sink import Sink
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
 from undisclosed.incidents.records import State
-from undisclosed.journal import Journal
 from undisclosed.journal.gateway import gateway_name
+from undisclosed.journal.journal import Journal
 from undisclosed.steward.hold_queue import HoldQueue
 from undisclosed.steward.rounds import Place, Steward
 

@@ -13,7 +13,7 @@ from faults.relay import Relay
 from faults.trial import Trial, fresh
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
-from postfix.stage import Stage, attached
+from live_postfix.stage import Stage, attached
 
 
 @pytest.fixture(scope="session")

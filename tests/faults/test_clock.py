@@ -16,7 +16,7 @@ import pytest
 from faults.trial import Trial, fresh
 from lab.milter import Milter, unprivileged_user
 from lab.waiting import until
-from postfix.stage import Stage
+from live_postfix.stage import Stage
 
 SOURCE = Path(__file__).with_name("clock.c")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from factories import rule
 from faults.trial import RIGHT, Trial
 from lab import toml
 from lab.milter import unprivileged_user
-from postfix.load import Load
+from live_postfix.load import Load
+from support.factories import rule
 
 BROKEN = {
     "a setting of the wrong type": "rules = 7",

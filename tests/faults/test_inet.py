@@ -11,7 +11,7 @@ from faults.trial import Trial
 from lab import processes
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
-from postfix.stage import Stage, attached
+from live_postfix.stage import Stage, attached
 
 
 @pytest.fixture(scope="module")

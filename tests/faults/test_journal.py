@@ -12,8 +12,8 @@ from faults.trial import RIGHT, Trial, fresh
 from lab.milter import upgrade_journal
 from lab.postgres import Postgres
 from lab.waiting import until
-from postfix.load import RULES
-from postfix.stage import Stage
+from live_postfix.load import RULES
+from live_postfix.stage import Stage
 
 UNRECORDED = {**RIGHT, "rewrite": 451}
 """What a client is told while nothing can be recorded."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from factories import strangers
 from faults.trial import Trial
-from postfix.load import Letter, sender
+from live_postfix.load import Letter, sender
+from support.factories import strangers
 
 LONGEST = 60_000
 """Bytes of a header field at which Postfix cuts it where a milter is in use (milter8.c)."""

@@ -7,7 +7,7 @@ import pytest
 from faults.relay import Relay
 from faults.trial import RIGHT, Trial
 from lab.client import Client
-from postfix.load import RECIPIENTS, sender
+from live_postfix.load import RECIPIENTS, sender
 
 HIDES_ALL = "rewrite"
 """The action of the later policy: whatever kind of message is over the limit."""

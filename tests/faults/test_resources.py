@@ -13,7 +13,7 @@ from faults.limits import limited
 from faults.test_messages import long_field
 from faults.trial import Trial
 from lab.waiting import until
-from postfix.load import Load
+from live_postfix.load import Load
 
 
 def descriptors(pid: int) -> int:

@@ -15,7 +15,7 @@ from faults.trial import Trial
 from lab import processes
 from lab.milter import Milter, console_script
 from lab.waiting import until
-from postfix.load import RECIPIENTS, sender
+from live_postfix.load import RECIPIENTS, sender
 
 EVENTS = {
     "connect": "C",

@@ -15,9 +15,20 @@ from lab.client import Client
 from lab.gateway import Gateway
 from lab.milter import Milter
 from lab.waiting import until
-from postfix.load import KINDS, RECIPIENTS, RULES, Answer, Letter, Load, over_the_limit, sender, taken_and_lost, wrongs
-from postfix.load import letter as plain_letter
-from postfix.stage import Stage
+from live_postfix.load import (
+    KINDS,
+    RECIPIENTS,
+    RULES,
+    Answer,
+    Letter,
+    Load,
+    over_the_limit,
+    sender,
+    taken_and_lost,
+    wrongs,
+)
+from live_postfix.load import letter as plain_letter
+from live_postfix.stage import Stage
 
 RIGHT = {"ordinary": 250, "rewrite": 250, "quarantine": 250, "reject": 550}
 """What a client is told where nothing fails."""

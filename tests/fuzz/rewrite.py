@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 
-from factories import policy
 from fuzz.readers import RECIPIENT_FIELDS, outside
+from support.factories import policy
 from undisclosed.addresses import addresses
 from undisclosed.decision.message import Field, Message, expose
 from undisclosed.decision.rewrite import Delete, Unsafe, apply, hide, plan

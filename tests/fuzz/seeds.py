@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import casefile
-from test_addresses_properties import FORMS, MARKS, domain_of, local_of
+from support import casefile
+from support.address_forms import FORMS, MARKS, domain_of, local_of
 
 ACTIONS = b"\0\1\2\3\4"
 """The policies of the session's target, and more than those of the rewrite's."""

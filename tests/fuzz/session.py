@@ -19,8 +19,8 @@ from unittest import mock
 import milter as libmilter
 import structlog
 
-from factories import policy, rule
 from fuzz.readers import RECIPIENT_FIELDS, is_below, outside, plain
+from support.factories import policy, rule
 from undisclosed.decision.message import Field
 from undisclosed.decision.rewrite import Change, Edit, Insert, apply
 from undisclosed.milter import callbacks

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factories import rule, strangers
 from lab.milter import Milter, upgrade_journal
+from support.factories import rule, strangers
 from wire import packets
 from wire.crowd import Crowd, Letter, Pause, Script, begin, letter, send
 from wire.running import Running

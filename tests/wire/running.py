@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from factories import ORGANISATION, rule
 from lab import processes, toml
 from lab.milter import Milter
+from support.factories import ORGANISATION, rule
 
 
 class Running:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from miltertest import constants
 
-import casefile
-from casefile import Case, Seen
 from lab.milter import upgrade_journal
-from sight_check import leaks
+from support import casefile
+from support.casefile import Case, Seen
+from support.delivered_header import leaks
 from undisclosed.decision.rewrite import Change, Delete, Edit, Insert
 from wire.mta import Mta, Verdict
 from wire.running import Running

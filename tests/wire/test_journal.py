@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from factories import rule, strangers
 from lab import milter
 from lab.postgres import Postgres
+from support.factories import rule, strangers
 from undisclosed.incidents.records import Incident, State
-from undisclosed.journal import Journal
+from undisclosed.journal.journal import Journal
 from undisclosed.policy.sections import Journal as Settings
 from wire.mta import Mta, Verdict
 from wire.running import Running, Start

@@ -10,7 +10,7 @@ import struct
 import pytest
 from miltertest import MilterError, constants
 
-from factories import rule, strangers
+from support.factories import rule, strangers
 from wire.mta import Mta
 from wire.running import Running, Start
 

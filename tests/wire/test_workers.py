@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from miltertest import MilterError
 
-from factories import rule, strangers
 from lab import processes
 from lab.milter import Milter, console_script
 from lab.waiting import until
+from support.factories import rule, strangers
 from wire.mta import Mta
 from wire.running import Running, Start
 

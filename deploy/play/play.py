@@ -1,0 +1,254 @@
+"""The play of `deploy/quickstart`: both breaches under each action, a release, then a gateway to try by hand."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from lab import milter, toml
+from lab.gateway import LIMIT, Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+from lab.steward import Steward
+from lab.waiting import PAUSE
+from play import breaches, held, people, show, trial
+from play.breaches import Breach
+
+ACTIONS = ("warn", "rewrite", "quarantine", "reject")
+RUNNING = Path("/run/undisclosed-quickstart")
+"""One file for each laboratory that is up, locked by it: `PID DIRECTORY`. `deploy/quickstart --stop` reads them."""
+
+
+HELD_SENDER = "school.admissions@council.test"
+"""Whose mail waits, in the laboratory that stays up, where others' is refused."""
+
+
+class Stop(BaseException):
+    """Somebody wants the laboratory to end. No Exception: nothing on the way may take it for a failure."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    # Only once: a second Ctrl-C would tear down what is being cleaned up.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise Stop
+
+
+@contextmanager
+def recorded(directory: Path) -> Iterator[None]:
+    """Leave word for `--stop` while the laboratory is up; and clear away what laboratories left that were killed."""
+    RUNNING.mkdir(mode=0o700, exist_ok=True)
+    for left in RUNNING.iterdir():
+        _clear_away(left)
+    path = RUNNING / str(os.getpid())
+    with path.open("w") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        record.write(f"{os.getpid()} {directory}\n")
+        record.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another laboratory is up
+                RUNNING.rmdir()
+
+
+def _clear_away(path: Path) -> None:
+    """Remove what a laboratory left that no longer holds its lock. Only root writes the record: it can be believed."""
+    with path.open() as record:
+        try:
+            fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _, _, directory = record.read().strip().partition(" ")
+        if Path(directory).name.startswith("undisclosed-lab-"):
+            shutil.rmtree(directory, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
+def policy(gateway: Gateway, breach: Breach, action: str) -> toml.Document:
+    """The configuration under which a breach is played: that organisation's own, one rule."""
+    return gateway.policy(
+        action,
+        organisation={
+            "name": breach.organisation,
+            "internal_domains": [breach.domain],
+            "partner_domains": [],
+            "help": "the service desk, extension 1234",
+        },
+        counting={"personal_mail_add": list(people.PERSONAL_MAIL)},
+    )
+
+
+def play(console: Console, gateway: Gateway) -> list[str]:
+    """Play both breaches and show them; returns what was not as promised."""
+    told = (breaches.schools(), breaches.families())
+    postfix, sink = gateway.postfix, gateway.sink
+    without = [trial.run(breach, None, postfix, sink) for breach in told]
+    gateway.start()
+    problems: list[str] = []
+    for breach, before in zip(told, without, strict=True):
+        trials = []
+        for action in ACTIONS:
+            gateway.configure(policy(gateway, breach, action))
+            gateway.milter.reload()
+            trials.append(trial.run(breach, action, postfix, sink))
+        show.breach(console, breach, before)
+        show.actions(console, trials, LIMIT)
+        problems += [
+            f"{breach.title}, {one.action or 'without the milter'}: {problem}"
+            for one in (before, *trials)
+            for problem in one.broken_promises()
+        ]
+    return problems
+
+
+def held_journal(gateway: Gateway) -> toml.Table:
+    """A journal for held mail alone: of the same messages the other one knows what the trials did with them before."""
+    return {**gateway.journal, "url": f"sqlite:///{gateway.state}/held.db"}
+
+
+def play_held(console: Console, gateway: Gateway, steward: Steward) -> list[str]:
+    """Start the steward, and show one held message, its notice and its release; returns what was not as promised."""
+    told = breaches.schools()
+    gateway.configure({**policy(gateway, told, "quarantine"), "journal": held_journal(gateway)})
+    milter.upgrade_journal(gateway.config)
+    gateway.milter.reload()
+    steward.start()
+    story = held.play(gateway, told.letters[0], console.width - 4)
+    show.held(console, story)
+    return [f"A held message: {problem}" for problem in story.broken_promises()]
+
+
+HOW_TO = """\
+[bold]It stays up: send a message of your own.[/] More than {limit} strangers in To or Cc, and it is refused:
+
+  swaks --server 127.0.0.1:{port} --from clerk@council.test \\
+    --to "$(echo parent{{1..12}}@school.example | tr ' ' ,)"
+
+From [bold]{held_sender}[/] it is held instead, and waits for you:
+
+  export UNDISCLOSED_CONFIG={config}
+  {program} held list
+  {program} held release REFERENCE --as bcc     # or split, or unchanged; or: held delete REFERENCE
+
+With a mail client: outgoing server 127.0.0.1, port {port}, no encryption, no password, you@council.test.
+The policy is {config}
+(for example action = "rewrite"); after a change: kill -HUP {pid} {steward_pid}
+Each message is shown here as the milter logs it, and each step of the steward.
+To stop: Ctrl-C, or deploy/quickstart --stop
+"""
+
+
+def stay_up(console: Console, gateway: Gateway, steward: Steward) -> None:
+    """Show what the milter decides and the steward does, until somebody stops us or one of them or Postfix ends."""
+    document = policy(gateway, breaches.schools(), "reject")
+    held_back: toml.Table = {
+        "name": "waits for an administrator",
+        "senders": [HELD_SENDER],
+        "more_than_addresses": LIMIT,
+        "action": "quarantine",
+    }
+    refused: toml.Table = {"name": "many strangers", "more_than_addresses": LIMIT, "action": "reject"}
+    gateway.configure({**document, "journal": held_journal(gateway), "rules": [held_back, refused]})
+    services = (gateway.milter, steward)
+    for service in services:
+        service.reload()
+    console.print()
+    how_to = HOW_TO.format(
+        limit=LIMIT,
+        port=gateway.postfix.port,
+        config=gateway.config,
+        pid=gateway.milter.pid,
+        steward_pid=steward.pid,
+        held_sender=HELD_SENDER,
+        program=milter.console_script(),
+    )
+    console.print(how_to, soft_wrap=True)
+    told = [len(service.log()) for service in services]
+    while all(service.is_running for service in services) and gateway.postfix.is_running:
+        for number, service in enumerate(services):
+            events = service.log()
+            for event in events[told[number] :]:
+                console.print(_line(event), markup=False)
+            told[number] = len(events)
+        time.sleep(20 * PAUSE)
+    raise RuntimeError("the milter, the steward or Postfix has ended by itself")
+
+
+def _line(event: dict[str, Any]) -> str:
+    if event["event"] == "message":
+        return "  {outcome}: {count} outside addresses, from <{sender}>, {reason}".format_map(event)
+    if event["event"] == "notice":
+        return "  notice: {kind}, {fate}, {reference}".format_map(event)
+    more = [str(event[key]) for key in ("reference", "state", "result", "reason", "why", "text") if event.get(key)]
+    return f"  {event['event']}: {', '.join(more)}"
+
+
+def main() -> int:
+    """Run the laboratory; the exit status is 0 when all was as promised."""
+    parser = argparse.ArgumentParser(prog="deploy/quickstart")
+    parser.add_argument("--once", action="store_true", help="end after the play")
+    once = parser.parse_args().once
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    console = show.terminal()
+    try:
+        with ExitStack() as stack:
+            return laboratory(console, stack, once)
+    except Stop:
+        console.print("\nStopped; nothing is left of it.")
+        return 130 if once else 0
+    except (RuntimeError, OSError) as error:  # a TimeoutError is an OSError
+        console.print(Text(f"\nThe laboratory failed, and nothing is left of it.\n{error}", style="red"))
+        return 1
+
+
+def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
+    """Put the laboratory together, play, and, unless it is to end then, stay up."""
+    sink = stack.enter_context(Sink())
+    postfix = PrivatePostfix(outside=sink.port)
+    stack.callback(postfix.remove)
+    stack.enter_context(recorded(postfix.directory))
+    stack.enter_context(postfix)
+    user = milter.unprivileged_user()
+    gateway = Gateway(postfix, sink, user=user)
+    stack.callback(gateway.stop)
+    console.print(
+        "[bold]Undisclosed[/] plays two breaches that happened, through a Postfix of its own on this machine."
+    )
+    console.print(
+        f"Postfix listens on 127.0.0.1:{postfix.port}; everybody outside is a sink on 127.0.0.1:{sink.port};"
+        f" the milter runs as {user[0] if user else 'root'}, the steward as root."
+    )
+    if user is None:
+        console.print(
+            f"(As root, since no other user may read {Path(__file__).parents[2]}. In production it never does.)"
+        )
+    # As root: no other user may name another configuration directory than the host's to sendmail(1).
+    steward = Steward(gateway.config, directory=gateway.state)
+    stack.callback(steward.stop)
+    problems = play(console, gateway) + play_held(console, gateway, steward)
+    show.verdict(console, problems)
+    if problems:
+        show.log(console, [*gateway.milter.log(), *steward.log()])
+    if not once:
+        stay_up(console, gateway, steward)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Clients that send one message after the other, and an account of what became of every single one."""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from lab.client import Client
+from lab.gateway import LIMIT
+from lab.sink import Delivery
+from lab.waiting import until
+from live_postfix.compare import same, subject
+from live_postfix.stage import Stage
+from support.delivered_header import leaks
+from support.factories import rule, strangers
+
+KINDS = ("ordinary", "rewrite", "quarantine", "reject")
+"""What is sent in turn: a message within the limit, and three beyond it, by the rule that they meet."""
+
+RULES = [rule(name=kind, senders=[f"{kind}@council.test"], action=kind) for kind in KINDS[1:]]
+"""The rules under which each kind meets its action."""
+
+Letter = Callable[[int, str], bytes]
+"""Makes the message of a number and a kind."""
+
+RECIPIENTS = ("parent@family.test",)
+
+NO_ANSWER = 0
+"""The code of a message whose connection broke: nobody knows what became of it."""
+
+
+class Answer(NamedTuple):
+    """What a client was told in the end about one message of its own."""
+
+    number: int
+    kind: str
+    code: int
+
+
+def sender(kind: str) -> str:
+    """Whose envelope sender has the rule of this kind."""
+    return f"{kind}@council.test"
+
+
+def letter(number: int, kind: str) -> bytes:
+    """A message that its Subject tells from all others: eleven strangers in To, two if it is an ordinary one."""
+    people = strangers(2 if kind == "ordinary" else 11)
+    lines = (f"From: {sender(kind)}", "To: " + ", ".join(people), f"Subject: {number} {kind}", "", "Dear all", "")
+    return "\n".join(lines).encode()
+
+
+@dataclass
+class Load:
+    """Some clients at once, from the beginning of the `with` block to its end.
+
+    Each sends `per_session` messages in a session; after a temporary refusal it takes a new one, as clients do when
+    they come back.
+    """
+
+    port: int
+    kinds: Sequence[str] = KINDS
+    clients: int = 4
+    per_session: int = 12
+    pause: float = 0
+    """Seconds between two messages of a client: what a fault that lasts for seconds lets through stays countable."""
+    letter: Letter = letter
+    sessions: int = 0
+    """How many sessions were begun."""
+    begun: int = 0
+    """The number of the next message, counted from 0 where nothing else is said."""
+    _answers: list[Answer] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    @property
+    def answers(self) -> list[Answer]:
+        """All answers so far, in the order in which they came."""
+        with self._lock:
+            return list(self._answers)
+
+    def go_on(self, messages: int) -> list[Answer]:
+        """Wait until so many more messages have had their answer, and return these answers."""
+        before = len(self.answers)
+        until(lambda: len(self.answers) >= before + messages, within=60, what=f"{messages} more answers")
+        return self.answers[before:]
+
+    def codes(self) -> Counter[int]:
+        """How often each reply code came."""
+        return Counter(answer.code for answer in self.answers)
+
+    def _send(self) -> None:
+        while not self._over.wait(self.pause):
+            number, kind = -1, ""
+            try:
+                with Client(self.port) as session:
+                    with self._lock:
+                        self.sessions += 1
+                    for _ in range(self.per_session):
+                        with self._lock:
+                            number, self.begun = self.begun, self.begun + 1
+                        kind = self.kinds[number % len(self.kinds)]
+                        outcome = session.send(self.letter(number, kind), sender=sender(kind), to=RECIPIENTS)
+                        self._note(Answer(number, kind, outcome.final.code))
+                        if outcome.final.code // 100 == 4 or self._over.wait(self.pause):
+                            break
+            except (OSError, smtplib.SMTPException):
+                if kind:
+                    self._note(Answer(number, kind, NO_ANSWER))
+
+    def _note(self, answer: Answer) -> None:
+        with self._lock:
+            self._answers.append(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where the messages are that were ever sent, by their numbers, once the gateway has settled."""
+
+    outside: dict[int, list[Delivery]]
+    held: Counter[int]
+
+    @classmethod
+    def of(cls, stage: Stage) -> Self:
+        """Wait until nothing is under way, and look."""
+        stage.gateway.settle()
+        outside: dict[int, list[Delivery]] = defaultdict(list)
+        for delivery in stage.sink.deliveries:
+            outside[int(subject(delivery.data).split()[1])].append(delivery)
+        queue_ids = stage.held()
+        headers = stage.postfix.run("postcat", "-hq", *queue_ids).stdout if queue_ids else ""
+        held = Counter(int(number) for number in re.findall(r"^Subject: (\d+)", headers, re.MULTILINE))
+        assert held.total() == len(queue_ids)
+        return cls(outside, held)
+
+    def places(self, number: int) -> list[str]:
+        """Every place where a message is."""
+        return ["outside"] * len(self.outside.get(number, ())) + ["held"] * self.held[number]
+
+
+def wrongs(stage: Stage, answers: Sequence[Answer], letter: Letter = letter) -> list[str]:
+    """What went wrong with these messages, one sentence each, once the gateway has settled; all that were ever sent.
+
+    A message that was taken is, once, where its kind belongs: outside, as it was or hidden, or on hold. One that was
+    not taken is nowhere. None that is over the limit is outside as it was, whatever its client was told.
+    """
+    found, where = [], Whereabouts.of(stage)
+    for answer in answers:
+        places = where.places(answer.number)
+        if places not in _right_places(answer):
+            found.append(f"{answer}, and it is {places or 'nowhere'}")
+        for copy in where.outside.get(answer.number, ()):
+            as_sent = same(copy.data, letter(answer.number, answer.kind)) if answer.kind == "ordinary" else False
+            if not as_sent and (answer.kind == "ordinary" or leaks(copy.header)):
+                found.append(f"{answer} left as {copy.header!r}")
+    strangers_here = {*where.outside, *where.held} - {answer.number for answer in answers}
+    return [*found, *(f"{number} came from nowhere" for number in sorted(strangers_here))]
+
+
+def over_the_limit(stage: Stage, limit: int = LIMIT) -> list[Delivery]:
+    """The messages outside that show more external addresses than the policy allows, by plain expressions."""
+    return [delivery for delivery in stage.sink.deliveries if len(_external(delivery.header)) > limit]
+
+
+def taken_and_lost(stage: Stage, answers: Sequence[Answer]) -> list[Answer]:
+    """The messages that were answered with 250 and are neither outside nor held, once the gateway has settled."""
+    where = Whereabouts.of(stage)
+    return [answer for answer in answers if answer.code == 250 and not where.places(answer.number)]
+
+
+def _external(header: bytes) -> set[str]:
+    return {words.partition(": ")[2] for words in leaks(header) if "@" in words}
+
+
+def _right_places(answer: Answer) -> list[list[str]]:
+    """Where a message may be after this answer; nowhere is an empty list."""
+    taken = {"quarantine": ["held"], "reject": []}.get(answer.kind, ["outside"])
+    match answer.code:
+        case 250:
+            return [taken] if taken else []
+        case 550:
+            return [[]] if answer.kind == "reject" else []
+        case 0:
+            return [[], taken]
+        case code:
+            return [[]] if code // 100 == 4 else []

@@ -1,0 +1,168 @@
+"""The files that attach and detach replace: owner, links, crashes in the middle, and other editors."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.postfix_directories import (
+    RECORD,
+    SIGNING,
+    age,
+    assert_attached,
+    attach,
+    detach,
+    directory,
+    names_in,
+    postconf,
+    wanting,
+)
+from undisclosed.postfix import PostfixError
+from undisclosed.postfix import postconf as adapter
+from undisclosed.postfix.milter_lists import milters
+
+
+@pytest.fixture
+def config() -> Iterator[Path]:
+    """A directory with a small main.cf that has a signer."""
+    with directory(SIGNING) as path:
+        yield path
+
+
+def test_owner_group_and_mode_are_kept(config: Path) -> None:
+    """postconf itself would make it 0644 and root's."""
+    main_cf = config / "main.cf"
+    group = grp.getgrnam("postfix").gr_gid
+    os.chown(main_cf, 0, group)
+    main_cf.chmod(0o640)
+    for command in (attach, detach):
+        assert command(wanting(), config).written
+        facts = main_cf.stat()
+        assert (facts.st_mode & 0o7777, facts.st_uid, facts.st_gid) == (0o640, 0, group)
+    attach(wanting(), config)
+    facts = (config / RECORD).stat()
+    assert (facts.st_mode & 0o7777, facts.st_uid, facts.st_gid) == (0o640, 0, group)
+
+
+def test_a_symbolic_link_stays_one(config: Path, tmp_path: Path) -> None:
+    """The file that it leads to is replaced, and only that."""
+    real = tmp_path / "real.cf"
+    (config / "main.cf").rename(real)
+    (config / "main.cf").symlink_to(real)
+    before = real.read_bytes()
+    for command in (attach, detach):
+        command(wanting(), config)
+        assert (config / "main.cf").is_symlink()
+        assert [real] == list(tmp_path.iterdir())
+    assert before == real.read_bytes()
+
+
+def test_the_directory_may_be_named_relative_or_by_a_link(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postfix's own commands take either."""
+    link = config.parent / "link"
+    link.symlink_to(config)
+    attach(wanting(), link)
+    monkeypatch.chdir(config.parent)
+    assert not attach(wanting(), Path("postfix")).written
+
+
+def test_config_directory_in_a_value_keeps_its_meaning() -> None:
+    """The edit happens on a copy elsewhere, and a value that names the directory must not notice."""
+    with directory(b"smtpd_milters = unix:$config_directory/m.sock\n") as config_dir:
+        attach(wanting(), config_dir)
+        assert f"unix:{config_dir}/m.sock" == milters(postconf(config_dir, "-xh", "smtpd_milters"))[1].endpoint
+        assert "$config_directory" in postconf(config_dir, "-h", "smtpd_milters")
+
+
+def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: Path) -> None:
+    """Killed before each thing it does to the directory: main.cf is the old or the new one, and detach restores it."""
+    main_cf, master_cf = config / "main.cf", config / "master.cf"
+    before, services = main_cf.read_bytes(), master_cf.read_bytes()
+    attach(wanting(), config)
+    after, more_services = main_cf.read_bytes(), master_cf.read_bytes()
+    detach(wanting(), config)
+    for command, states in ((attach, (before, after)), (detach, (after, before))):
+        steps = 0
+        while True:
+            if command is detach:
+                attach(wanting(), config)
+            died = dies_before(steps, lambda run=command: run(wanting(), config), config)  # type: ignore[misc]
+            assert main_cf.read_bytes() in states
+            assert master_cf.read_bytes() in (services, more_services)
+            age(config)
+            attach(wanting(), config)
+            assert (after, more_services) == (main_cf.read_bytes(), master_cf.read_bytes())
+            detach(wanting(), config)
+            assert (before, services) == (main_cf.read_bytes(), master_cf.read_bytes())
+            assert names_in(config) == ["main.cf", "master.cf"]
+            if not died:
+                break
+            steps += 1
+        assert steps >= 4
+
+
+def dies_before(step: int, run: Callable[[], object], place: Path) -> bool:
+    """Run in a child that ends as by SIGKILL before it opens, renames or removes a file there for the nth time."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    count = 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal count
+        touching = event in ("os.rename", "os.remove", "os.chmod", "os.utime") or (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if touching and arguments and str(arguments[0]).startswith(str(place)):
+            if count == step:
+                os._exit(9)
+            count += 1
+
+    try:
+        sys.addaudithook(watch)
+        run()
+    finally:
+        os._exit(0)
+
+
+def test_what_a_crash_left_behind_is_no_obstacle(config: Path) -> None:
+    """postconf's own temporary file may lie there, half written, and also as a second name of main.cf."""
+    leftover = config / "main.cf.tmp"
+    leftover.write_bytes(b"half of a fi")
+    leftover.chmod(0o600)
+    attach(wanting(), config)
+    assert_attached(config)
+    os.link(config / "main.cf", leftover)
+    detach(wanting(), config)
+    assert names_in(config) == ["main.cf", "master.cf"]
+
+
+def test_other_editors_lose_nothing(config: Path) -> None:
+    """postconf -e and attach at the same time: each keeps what the others wrote."""
+    children = [
+        subprocess.Popen(["/usr/sbin/postconf", "-c", str(config), "-e", f"test_{number}={number}"])
+        for number in range(20)
+    ]
+    attach(wanting(), config)
+    assert [child.wait(timeout=60) for child in children] == [0] * 20
+    assert_attached(config)
+    text = (config / "main.cf").read_text()
+    assert all(f"test_{number} = {number}\n" in text for number in range(20))
+
+
+def test_another_editor_that_does_not_end_is_reported(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting has an end, and says what it waited for."""
+    monkeypatch.setattr(adapter, "LOCK_SECONDS", 0.1)
+    before = (config / "main.cf").read_bytes()
+    with (config / "main.cf.tmp").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(PostfixError, match="another program is editing"):
+            attach(wanting(), config)
+    assert before == (config / "main.cf").read_bytes()

@@ -1,0 +1,200 @@
+"""The root half, asked as somebody might who has taken the other half over; and the listener behind it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from lab import milter
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+from live_postfix.office import PARENTS, SENDER, letter
+from undisclosed.decision import queue_file
+from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.privileged import MAX_QUEUE_IDS
+from undisclosed.steward.reinject import Handover, HandoverError, UnknownHandoverError
+
+
+@pytest.fixture(scope="module")
+def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
+    """A gateway that holds what shows too many."""
+    with Gateway(installed_postfix, outside, user=milter.unprivileged_user()) as gateway:
+        gateway.configure(gateway.policy("quarantine"))
+        gateway.milter.reload()
+        yield gateway
+        installed_postfix.wait_until_idle()
+        installed_postfix.empty()
+
+
+@pytest.fixture
+def gateway(standing: Gateway) -> Gateway:
+    """The same with nothing held or delivered."""
+    standing.postfix.empty()
+    standing.sink.clear()
+    return standing
+
+
+@pytest.fixture
+def queue(gateway: Gateway) -> Iterator[HoldQueue]:
+    """A root half of our own."""
+    with HoldQueue(gateway.postfix.config_dir) as queue:
+        yield queue
+
+
+def hold(gateway: Gateway, number: int) -> None:
+    """Have one more message held."""
+    assert gateway.send(letter(number), sender=SENDER, to=PARENTS[:2]).accepted
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "delete ALL",
+        "delete -",
+        "delete",
+        "read",
+        "read ../../etc/passwd",
+        "read 4jXkbq5QPvzJ9sp ALL",
+        "delete " + " ".join(["4jXkbq5QPvzJ9sp"] * (MAX_QUEUE_IDS + 1)),
+        "inject 4jXkbq5QPvzJ9sp",
+        "list hold",
+        "release 4jXkbq5QPvzJ9sp",
+        "release\n4jXkbq5QPvzJ9sp",
+        "délete ALL",
+    ],
+)
+def test_what_is_no_verb_or_no_queue_id_is_refused(gateway: Gateway, queue: HoldQueue, request_: str) -> None:
+    """The answer is a no, nothing happens, and the next request is heard."""
+    hold(gateway, 1)
+    connection: socket.socket = queue._connection
+    connection.send(request_.encode())
+    assert connection.recv(1000).startswith(b"no ")
+    assert len(queue.list().held) == 1
+
+
+def test_nothing_is_deleted_but_from_the_hold_queue(gateway: Gateway, queue: HoldQueue) -> None:
+    """A message that waits for delivery is out of reach, though its id is known."""
+    gateway.postfix.set(defer_transports="smtp")
+    try:
+        gateway.send(letter(2, To=PARENTS[0]), sender=SENDER, to=[PARENTS[0]])
+        [waiting] = queue.list().elsewhere
+        assert queue.delete([waiting]) == frozenset()
+        assert queue.list().elsewhere == {waiting}
+    finally:
+        gateway.postfix.set(defer_transports="")
+        gateway.postfix.run("postqueue", "-f")
+    gateway.settle()
+
+
+def test_many_are_read_and_deleted_at_once(gateway: Gateway, queue: HoldQueue) -> None:
+    """Each with its own bytes; and of those that are asked for, those that were there are named."""
+    for number in range(5):
+        hold(gateway, number)
+    held = queue.list().held
+    files = queue_file.parse(queue.read(list(held)))
+    assert {name: file.size for name, file in files.items()} == {name: entry.size for name, entry in held.items()}
+    for name, file in files.items():
+        assert file.content == gateway.postfix.postcat(name).encode("utf-8", "surrogateescape")
+    gone = "4jXkbq5QPvzJ9sp"
+    assert queue.delete([*held, gone]) == set(held)
+    with pytest.raises(HoldQueueError, match="No such file"):
+        queue.read([gone])
+
+
+def test_the_steward_hears_that_the_root_half_has_gone(gateway: Gateway) -> None:
+    """And does not wait for it."""
+    queue = HoldQueue(gateway.postfix.config_dir)
+    queue._root_half.kill()
+    queue._root_half.wait()
+    with pytest.raises(RootHalfGoneError):
+        queue.list()
+    with queue:
+        pass
+
+
+def test_without_the_listener_nothing_is_lost(gateway: Gateway, queue: HoldQueue) -> None:
+    """A Postfix to which only the milter was attached: the message stays held."""
+    gateway.command("postfix", "detach", "--config-dir", str(gateway.postfix.config_dir))
+    gateway.postfix.reload()
+    try:
+        with pytest.raises(HoldQueueError, match=r"No such file|refused"):
+            queue.inject()
+    finally:
+        gateway.attach()
+        gateway.postfix.reload()
+
+
+class Proxy:
+    """Stands between us and the listener, and breaks the connection instead of passing one answer on."""
+
+    def __init__(self, queue: HoldQueue, instead_of: bytes) -> None:
+        self._queue = queue
+        self._instead_of = instead_of
+
+    def connect(self) -> socket.socket:
+        """A connection as `HoldQueue.inject` gives it."""
+        ours, theirs = socket.socketpair()
+        listener = self._queue.inject()
+        threading.Thread(target=self._pass_on, args=(theirs, listener), daemon=True).start()
+        threading.Thread(target=self._answer, args=(listener, theirs), daemon=True).start()
+        return ours
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.close()
+
+    def _answer(self, source: socket.socket, target: socket.socket) -> None:
+        while (data := source.recv(65536)) and self._instead_of not in data:
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("answer", "unknown"), [(b"250 2.0.0 Ok: queued", True), (b"354 ", False), (b"250 2.1.5 Ok", False)]
+)
+def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: bytes, unknown: bool) -> None:
+    """Only after the last dot it is not known whether Postfix has the message; before that it has not."""
+    hold(gateway, 3)
+    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    with Handover(Proxy(queue, answer).connect) as handover, pytest.raises(HandoverError) as caught:
+        handover.take(held, held.recipients, held.content)
+    assert isinstance(caught.value, UnknownHandoverError) is unknown
+    gateway.settle()
+    assert bool(gateway.sink.deliveries) is unknown
+
+
+def test_a_refused_recipient_takes_the_whole_message_back(gateway: Gateway, queue: HoldQueue) -> None:
+    """All recipients of a part are taken, or none; and the next message is handed over all the same."""
+    hold(gateway, 4)
+    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    unspeakable = queue_file.Recipient("")
+    with Handover(queue.inject) as handover:
+        with pytest.raises(HandoverError, match="Postfix said 5"):
+            handover.take(held, [*held.recipients, unspeakable], held.content)
+        gateway.settle()
+        assert gateway.sink.deliveries == ()
+        assert handover.take(held, held.recipients, held.content).startswith("250 ")
+    gateway.settle()
+    assert len(gateway.sink.deliveries) == 1
+
+
+def test_size_and_recipient_limits_do_not_hold_for_what_was_once_taken(gateway: Gateway, queue: HoldQueue) -> None:
+    """A message that came in before a limit was lowered still gets out."""
+    hold(gateway, 5)
+    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    gateway.postfix.set(message_size_limit="1000", smtpd_recipient_limit="1", smtpd_recipient_restrictions="reject")
+    try:
+        with Handover(queue.inject) as handover:
+            assert handover.take(held, held.recipients, held.content + b"x" * 70 + b"\n" * 3000).startswith("250 ")
+    finally:
+        gateway.postfix.set(
+            message_size_limit="10240000", smtpd_recipient_limit="20000", smtpd_recipient_restrictions=""
+        )
+    gateway.settle()
+    assert len(gateway.sink.deliveries) == 1

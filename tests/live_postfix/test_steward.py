@@ -1,0 +1,409 @@
+"""Held mail on a real Postfix: released in each way, deleted, expired; and nothing lost wherever the steward dies."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from lab import milter
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+from lab.steward import Steward
+from lab.waiting import until
+from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
+from undisclosed.incidents.records import Incident, State, Way
+
+
+@pytest.fixture(scope="module")
+def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
+    """A gateway that holds what shows too many; it stays attached for all tests here."""
+    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
+    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
+        file.unlink()
+    with gateway:
+        gateway.configure(gateway.policy("quarantine"))
+        gateway.milter.reload()
+        yield gateway
+        installed_postfix.wait_until_idle()
+        installed_postfix.empty()
+
+
+@pytest.fixture
+def office(standing: Gateway) -> Iterator[Office]:
+    """The steward's place, with nothing held and nothing delivered."""
+    standing.configure(standing.policy("quarantine"))
+    yield from _office(standing)
+
+
+@pytest.fixture
+def office_under(standing: Gateway, request: pytest.FixtureRequest) -> Iterator[Office]:
+    """The same under another policy: the parameter is the action, and sections laid over it."""
+    action, sections = request.param
+    standing.configure(standing.policy(action, **sections))
+    standing.milter.reload()
+    yield from _office(standing)
+    standing.configure(standing.policy("quarantine"))
+    standing.milter.reload()
+
+
+def _office(standing: Gateway) -> Iterator[Office]:
+    standing.postfix.empty()
+    standing.sink.clear()
+    office = Office(standing)
+    with office.steward() as steward:  # what an earlier test left in the journal is gone, and closed
+        for _ in range(2):
+            steward.round(datetime.now(UTC) + timedelta(minutes=10))
+    yield office
+    office.journal.close()
+    standing.settle()
+
+
+# -- the ways
+
+
+def visible(office: Office, recipient: str) -> set[str]:
+    """The parents whose addresses one recipient's copy shows."""
+    [delivery] = [one for one in office.gateway.sink.deliveries if recipient in one.recipients]
+    return {parent for parent in PARENTS if parent.encode() in delivery.header}
+
+
+@pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
+def test_a_release_reaches_everybody_once(office: Office, way: Way) -> None:
+    """Each recipient gets one message, that shows what the way lets it show; then nothing is held."""
+    incident = office.held()
+    request = office.ask(incident, "release", way)
+    office.round()
+    assert office.answer(request) == ("done", f"as {way}: a test")
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+    assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
+    shown = {"bcc": set(), "unchanged": set(PARENTS)}
+    for parent in PARENTS[:3]:
+        assert visible(office, parent) == shown.get(way, {parent})
+    assert visible(office, COLLEAGUE) == shown.get(way, set())
+
+
+def test_a_release_keeps_the_envelope_and_all_other_bytes(office: Office) -> None:
+    """DSN, SMTPUTF8 and body type go on to the next server; body and fields that are not edited do not change."""
+    with_everything = ["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=a+2Bb"]
+    outcome = office.gateway.send(letter(7), sender=SENDER, to=PARENTS[:2], options=with_everything)
+    assert outcome.accepted
+    [before] = office.on_hold()
+    envelope = office.gateway.postfix.envelope(before)
+    content = office.gateway.postfix.postcat(before)
+    office.round()
+    office.ask(office.incident("<letter-7@council.test>"), "release", "bcc")
+    office.gateway.postfix.set(defer_transports="smtp")
+    try:
+        office.round()
+        [queued] = office.gateway.postfix.queue()
+        after = office.gateway.postfix.envelope(str(queued["queue_id"]))
+        released = office.gateway.postfix.postcat(str(queued["queue_id"]))
+    finally:
+        office.gateway.postfix.set(defer_transports="")
+        office.gateway.postfix.run("postqueue", "-f")
+    kept = ("sender:", "named_attribute: envelope_id", "named_attribute: ret_flags", "named_attribute: encoding",
+            "named_attribute: dsn_orig_rcpt", "recipient:")  # fmt: skip
+    assert _starting(after, kept) == _starting(envelope, kept)
+    assert _lines_but_recipients(released)[3:] == _lines_but_recipients(content)  # below one more Received
+
+
+def _starting(text: str, kept: tuple[str, ...]) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(kept)]
+
+
+def _lines_but_recipients(message: str) -> list[str]:
+    lines, skipping = [], False
+    for line in message.split("\n"):
+        skipping = line.startswith(("To:", "Cc:")) or (skipping and line.startswith((" ", "\t")))
+        if not skipping:
+            lines.append(line)
+    return lines
+
+
+def test_a_deleted_message_reaches_nobody(office: Office) -> None:
+    """It is gone, and the journal says who wanted that."""
+    incident = office.held()
+    request = office.ask(incident, "delete")
+    office.round()
+    assert office.answer(request)[0] == "done"
+    assert (office.state(incident), office.on_hold(), office.received()) == (State.DELETED, [], {})
+    assert [event.actor for event in office.journal.events(incident.id) if event.what == "deleted"] == ["admin"]
+
+
+def test_what_must_not_be_rewritten_goes_unchanged_or_not_at_all(office: Office) -> None:
+    """The reason is the answer; the message stays held, and can still be released as it is."""
+    incident = office.held(**{"Content-Type": "application/ms-tnef"})
+    ways: tuple[Way, ...] = ("bcc", "split")
+    for way in ways:
+        request = office.ask(incident, "release", way)
+        office.round()
+        state, why = office.answer(request)
+        assert (state, office.state(incident)) == ("refused", State.HELD)
+        assert "winmail.dat" in why
+    office.ask(incident, "release", "unchanged")
+    office.round()
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+
+
+def test_of_two_requests_for_one_message_one_is_granted(office: Office) -> None:
+    """Nobody gets it twice because two people had the same thought."""
+    incident = office.held()
+    first, second = office.ask(incident, "release", "bcc"), office.ask(incident, "release", "unchanged")
+    office.round()
+    office.round()
+    assert [office.answer(request)[0] for request in (first, second)] == ["done", "done"]
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+    assert visible(office, PARENTS[0]) == set()
+
+
+def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
+    """Also where the other one finishes its copy while this one is at work: the command waits for the answer."""
+    incident = office.held()
+    journal = office.place.policy.journal.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("CREATE TEMP TABLE twin AS SELECT * FROM copy WHERE incident_id = ?", [incident.id])
+        database.execute("UPDATE twin SET id = NULL, gateway = 'mx2.council.test'")
+        database.execute("INSERT INTO copy SELECT * FROM twin")
+    [twin] = [copy for copy in office.incident(incident.message_id or "").copies if copy.id != incident.copies[0].id]
+    request = office.ask(incident, "release", "bcc")
+
+    def other_is_done(step: str) -> None:
+        if step == "deleted":
+            assert office.journal.set_state(twin.id, State.RELEASED, why="as bcc", expected=State.HELD)
+
+    with office.steward(other_is_done) as steward:
+        steward.round(datetime.now(UTC))
+    assert office.answer(request) == ("done", "as bcc: a test")
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+
+
+# -- when it dies
+
+
+@pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
+def test_killed_at_any_step_everybody_gets_it_once(office: Office, way: Way) -> None:
+    """Between the 250 and its record alone one part may come twice, and then the journal says so."""
+    steps: list[str] = []
+    while True:
+        office.gateway.sink.clear()
+        incident = office.held()
+        request = office.ask(incident, "release", way)
+        died = office.dies_at(len(steps), lambda steward: steward.round(datetime.now(UTC)))
+        assert sum(office.received().values()) > 0 or office.on_hold()
+        office.round()
+        office.round()
+        assert office.answer(request)[0] == "done"
+        assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
+        received = office.received()
+        assert set(received) == {*PARENTS[:3], COLLEAGUE}
+        doubts = [event for event in office.journal.events(incident.id) if "second time" in event.why]
+        if died == "handed over":
+            assert doubts
+        else:
+            assert set(received.values()) == {1}
+        if died is None:
+            break
+        steps.append(died)
+    parts = 4 if way == "split" else 1
+    assert steps == ["read", "releasing", *["handed over", "taken"] * parts, "deleted", "closed", "answered"]
+
+
+def test_killed_at_any_step_what_is_to_be_deleted_is_deleted(office: Office) -> None:
+    """And nobody gets it."""
+    steps: list[str] = []
+    while True:
+        incident = office.held()
+        request = office.ask(incident, "delete")
+        died = office.dies_at(len(steps), lambda steward: steward.round(datetime.now(UTC)))
+        office.round()
+        office.round()
+        state, _ = office.answer(request)
+        assert (state, office.on_hold(), office.received()) == ("done", [], {})
+        assert office.state(incident) is State.DELETED
+        if died is None:
+            break
+        steps.append(died)
+    assert steps == ["read", "deleting", "deleted", "closed", "answered"]
+
+
+# -- what others do
+
+
+def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
+    """postsuper -H moves it, shows everything to everybody, and tells nobody but the queue."""
+    incident = office.held()
+    with office.steward() as steward:
+        steward.round(datetime.now(UTC))
+        office.gateway.postfix.postsuper("-H", office.on_hold()[0])
+        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC))
+    assert office.state(incident) is State.RELEASED_BY_HAND
+    assert office.answer_to_late_request(incident) == ("refused", "nothing of it is held any more")
+
+
+def test_held_mail_without_an_incident_is_found(office: Office) -> None:
+    """What somebody held with postsuper is shown, never expires, and can be released."""
+    office.gateway.postfix.set(defer_transports="smtp")
+    try:
+        office.gateway.send(letter(99, To=PARENTS[0]), sender=SENDER, to=[PARENTS[0]])
+        [queued] = office.gateway.postfix.queue()
+        office.gateway.postfix.postsuper("-h", str(queued["queue_id"]))
+    finally:
+        office.gateway.postfix.set(defer_transports="")
+    office.round()
+    incident = office.incident("<letter-99@council.test>")
+    assert (incident.rule, incident.state, incident.copies[0].until) == ("", State.HELD, None)
+    office.round(later=timedelta(days=400))
+    assert office.state(incident) is State.HELD
+    office.ask(incident, "release", "unchanged")
+    office.round()
+    assert office.received() == {PARENTS[0]: 1}
+
+
+def test_an_incident_that_the_milter_could_not_record_is_recorded_later(office: Office) -> None:
+    """As the milter would have done it: with the rule, and with an end."""
+    message_id = office.send()
+    journal = office.place.policy.journal.url.removeprefix("sqlite:///")
+    with sqlite3.connect(journal) as database:
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("DELETE FROM incident WHERE message_id = ?", [message_id])
+    office.round()
+    incident = office.incident(message_id)
+    assert (incident.rule, incident.count, incident.state) == ("many strangers", 12, State.HELD)
+    assert incident.copies[0].until is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE request SET wanted = 'forward' WHERE id = :id", "nobody can ask"),
+        ("UPDATE request SET way = 'plain' WHERE id = :id", "nobody can ask"),
+        ("UPDATE request SET wanted = 'delete' WHERE id = :id", "there are no ways"),
+        ("UPDATE request SET actor = '' WHERE id = :id", "nobody is named"),
+        ("UPDATE request SET actor = 'sender' WHERE id = :id", "hold.sender_may"),
+        ("UPDATE request SET actor = 'steward' WHERE id = :id", "no rule asks"),
+        ("UPDATE copy SET queue_id = 'ALL' WHERE id = :copy", "no queue id"),
+        ("UPDATE copy SET queue_id = '-' WHERE id = :copy", "no queue id"),
+        ("UPDATE copy SET message_id = '<other@council.test>' WHERE id = :copy", "another Message-ID"),
+        ("UPDATE copy SET size = size + 1 WHERE id = :copy", "bytes"),
+        ("UPDATE copy SET arrived = '2020-01-01 00:00:00.000000' WHERE id = :copy", "arrived"),
+    ],
+)
+def test_rows_that_somebody_else_wrote_are_refused(office: Office, change: str, words: str) -> None:
+    """Whatever stands in the journal: nothing leaves and nothing is deleted but what the policy lets."""
+    incident = office.held()
+    request = office.ask(incident, "release", "unchanged")
+    journal = office.place.policy.journal.url.removeprefix("sqlite:///")
+    with sqlite3.connect(journal) as database:
+        database.execute(change, {"id": request.id, "copy": incident.copies[0].id})
+    with office.steward() as steward:
+        steward._carry_out_requests(datetime.now(UTC))
+    state, why = office.answer(request)
+    assert (state, len(office.on_hold()), office.received()) == ("refused", 1, {})
+    assert words in why
+
+
+# -- time
+
+
+def test_what_nobody_wanted_expires(office: Office) -> None:
+    """After hold.expire_days, and not before; a day before the sender is to be reminded."""
+    incident = office.held()
+    office.round(later=timedelta(days=12))
+    assert (office.state(incident), notices(office, incident)) == (State.HELD, ["held"])
+    office.round(later=timedelta(days=13, hours=1))
+    assert (office.state(incident), notices(office, incident)) == (State.HELD, ["held", "reminder"])
+    office.round(later=timedelta(days=14, hours=1))
+    assert (office.state(incident), office.on_hold(), office.received()) == (State.EXPIRED, [], {})
+    assert notices(office, incident) == ["held", "reminder", "expired"]
+
+
+def notices(office: Office, incident: Incident) -> list[str]:
+    """The kinds of notices that are due about it, in order."""
+    ever = datetime.now(UTC) + timedelta(days=99)
+    return [notice.kind for notice in office.journal.due_notices(ever) if notice.incident_id == incident.id]
+
+
+@pytest.mark.parametrize("office_under", [("quarantine", {"hold": {"on_expiry": "keep"}})], indirect=True)
+def test_what_is_to_be_kept_is_kept(office_under: Office) -> None:
+    """With on_expiry = "keep" it stays for the administrator."""
+    incident = office_under.held()
+    office_under.round(later=timedelta(days=15))
+    assert (office_under.state(incident), len(office_under.on_hold())) == (State.HELD, 1)
+
+
+@pytest.mark.parametrize("office_under", [("split", {})], indirect=True)
+def test_the_action_split_gives_each_a_copy_of_their_own(office_under: Office) -> None:
+    """At once, and without anybody's asking."""
+    message_id = office_under.send()
+    office_under.round()
+    assert office_under.incident(message_id).state is State.RELEASED
+    assert office_under.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+    assert visible(office_under, PARENTS[1]) == {PARENTS[1]}
+
+
+@pytest.mark.parametrize("office_under", [("delay", {"hold": {"delay": "10m"}})], indirect=True)
+def test_the_action_delay_sends_it_hidden_later(office_under: Office) -> None:
+    """Not before hold.delay has passed; and what is deleted meanwhile does not leave."""
+    message_id, stopped = office_under.send(), office_under.send()
+    office_under.round()
+    office_under.round(later=timedelta(minutes=9))
+    assert (office_under.incident(message_id).state, office_under.received()) == (State.HELD, {})
+    office_under.ask(office_under.incident(stopped), "delete")
+    office_under.round()
+    office_under.round(later=timedelta(minutes=11))
+    assert office_under.incident(message_id).state is State.RELEASED
+    assert office_under.incident(stopped).state is State.DELETED
+    assert office_under.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+    assert visible(office_under, PARENTS[0]) == set()
+
+
+# -- the process, and its commands
+
+
+def test_the_commands_and_the_process_without_rights(office: Office) -> None:
+    """Listed, shown, released and deleted from the command line, by a steward that has given root's rights up."""
+    gateway = office.gateway
+    user = (milter.unprivileged_user() or ("root", ""))[0]
+    ids = [office.send() for _ in range(4)]
+    with Steward(gateway.config, directory=gateway.state, rights_of=user) as steward:
+        until(lambda: all(office.incident(one).state is State.HELD for one in ids), within=20, what="all to be held")
+        with open(f"/proc/{steward.pid}/status") as status:  # noqa: PTH123  a line of /proc
+            uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
+        assert user == "root" or "0" not in uids
+        listed = [json.loads(line) for line in gateway.command("held", "list", "--json").stdout.splitlines()]
+        references = [one["reference"] for one in listed]
+        assert sorted(office.incident(one).reference for one in ids) == sorted(references)
+        ways = ("bcc", "split", "unchanged")
+        for way, reference in zip(ways, references, strict=False):
+            done = gateway.command("held", "release", reference[:6].lower(), "--as", way, "--reason", "asked by phone")
+            assert (done.returncode, done.stdout) == (0, f"{reference}: released as {way}\n")
+        again = gateway.command("held", "release", references[0], "--as", "bcc", "--json")
+        answer: dict[str, Any] = json.loads(again.stdout)
+        assert (again.returncode, answer["answer"]) == (1, "refused")
+        done = gateway.command("held", "delete", "--sender", SENDER)
+        assert (done.returncode, done.stdout) == (0, f"{references[3]}: deleted\n")
+        assert gateway.command("held", "list").stdout == "nothing is held\n"
+        shown = gateway.command("held", "show", references[0]).stdout
+        assert "asked by phone" in shown
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 3)
+
+
+def test_a_steward_that_is_killed_leaves_nothing_running_and_another_goes_on(office: Office) -> None:
+    """kill -9 of the half without rights ends the other half; what was asked meanwhile is done by the next steward."""
+    gateway = office.gateway
+    incident = office.held()
+    steward = Steward(gateway.config, directory=gateway.state)
+    steward.start()
+    steward.kill()
+    assert gateway.command("held", "release", incident.reference, "--as", "bcc", "--no-wait").returncode == 0
+    with steward:
+        until(lambda: office.state(incident) is State.RELEASED, within=20, what="the release")
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)

@@ -1,0 +1,387 @@
+"""The journal fails under the steward, in the middle of a release by a real Postfix: nothing lost, leaked or silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from faults import journals
+from faults.limits import limited
+from lab import milter, toml
+from lab.client import Outcome
+from lab.gateway import LIMIT, Gateway
+from lab.postfix import PrivatePostfix
+from lab.postgres import Postgres
+from lab.sink import Sink
+from lab.steward import Steward
+from lab.waiting import until
+from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
+from undisclosed.incidents.records import Incident, JournalError, State
+from undisclosed.steward.rounds import Steward as Rounds
+
+WITHIN = 60.0
+"""Seconds for the steward to notice a fault, or its end: many times what it takes on a busy machine."""
+
+EVERYBODY = {*PARENTS[:3], COLLEAGUE}
+
+NEWSLETTER = "news@council.test"
+
+SQLITE_ONLY = pytest.mark.parametrize("standing", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def standing(
+    request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
+) -> Iterator[Gateway]:
+    """A gateway that holds what shows too many, or hides it in a newsletter, with a journal of either kind."""
+    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
+    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
+        file.unlink()
+    url = postgres.create("steward_faults") if request.param == "postgresql" else gateway.journal["url"]
+    rules: list[toml.Table] = [
+        {"name": "newsletters", "senders": [NEWSLETTER], "more_than_addresses": LIMIT, "action": "rewrite"},
+        {"name": "many strangers", "more_than_addresses": LIMIT, "action": "quarantine"},
+    ]
+    gateway.configure(gateway.policy(rules=rules, journal={"url": url}))
+    with gateway:
+        yield gateway
+        installed_postfix.wait_until_idle()
+        installed_postfix.empty()
+    if request.param == "postgresql":
+        postgres.drop("steward_faults")
+
+
+@pytest.fixture
+def office(standing: Gateway) -> Iterator[Office]:
+    """The steward's place, with nothing held and nothing delivered, and a milter that can write its journal."""
+    until(lambda: not _is_cut_off(standing), within=WITHIN, what="the milter to have its journal again")
+    standing.postfix.empty()
+    standing.sink.clear()
+    office = Office(standing)
+    yield office
+    office.journal.close()
+    standing.settle()
+
+
+def _is_cut_off(gateway: Gateway) -> bool:
+    """Whether a worker of the milter waits until it can write the journal again."""
+    said = Counter(event["event"] for event in gateway.milter.log())
+    return said["journal_failed"] != said["journal_works_again"]
+
+
+@contextmanager
+def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
+    """The journal cannot be written for as long as the block lasts."""
+    if how == "cannot be written":
+        with journals.read_only(office.gateway.state, office.gateway.milter):
+            yield
+        return
+    url = office.place.policy.journal.url
+    if not url.startswith("sqlite:"):
+        begin, end = (postgres.freeze, postgres.thaw) if how == "hangs" else (postgres.stop, postgres.start)
+        begin()
+        try:
+            yield
+        finally:
+            end()
+        return
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def nothing_shown(office: Office) -> bool:
+    """Whether no copy that got out shows a parent's address."""
+    letters = [one for one in office.gateway.sink.deliveries if one.sender]
+    return not any(parent.encode() in one.header for one in letters for parent in PARENTS)
+
+
+@pytest.mark.parametrize("step", ["releasing", "handed over", "taken", "deleted", "closed", "answered"])
+def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+    """The round ends with an error that says so; the next one after the fault goes on where this one was."""
+    _released_once_although(office, postgres, "hangs", step)
+
+
+@pytest.mark.parametrize("standing", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("step", ["handed over", "deleted"])
+def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+    """As when it hangs; with another server process afterwards."""
+    _released_once_although(office, postgres, "stops", step)
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize("step", ["releasing", "handed over", "deleted"])
+def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+    """As when it hangs; here the steward can read what it asks for all the while."""
+    _released_once_although(office, postgres, "cannot be written", step)
+
+
+def _released_once_although(office: Office, postgres: Postgres, how: str, step: str) -> None:
+    incident = office.held()
+    request = office.ask(incident, "release", "bcc")
+    reached: list[str] = []
+    with ExitStack() as fault:
+
+        def break_at(name: str) -> None:
+            if name == step and not reached:
+                reached.append(name)
+                fault.enter_context(unreachable(office, postgres, how))
+
+        with office.steward(break_at) as steward:
+            with pytest.raises(JournalError) as failure:
+                steward.round(datetime.now(UTC))
+            assert str(failure.value)
+            office.gateway.settle()
+            # Whatever could not be written: it is still held, or everybody has it.
+            assert office.on_hold() or set(office.received()) == EVERYBODY
+            fault.close()
+            for _ in range(3):  # a message that is gone is looked for twice
+                again(steward)
+    assert reached == [step]
+    assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
+    assert office.answer(request)[0] == "done"
+    assert "released" in due(office, incident)
+    # Also what Postfix took when nobody could write that down: the steward lives, and knows it.
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+    assert nothing_shown(office)
+
+
+def due(office: Office, incident: Incident) -> list[str]:
+    """The kinds of notices that its sender is to get."""
+    notices = office.journal.due_notices(datetime.now(UTC))
+    return [notice.kind for notice in notices if notice.incident_id == incident.id]
+
+
+def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, postgres: Postgres) -> None:
+    """Its sender is told all the same."""
+    message_id = office.send()
+    with ExitStack() as fault:
+
+        def break_at(name: str) -> None:
+            if name == "held":
+                fault.enter_context(unreachable(office, postgres, "hangs"))
+
+        with office.steward(break_at) as steward:
+            with pytest.raises(JournalError):
+                steward.round(datetime.now(UTC))
+            fault.close()
+            again(steward)
+    incident = office.incident(message_id)
+    assert (incident.state, due(office, incident)) == (State.HELD, ["held"])
+
+
+def test_the_journal_hangs_once_a_message_has_expired(office: Office, postgres: Postgres) -> None:
+    """Its sender is told all the same."""
+    message_id = office.send()
+    later = datetime.now(UTC) + timedelta(days=office.place.policy.hold.expire_days, seconds=60)
+    with ExitStack() as fault:
+
+        def break_at(name: str) -> None:
+            if name == "closed":
+                fault.enter_context(unreachable(office, postgres, "hangs"))
+
+        with office.steward(break_at) as steward:
+            steward.round(datetime.now(UTC))
+            with pytest.raises(JournalError):
+                steward.round(later)
+            fault.close()
+            again(steward)
+    incident = office.incident(message_id)
+    assert (incident.state, office.on_hold()) == (State.EXPIRED, [])
+    assert "expired" in [notice.kind for notice in office.journal.due_notices(later)]
+
+
+def again(steward: Rounds) -> None:
+    """A round that may still meet what the fault has left behind, such as a broken connection."""
+
+    def works() -> bool:
+        try:
+            steward.round(datetime.now(UTC))
+        except JournalError:
+            return False
+        return True
+
+    until(works, within=WITHIN, what="the journal to work again")
+
+
+UNREACHABLE = {
+    "sqlite": ("is locked", "see what holds it open for writing: `fuser -v`"),
+    "postgresql": ("connection", "see that the database runs"),
+}
+"""What is said of a journal that cannot be reached: the cause, and what to do."""
+
+
+def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) -> None:
+    """It says in its log that it fails, and why; killed then, the next one carries out what was asked."""
+    incident = office.held()
+    process = Steward(office.gateway.config, directory=office.gateway.state)
+    process.start()
+    try:
+        office.ask(incident, "release", "bcc")
+        until(lambda: office.state(incident) is State.RELEASED, within=WITHIN, what="a first release")
+        second = office.send()
+        with unreachable(office, postgres, "stops"):
+            failing = process.wait_for_log(lambda event: event["event"] == "failing", within=WITHIN)
+            assert failing["level"] == "error"
+            [words] = [words for kind, words in UNREACHABLE.items() if office.place.policy.journal.url.startswith(kind)]
+            assert all(word in failing["reason"] for word in words)
+            process.kill()
+            assert len(office.on_hold()) == 1
+    finally:
+        process.stop()
+    with process:
+        until(lambda: office.incident(second).state is State.HELD, within=WITHIN, what="the second to be seen")
+        office.ask(office.incident(second), "release", "bcc")
+        until(lambda: office.incident(second).state is State.RELEASED, within=WITHIN, what="the second release")
+    assert office.received() == dict.fromkeys(EVERYBODY, 2)
+    assert nothing_shown(office)
+
+
+# -- a journal that cannot be written while a steward releases several messages
+
+FULL = ("disk I/O error", "see whether its disk is full")
+READ_ONLY = ("readonly database", "let the milter's user write the file")
+"""What is said of each: the cause, and what to do."""
+
+Breaking = Callable[[Office, Steward], AbstractContextManager[None]]
+
+FRAME = 24 + 4096
+"""Bytes of one page in SQLite's log (sqlite.org/walformat.html)."""
+
+
+def full_after(pages: int) -> Breaking:
+    """The disk has room for so many more pages: here since no file of the steward's may grow further (EFBIG)."""
+
+    @contextmanager
+    def full(office: Office, steward: Steward) -> Iterator[None]:
+        room = (office.gateway.state / "journal.db-wal").stat().st_size + pages * FRAME
+        assert room > steward.log_file.stat().st_size + 10_000  # it must be able to say so
+        with limited([steward.pid], "fsize", room):
+            yield
+
+    return full
+
+
+@contextmanager
+def read_only(office: Office, _: Steward) -> Iterator[None]:
+    """SQLite may read the file and not write it."""
+    with journals.read_only(office.gateway.state, office.gateway.milter):
+        yield
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """A process does nothing for as long as the block lasts."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: _is_stopped(pid), within=WITHIN, what="a process to stand still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize(
+    ("breaking", "words", "held", "messages"),
+    [
+        pytest.param(full_after(12), FULL, 3, range(1, 4), id="full when some are handed over"),
+        pytest.param(full_after(28), FULL, 0, range(3, 4), id="full when all are deleted"),
+        pytest.param(read_only, READ_ONLY, 3, range(1), id="read-only"),
+    ],
+)
+def test_the_journal_cannot_be_written_while_three_are_released(
+    office: Office, breaking: Breaking, words: tuple[str, str], held: int, messages: range
+) -> None:
+    """The log says why and what to do; afterwards everybody has each message once, and its sender is told.
+
+    `held` and `messages` say where the fault meets the release: how many are on hold then, and have reached everybody.
+    """
+    ids = [office.send() for _ in range(3)]
+    with Steward(office.gateway.config, directory=office.gateway.state) as steward, ExitStack() as fault:
+        _wait_for_notices(steward, "held", 3)
+        _empty_log(office)
+        with standing_still(steward.pid):
+            incidents = [office.incident(one) for one in ids]
+            requests = [office.ask(one, "release", "bcc") for one in incidents]
+            fault.enter_context(breaking(office, steward))
+        failing = steward.wait_for_log(lambda event: event["event"] == "failing", within=WITHIN)
+        assert failing["level"] == "error"
+        assert all(word in failing["reason"] for word in words)
+        reached = office.received()
+        assert (len(office.on_hold()), reached.get(COLLEAGUE, 0) in messages) == (held, True)
+        assert set(reached.values()) <= {reached.get(COLLEAGUE)}
+        assert not {office.state(one) for one in incidents} <= {State.RELEASED}
+        with standing_still(steward.pid):
+            fault.close()
+        _wait_for_notices(steward, "released", 3)
+        steward.wait_for_log(lambda event: event["event"] == "works_again", within=WITHIN)
+    for request, incident in zip(requests, incidents, strict=True):
+        assert office.answer(request)[0] == "done"
+        assert office.state(incident) is State.RELEASED
+    assert office.on_hold() == []
+    assert office.received() == dict.fromkeys(EVERYBODY, 3)
+    assert nothing_shown(office)
+    notices = [one for one in office.gateway.sink.deliveries if one.sender == "" and one.recipients == (SENDER,)]
+    assert len(notices) == 2 * 3
+
+
+def _empty_log(office: Office) -> None:
+    """Have SQLite's log begin anew, so that it does not do that by itself, and need no room, just when it is full."""
+    with closing(sqlite3.connect(office.gateway.state / "journal.db", timeout=10)) as other:
+
+        def emptied() -> bool:
+            [busy, _, _] = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+        until(emptied, within=WITHIN, what="SQLite's log to be empty")
+
+
+def _wait_for_notices(steward: Steward, kind: str, number: int) -> None:
+    """Wait until senders have been told so often of this, and the steward has nothing more to write of it."""
+
+    def told() -> bool:
+        return len(steward.log(event="notice", kind=kind, fate="sent")) == number
+
+    until(told, within=WITHIN, what=f"{number} notices {kind!r}")
+
+
+# -- mail that comes meanwhile
+
+
+def test_what_the_milter_holds_meanwhile_is_recorded_later(office: Office, postgres: Postgres) -> None:
+    """What is to be held is held, and listed once the journal is back; what would be delivered comes back."""
+    number = next(NUMBERS)
+
+    def newsletter() -> Outcome:
+        return office.gateway.send(letter(number, From=NEWSLETTER), sender=NEWSLETTER, to=sorted(EVERYBODY))
+
+    with unreachable(office, postgres, "stops"):
+        refused = newsletter()
+        message_id = office.send()
+        assert (refused.accepted, refused.final.code) == (False, 451)
+        assert (len(office.on_hold()), office.received()) == (1, {})
+        said = [event["outcome"] for event in office.gateway.milter.log(event="message", journal="failed")]
+        assert sorted(said[-2:]) == ["held", "tempfailed"]
+    until(lambda: not _is_cut_off(office.gateway), within=WITHIN, what="the milter to have its journal again")
+    assert newsletter().accepted
+    office.round()
+    listed = [json.loads(line) for line in office.gateway.command("held", "list", "--json").stdout.splitlines()]
+    [one] = [one for one in listed if one["reference"] == office.incident(message_id).reference]
+    assert (one["state"], one["rule"], one["count"]) == ("held", "many strangers", len(PARENTS))
+    office.ask(office.incident(message_id), "release", "bcc")
+    office.round()
+    assert office.received() == dict.fromkeys(EVERYBODY, 2)
+    assert nothing_shown(office)

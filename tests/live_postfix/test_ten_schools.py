@@ -1,0 +1,357 @@
+"""The breach that this project exists for, held: ten messages, 866 parents in To; and what becomes of each of them.
+
+The milter and the steward run as an administrator runs them, and everything is asked for by command.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email import policy as email_policy
+from subprocess import CompletedProcess
+
+import pytest
+
+from lab import milter
+from lab.client import Client
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Delivery, Sink
+from lab.steward import Steward
+from lab.waiting import until
+from live_postfix.office import Office
+from play import breaches, held
+from play.breaches import Letter
+from support.delivered_header import leaks
+from undisclosed.cli.held_commands import user
+from undisclosed.incidents.records import Event, Incident, State
+
+BREACH = breaches.schools()
+SENDER = "school.admissions@council.test"
+COLLEAGUE = "education.welfare@council.test"
+
+BCC, SPLIT, UNCHANGED, DELETED, EXPIRED, *STILL_HELD = BREACH.letters
+RELEASED = {"bcc": BCC, "split": SPLIT, "unchanged": UNCHANGED}
+WITHIN = 60.0
+"""Seconds for any one thing that the steward does: many times what it takes on a busy machine."""
+
+HELD = "Not sent: your message is on hold"
+SENT = "Your message on hold has been sent"
+GONE = "Your message on hold has been deleted"
+REMINDER = "Still not sent: your message is on hold"
+TOO_LATE = "Deleted: nobody decided about your message on hold"
+
+ADDRESS = re.compile(rb"[^\s<>\"',;:]+@[a-z0-9.-]+\.example")
+"""A parent's address, wherever in a message it stands: nothing else here is below that domain."""
+
+
+def name(letter: Letter | bytes) -> str:
+    """The Message-ID: what tells one of the ten from the others."""
+    return str(message_from_bytes(letter.message if isinstance(letter, Letter) else letter)["Message-ID"])
+
+
+def subject(letter: Letter) -> str:
+    """The subject as a person reads it."""
+    return str(message_from_bytes(letter.message, policy=email_policy.default)["Subject"])
+
+
+def addresses(letter: Letter) -> list[str]:
+    """The parents who stand in its To."""
+    return [person.address for person in letter.people]
+
+
+NOTICES = Counter(
+    [(name(letter), HELD) for letter in BREACH.letters]
+    + [(name(letter), SENT) for letter in RELEASED.values()]
+    + [(name(DELETED), GONE), (name(EXPIRED), REMINDER), (name(EXPIRED), TOO_LATE)]
+)
+"""What the sender is told about which message: less than the rate limit would let through."""
+
+
+def shown(data: bytes) -> set[str]:
+    """The parents whose addresses stand anywhere in these bytes."""
+    return {address.decode() for address in ADDRESS.findall(data)}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was seen when all was over; and before, what the commands said."""
+
+    listed: CompletedProcess[str]
+    listed_json: CompletedProcess[str]
+    answers: Mapping[str, CompletedProcess[str]]
+    """Of each release by its way, and of the deletion."""
+    early: tuple[Delivery, ...]
+    """What got out before anything was released, notices included."""
+    deliveries: tuple[Delivery, ...]
+    left: CompletedProcess[str]
+    """The list of held mail in the end."""
+    on_hold: tuple[str, ...]
+    incidents: Mapping[str, Incident]
+    """By Message-ID, as everything else here."""
+    events: Mapping[str, tuple[Event, ...]]
+
+    def copies(self, letter: Letter) -> list[Delivery]:
+        """What got out of one of the ten."""
+        return [one for one in self.deliveries if one.sender and name(one.data) == name(letter)]
+
+    def reference(self, letter: Letter) -> str:
+        """What the sender and the administrator call it."""
+        return self.incidents[name(letter)].reference
+
+
+@pytest.fixture(scope="module")
+def story(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Story]:
+    """Ten messages are held; one leaves in each way, one is deleted, one expires, five stay."""
+    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
+    for file in gateway.state.glob("journal*"):  # other tests' incidents, which are none of these ten
+        file.unlink()
+    gateway.configure(gateway.policy("quarantine"))
+    installed_postfix.empty()
+    outside.clear()
+    with gateway:
+        office = Office(gateway)
+        try:
+            yield _played(office)
+        finally:
+            office.journal.close()
+            outside.clear()
+            installed_postfix.wait_until_idle()
+            installed_postfix.empty()
+
+
+def _played(office: Office) -> Story:
+    gateway, sink = office.gateway, office.gateway.sink
+    # As root: only root may name another configuration directory to sendmail(1).
+    with Steward(gateway.config, directory=gateway.state):
+        _send_all(gateway)
+        early = sink.wait_for(len(BREACH.letters), within=WITHIN)
+        listed, listed_json = gateway.command("held", "list"), gateway.command("held", "list", "--json")
+        incidents = _by_name(office)
+        references = {one: incident.reference for one, incident in incidents.items()}
+        answers = {
+            way: gateway.command("held", "release", references[name(letter)], "--as", way, "--reason", "asked by phone")
+            for way, letter in RELEASED.items()
+        }
+        answers["delete"] = gateway.command("held", "delete", references[name(DELETED)], "--reason", "a duplicate")
+        _expire(office, incidents[name(EXPIRED)])
+        until(lambda: len(_notices(office)) >= NOTICES.total(), within=WITHIN, what="the last notice")
+    gateway.settle()
+    incidents = _by_name(office)
+    return Story(
+        listed=listed,
+        listed_json=listed_json,
+        answers=answers,
+        early=early,
+        deliveries=sink.deliveries,
+        left=gateway.command("held", "list", "--json"),
+        on_hold=tuple(office.on_hold()),
+        incidents=incidents,
+        events={one: tuple(office.journal.events(incident.id)) for one, incident in incidents.items()},
+    )
+
+
+def _send_all(gateway: Gateway) -> None:
+    with Client(gateway.postfix.port) as client:
+        for letter in BREACH.letters:
+            outcome = client.send(letter.message, sender=letter.sender, to=letter.recipients, options=["BODY=8BITMIME"])
+            assert outcome.accepted
+
+
+def _by_name(office: Office) -> dict[str, Incident]:
+    return {str(incident.message_id): incident for incident in office.journal.incidents()}
+
+
+def _expire(office: Office, incident: Incident) -> None:
+    """Let thirteen days and a half pass for one message, and then the rest of its fourteen."""
+    now = datetime.now(UTC)
+    office.ends(incident, now + timedelta(hours=12))
+    until(lambda: (incident.message_id, REMINDER) in _notices(office), within=WITHIN, what="the reminder")
+    office.ends(incident, now - timedelta(seconds=1))
+    until(lambda: office.state(incident) is State.EXPIRED, within=WITHIN, what="the message to expire")
+
+
+def _notices(office: Office) -> Counter[tuple[str, str]]:
+    return told(office.gateway.sink.deliveries)
+
+
+def told(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
+    """What senders were told: about which message, and the notice's subject without its reference."""
+    headers = [message_from_bytes(one.data) for one in deliveries if not one.sender]
+    return Counter((str(one["In-Reply-To"]), str(one["Subject"]).rpartition(" (")[0]) for one in headers)
+
+
+# -- what the administrator sees
+
+
+def test_all_ten_are_listed(story: Story) -> None:
+    """Each with its reference, how many addresses it shows, how many people it is for, and until when it waits."""
+    rows = [json.loads(line) for line in story.listed_json.stdout.splitlines()]
+    expected = {
+        (story.reference(one), name(one), subject(one), SENDER, "held", len(one.people)) for one in BREACH.letters
+    }
+    keys = ("reference", "message_id", "subject", "sender", "state", "count")
+    assert {tuple(row[key] for key in keys) for row in rows} == expected
+    assert sum(row["count"] for row in rows) == 866
+    [copies] = zip(*(row["copies"] for row in rows), strict=True)
+    assert sorted(copy["recipients"] for copy in copies) == sorted(len(one.recipients) for one in BREACH.letters)
+    assert all(datetime.fromisoformat(copy["until"]) > datetime.now(UTC) + timedelta(days=13) for copy in copies)
+    assert (story.listed.returncode, story.listed_json.returncode, len(rows)) == (0, 0, 10)
+
+
+def test_the_list_for_people_names_the_same_ten(story: Story) -> None:
+    """And no recipient."""
+    lines = story.listed.stdout.splitlines()
+    for letter in BREACH.letters:
+        [line] = [line for line in lines if line.lstrip().startswith(story.reference(letter))]
+        school = subject(letter).partition(":")[0]
+        assert {"held", str(len(letter.people)), str(len(letter.recipients)), *school.split()} <= set(
+            line.replace(":", " ").split()
+        )
+    assert shown((story.listed.stdout + story.listed_json.stdout).encode()) == set()
+
+
+def test_each_wish_is_answered(story: Story) -> None:
+    """In a sentence, with the reference; and the exit status says that it was done."""
+    said = {wish: (answer.returncode, answer.stdout) for wish, answer in story.answers.items()}
+    released = {way: (0, f"{story.reference(letter)}: released as {way}\n") for way, letter in RELEASED.items()}
+    assert said == {**released, "delete": (0, f"{story.reference(DELETED)}: deleted\n")}
+
+
+# -- what got out
+
+
+def test_nothing_gets_out_unasked(story: Story) -> None:
+    """Until somebody decided, the sender's notices were all that left."""
+    assert [one.recipients for one in story.early] == [(SENDER,)] * 10
+    assert told(story.early) == Counter((name(letter), HELD) for letter in BREACH.letters)
+
+
+def test_each_recipient_of_what_was_released_has_one_copy_and_nobody_else_has_any(story: Story) -> None:
+    """Counted by message and envelope recipient: 281 parents and, three times, the colleague in Cc."""
+    received = Counter((name(one.data), to) for one in story.deliveries if one.sender for to in one.recipients)
+    expected = Counter((name(letter), to) for letter in RELEASED.values() for to in letter.recipients)
+    assert received == expected
+    assert (received.total(), len({to for _, to in received})) == (284, 282)
+
+
+def test_bcc_shows_nobody(story: Story) -> None:
+    """One message for all, with no parent's address anywhere in it."""
+    [copy] = story.copies(BCC)
+    assert (copy.sender, shown(copy.data), leaks(copy.header)) == (SENDER, set(), [])
+
+
+def test_split_shows_each_their_own_address(story: Story) -> None:
+    """A message for each parent with that parent in To; the colleague's shows none of them."""
+    copies = story.copies(SPLIT)
+    assert [one.recipients for one in copies if len(one.recipients) != 1] == []
+    assert {one.recipients[0]: shown(one.data) for one in copies} == {
+        **{parent: {parent} for parent in addresses(SPLIT)},
+        COLLEAGUE: set(),
+    }
+    for copy in copies:
+        own = copy.recipients[0]
+        [to] = copy.values("To")
+        assert own == COLLEAGUE or own.encode() in to
+        assert leaks(copy.header, internal=("council.test", own.rpartition("@")[2])) == []
+
+
+def test_unchanged_shows_what_its_sender_wrote(story: Story) -> None:
+    """Every parent to every parent: so it was asked for. Field by field and byte by byte; Postfix has added its own."""
+    [copy] = story.copies(UNCHANGED)
+    sent = Delivery(SENDER, UNCHANGED.recipients, UNCHANGED.message.replace(b"\n", b"\r\n"))
+    assert shown(copy.data) == set(addresses(UNCHANGED))
+    assert [field for field in copy.fields() if field[0] not in ("Received", "Date")] == sent.fields()
+    assert copy.body == sent.body
+
+
+# -- what the sender is told
+
+
+def test_the_sender_is_told_of_each_step(story: Story) -> None:
+    """All ten held, three sent, one deleted; and of what nobody wanted, first that it will be, then that it was."""
+    assert told(story.deliveries) == NOTICES
+
+
+def test_no_notice_shows_an_address(story: Story) -> None:
+    """Each goes to the sender alone, quotes the reference of its message, and repeats nobody's address."""
+    references = {one: incident.reference for one, incident in story.incidents.items()}
+    for notice in (one for one in story.deliveries if not one.sender):
+        texts = [part.get_content() for part in held.parts(notice)]
+        assert (notice.recipients, len(texts)) == ((SENDER,), 2)
+        assert shown(notice.data) | shown("".join(texts).encode()) == set()
+        reference = references[str(message_from_bytes(notice.data)["In-Reply-To"])]
+        assert all(reference in text for text in texts)
+
+
+# -- what is left
+
+
+def test_the_hold_queue_holds_the_five_others(story: Story) -> None:
+    """And the list says the same."""
+    left = {copy.queue_id for letter in STILL_HELD for copy in story.incidents[name(letter)].copies}
+    assert (len(left), sorted(story.on_hold)) == (5, sorted(left))
+    listed = {json.loads(line)["message_id"] for line in story.left.stdout.splitlines()}
+    assert listed == {name(letter) for letter in STILL_HELD}
+
+
+def test_the_journal_says_what_became_of_each(story: Story) -> None:
+    """Ten incidents with one copy each, and their states."""
+    states = {one: (incident.state, len(incident.copies)) for one, incident in story.incidents.items()}
+    assert states == {
+        **{name(letter): (State.RELEASED, 1) for letter in RELEASED.values()},
+        name(DELETED): (State.DELETED, 1),
+        name(EXPIRED): (State.EXPIRED, 1),
+        **{name(letter): (State.HELD, 1) for letter in STILL_HELD},
+    }
+
+
+def test_the_journal_says_who_did_what_and_why(story: Story) -> None:
+    """Every step of each of them, in its order."""
+    asked = user()
+    beginning = [("milter", "recorded"), ("steward", "held"), ("steward", "notice sent")]
+    expected: dict[str, list[tuple[str, str]]] = {
+        **{
+            name(letter): [
+                *beginning,
+                (asked, "asked to release"),
+                (asked, "releasing"),
+                (asked, "released"),
+                ("steward", "request to release done"),
+                ("steward", "notice sent"),
+            ]
+            for letter in RELEASED.values()
+        },
+        name(DELETED): [
+            *beginning,
+            (asked, "asked to delete"),
+            (asked, "deleting"),
+            (asked, "deleted"),
+            ("steward", "request to delete done"),
+            ("steward", "notice sent"),
+        ],
+        name(EXPIRED): [
+            *beginning,
+            ("steward", "notice sent"),
+            ("steward", "deleting"),
+            ("steward", "expired"),
+            ("steward", "notice sent"),
+        ],
+        **{name(letter): beginning for letter in STILL_HELD},
+    }
+    assert {one: [(event.actor, event.what) for event in events] for one, events in story.events.items()} == expected
+    why = {one: [event.why for event in events if event.what in ENDS] for one, events in story.events.items()}
+    assert why == {
+        **{name(letter): [f"as {way}: asked by phone"] for way, letter in RELEASED.items()},
+        name(DELETED): ["a duplicate"],
+        name(EXPIRED): ["held for 14 days"],
+        **{name(letter): [] for letter in STILL_HELD},
+    }
+
+
+ENDS = {state.value for state in (State.RELEASED, State.DELETED, State.EXPIRED)}

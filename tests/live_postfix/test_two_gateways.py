@@ -1,0 +1,193 @@
+"""Two gateways on one PostgreSQL journal: each sees to what it holds itself, whoever asks, and wherever they ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+
+from lab import milter
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.postgres import Postgres
+from lab.sink import Sink
+from lab.steward import Steward
+from lab.waiting import until
+from live_postfix.office import COLLEAGUE, PARENTS, SENDER, letter
+from undisclosed.config.key_file import read_key
+from undisclosed.config.load import load
+from undisclosed.incidents.records import Incident, State
+from undisclosed.journal.gateway import gateway_name
+from undisclosed.journal.journal import Journal
+
+WITHIN = 40.0
+"""Seconds for any one thing: more than two rounds of a steward that nothing has woken."""
+
+NUMBERS = count(50_000)
+"""Of letters: two of one name would be one incident."""
+
+
+class Host:
+    """A gateway as a whole: Postfix, milter and steward, with one configuration."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.steward = Steward(gateway.config, directory=gateway.state)
+        self.name = gateway_name(load(gateway.config))
+
+    def go_down(self) -> None:
+        """Stop all of it, as a machine that is switched off; its hold queue stays on its disk."""
+        self.steward.stop()
+        self.gateway.milter.stop()
+        self.gateway.postfix.stop()
+
+    def come_back(self) -> None:
+        """Start all of it again."""
+        self.gateway.postfix.restart()
+        self.gateway.milter.start()
+        self.steward.start()
+
+    def send(self, number: int, *to: str) -> None:
+        """Send a letter through this host, which answers that it was taken."""
+        assert self.gateway.send(letter(number), sender=SENDER, to=to or (*PARENTS[:3], COLLEAGUE)).accepted
+
+    def command(self, *arguments: str) -> tuple[int, str]:
+        """Run the real command with this host's configuration: its exit status, and what it printed."""
+        done = self.gateway.command(*arguments)
+        return done.returncode, done.stdout + done.stderr
+
+    def holds(self) -> int:
+        """How many messages are in this host's hold queue."""
+        return len(self.gateway.postfix.queue("hold"))
+
+
+class Pair:
+    """Both hosts, what they have written down together, and what got out."""
+
+    def __init__(self, first: Host, second: Host, journal: Journal, sink: Sink) -> None:
+        self.first, self.second, self.journal, self.sink = first, second, journal, sink
+
+    def incident(self, number: int) -> Incident:
+        """The one incident about a letter."""
+        [found] = [one for one in self.journal.incidents() if one.message_id == f"<letter-{number}@council.test>"]
+        return found
+
+    def held(self, number: int, copies: int = 1) -> Incident:
+        """The incident about a letter, once every copy of it has been seen in a hold queue."""
+
+        def all_seen() -> bool:
+            states = [copy.state for copy in self.incident(number).copies]
+            return states == [State.HELD] * copies
+
+        until(all_seen, within=WITHIN, what="the letter to be held")
+        return self.incident(number)
+
+    def received(self, number: int) -> Counter[str]:
+        """How many copies of a letter each recipient has got, once nothing more is under way."""
+        for host_ in (self.first, self.second):
+            host_.gateway.settle()
+        name = f"Message-ID: <letter-{number}@council.test>".encode()
+        letters = [one for one in self.sink.deliveries if one.sender and name in one.header]
+        assert not [one for one in letters if any(parent.encode() in one.header for parent in PARENTS)]
+        return Counter(recipient for one in letters for recipient in one.recipients)
+
+    def notices(self, number: int) -> list[tuple[str, ...]]:
+        """To whom notices about a letter have gone so far, one each."""
+        name = f"In-Reply-To: <letter-{number}@council.test>".encode()
+        return [one.recipients for one in self.sink.deliveries if not one.sender and name in one.header]
+
+
+@pytest.fixture(scope="module")
+def standing(postgres: Postgres) -> Iterator[Pair]:
+    """Two hosts whose mail goes to one outside world; they stay for all tests here."""
+    url = postgres.create("two_gateways")
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink())
+        hosts: list[Host] = []
+        for _ in range(2):
+            postfix = stack.enter_context(PrivatePostfix(outside=sink.port))
+            gateway = Gateway(postfix, sink, user=milter.unprivileged_user())
+            key = hosts[0].gateway.state / "key" if hosts else gateway.state / "key"
+            gateway.configure(gateway.policy("quarantine", journal={"url": url, "key_file": str(key)}))
+            stack.enter_context(gateway)
+            hosts.append(Host(gateway))
+            stack.enter_context(hosts[-1].steward)
+        policy = load(hosts[0].gateway.config)
+        journal = Journal(policy.journal, read_key(policy, create=False))
+        stack.callback(journal.close)
+        yield Pair(hosts[0], hosts[1], journal, sink)
+    postgres.drop("two_gateways")
+
+
+@pytest.fixture
+def pair(standing: Pair) -> Pair:
+    """Both hosts, running, with nothing held."""
+    assert (standing.first.holds(), standing.second.holds()) == (0, 0)
+    return standing
+
+
+def test_a_command_on_one_host_releases_what_the_other_holds(pair: Pair) -> None:
+    """Each host has a name of its own in the journal; the one that holds the message carries the request out."""
+    number = next(NUMBERS)
+    pair.second.send(number)
+    incident = pair.held(number)
+    assert [copy.gateway for copy in incident.copies] == [pair.second.name]
+    assert pair.first.name != pair.second.name
+    assert (pair.first.holds(), pair.second.holds()) == (0, 1)
+    done = pair.first.command("held", "release", incident.reference, "--as", "bcc")
+    assert done == (0, f"{incident.reference}: released as bcc\n")
+    assert pair.received(number) == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+    assert (pair.first.holds(), pair.second.holds()) == (0, 0)
+
+
+def test_one_host_that_is_down_does_not_stop_the_other(pair: Pair) -> None:
+    """The other holds, lists and releases; what is asked of the one that is down is done when it is back."""
+    waiting, other = next(NUMBERS), next(NUMBERS)
+    pair.second.send(waiting)
+    asleep = pair.held(waiting)
+    pair.second.go_down()
+    try:
+        pair.first.send(other)
+        incident = pair.held(other)
+        status, listed = pair.first.command("held", "list")
+        assert status == 0
+        assert {incident.reference, asleep.reference} <= set(listed.split())
+        status, _ = pair.first.command("held", "release", asleep.reference, "--as", "bcc", "--no-wait")
+        assert status == 0
+        done = pair.first.command("held", "release", incident.reference, "--as", "bcc")
+        assert done == (0, f"{incident.reference}: released as bcc\n")
+        assert pair.received(other) == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+        assert [one.incident_id for one in pair.journal.requests(gateway=pair.second.name)] == [asleep.id]
+        assert pair.incident(waiting).state is State.HELD
+        assert pair.received(waiting) == {}
+    finally:
+        pair.second.come_back()
+    until(lambda: pair.incident(waiting).state is State.RELEASED, within=WITHIN, what="the release that was waiting")
+    until(lambda: not pair.journal.requests(gateway=pair.second.name), within=WITHIN, what="its answer")
+    assert pair.received(waiting) == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+    assert (pair.first.holds(), pair.second.holds()) == (0, 0)
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["other recipients", "the same recipients"])
+def test_one_message_through_both_is_one_incident(pair: Pair, same: bool) -> None:
+    """One reference and one notice; a release gives each recipient what each of the hosts had taken for them."""
+    number = next(NUMBERS)
+    begun = [*PARENTS[:3], COLLEAGUE]
+    rest = begun if same else [*PARENTS[3:6]]
+    pair.first.send(number, *begun)
+    pair.second.send(number, *rest)
+    incident = pair.held(number, copies=2)
+    assert {copy.gateway for copy in incident.copies} == {pair.first.name, pair.second.name}
+    until(lambda: pair.notices(number), within=WITHIN, what="the notice")
+    done = pair.second.command("held", "release", incident.reference, "--as", "bcc")
+    assert done == (0, f"{incident.reference}: released as bcc\n")
+    assert pair.received(number) == Counter(begun) + Counter(rest)
+    assert pair.incident(number).state is State.RELEASED
+    until(lambda: len(pair.notices(number)) > 1, within=WITHIN, what="the notice that it was sent")
+    assert not pair.journal.requests(gateway=pair.first.name)
+    # One about the hold, one about its end: not one from each host.
+    assert pair.notices(number) == [(SENDER,)] * 2
+    assert (pair.first.holds(), pair.second.holds()) == (0, 0)

@@ -1,0 +1,113 @@
+"""Incidents that notices are written about, as tests want them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from typing import Any, Final
+
+from support.factories import policy
+from undisclosed.incidents.records import Copy, Incident, NoticeKind, State
+from undisclosed.notices import render
+from undisclosed.policy import Action, Policy
+
+SENT: Final = datetime(2026, 11, 19, 14, 5, tzinfo=UTC)
+
+STATES: Final[dict[NoticeKind, State]] = {
+    "held": State.HELD,
+    "delayed": State.HELD,
+    "rewritten": State.DELIVERED,
+    "split": State.RELEASED,
+    "warned": State.DELIVERED,
+    "reminder": State.HELD,
+    "expired": State.EXPIRED,
+    "kept": State.HELD,
+    "released": State.RELEASED,
+    "deleted": State.DELETED,
+}
+"""A state in which each notice is true."""
+
+HELP: Final = "the service desk, extension 1234"
+
+
+def copy(state: State = State.HELD, **over: Any) -> Copy:
+    """A copy of a message for 96 recipients."""
+    values: dict[str, Any] = {
+        "id": 1,
+        "incident_id": 1,
+        "gateway": "mx1.council.test",
+        "queue_id": "4dX1c23kLmz9Q",
+        "message_id": "<1@council.test>",
+        "client": "127.0.0.1",
+        "recipients": 96,
+        "state": state,
+        "arrived": SENT,
+        "until": SENT + timedelta(days=14),
+    }
+    return Copy(**{**values, **over})
+
+
+def incident(state: State = State.HELD, **over: Any) -> Incident:
+    """A held message that shows 95 addresses; each keyword replaces a field."""
+    values: dict[str, Any] = {
+        "id": 1,
+        "reference": "K7QF-3M2D",
+        "at": SENT,
+        "sender": "clerk@council.test",
+        "message_id": "<1@council.test>",
+        "rule": "too many in sight",
+        "action": Action.QUARANTINE,
+        "reason": "95 external addresses, the limit is 10",
+        "obstacle": None,
+        "count": 95,
+        "organisations": 12,
+        "named": 90,
+        "per_field": {"to": 95},
+        "subject": "School admissions",
+        "automatic": False,
+        "copies": (copy(state),),
+    }
+    return Incident(**{**values, **over})
+
+
+def organisation(*languages: str, **over: Any) -> Policy:
+    """A policy whose organisation writes these languages; each keyword is a section."""
+    return policy(organisation={"languages": list(languages or ("en",)), "help": HELP}, **over)
+
+
+def notice(
+    kind: NoticeKind, *languages: str, about: Incident | None = None, taken: tuple[str, ...] = (), **over: Any
+) -> EmailMessage:
+    """A notice, with dates in UTC; each keyword is a section of the policy."""
+    about = about or incident(STATES[kind])
+    return render(organisation(*languages, **over), about, kind, now=SENT, taken=taken, zone=UTC)
+
+
+def content(message: EmailMessage, kind: str) -> str:
+    """The text of one of its parts, `plain` or `html`."""
+    part = message.get_body((kind,))
+    assert part is not None
+    found = part.get_content()
+    assert isinstance(found, str)
+    return found
+
+
+def words(message: EmailMessage) -> str:
+    """The text part in one line: what is said, wherever the lines end."""
+    return " ".join(content(message, "plain").split())
+
+
+def readable(message: EmailMessage) -> str:
+    """The header with its values decoded, and the text part: what a person reads who looks at all of it."""
+    header = "".join(f"{name}: {value}\n" for name, value in message.items())
+    return f"{header}\n{content(message, 'plain')}"
+
+
+def text_of(html: str) -> str:
+    """The words of an HTML page, in one line, as a reader sees them."""
+    body = html.partition("<body>")[2]
+    shown = re.sub(r"<[^>]*>", "", body)
+    for entity, char in (("&lt;", "<"), ("&gt;", ">"), ("&#34;", '"'), ("&#39;", "'"), ("&amp;", "&")):
+        shown = shown.replace(entity, char)
+    return " ".join(shown.split())

@@ -1,0 +1,118 @@
+"""The cases, played by the core alone: the session asks it, and no protocol, socket or log file is between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from support import casefile
+from support.casefile import Case, CaseError, Seen
+from support.delivered_header import leaks
+from undisclosed import log
+from undisclosed.config.load import load
+from undisclosed.milter.session import Accept, Answer, Continue, Hold, Refuse, Rewrite, Runtime, Session, Settings, Skip
+
+CASES = casefile.every_case()
+
+OUTCOMES: dict[type[Any], str] = {Accept: "accepted", Rewrite: "rewritten", Hold: "held", Refuse: "rejected"}
+
+
+def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
+    """What the session answers, and the message as it would leave (None where it would not)."""
+    path = directory / "config.toml"
+    case.configure(path)
+    with structlog.testing.capture_logs() as lines:
+        session = Session(Runtime(Settings(load(path), b"0" * 32), log.get()))
+        session.connect(case.client, case.port)
+        session.mail(f"<{case.sender}>", case.login)
+        for recipient in case.recipients:
+            session.rcpt(f"<{recipient}>")
+        for name, value in casefile.header_events(case.message):
+            session.header(name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
+        answer, stage = session.end_of_header("4dX1c23kLmz9Q"), "eoh"
+        if isinstance(answer, Continue):
+            answer, stage = rest(session, casefile.body_events(case.message)), "eom"
+        session.answered(answer)
+    [line] = lines
+    message = None if isinstance(answer, Refuse) else case.message
+    if isinstance(answer, Rewrite):
+        message = casefile.edited(case.message, answer.edits)
+    outcome = OUTCOMES[type(answer)]
+    return casefile.seen(case, line, outcome=outcome, stage=stage, reply=spoken(answer), message=message), message
+
+
+def rest(session: Session, body: list[bytes]) -> Answer:
+    """The body, as far as it is wanted, and the end of the message."""
+    for chunk in body:
+        if isinstance(session.body(chunk), Skip):
+            break
+    return session.end_of_message()
+
+
+def spoken(answer: Answer) -> list[str]:
+    """A reply as it stands on the wire."""
+    if not isinstance(answer, Refuse):
+        return []
+    reply = answer.reply
+    lines = (reply.single(),) if answer.in_one_line else reply.lines
+    *others, last = [f"{reply.enhanced} {line}" for line in lines]
+    return [*(f"{reply.code}-{line}" for line in others), f"{reply.code} {last}"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Case, tmp_path: Path) -> None:
+    """What the case expects; and after a rewrite no outside address is left in sight."""
+    actual, message = play(case, tmp_path)
+    assert actual == casefile.wanted(case)
+    if actual.outcome == "rewritten":
+        assert message is not None
+        assert leaks(message, internal=casefile.internal(case), author=case.expected["author"]) == []
+
+
+SOUND = """\
+It shows something.
+
+-- policy --
+mode = "enforce"
+
+-- message --
+To: ann@family.test
+
+-- expected --
+action: accept
+stage: eoh
+rule: none
+count: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "complaint"),
+    [
+        ("It shows something.", "", "does not say what it shows"),
+        ("-- message --", "-- mesage --", "no such section: mesage"),
+        ("-- policy --", "-- file --", "no such section: file"),
+        ("-- policy --", "-- message --", "two sections message"),
+        ("-- policy --", "-- outgoing --", "in another order"),
+        ("count: 1", "count: 1\ncuont: 2", "unknown: cuont"),
+        ("count: 1", "", "missing: count"),
+        ("eoh", "header", "stage is eoh or eom"),
+        ("action: accept", "action: rewrite", "has an outgoing section"),
+        ("action: accept", "action: send", "send"),
+        ('mode = "enforce"', "mode", "line 1"),
+    ],
+)
+def test_a_case_that_says_nothing_anybody_reads_is_refused(
+    sound: str, broken: str, complaint: str, tmp_path: Path
+) -> None:
+    """A slip of the pen in a case does not make it weaker than it looks."""
+    path = tmp_path / "slip.case"
+    path.write_text(SOUND)
+    assert casefile.load(path).message == b"To: ann@family.test\n"
+    assert sound in SOUND
+    path.write_text(SOUND.replace(sound, broken))
+    with pytest.raises(CaseError, match=complaint):
+        casefile.load(path)

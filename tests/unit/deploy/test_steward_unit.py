@@ -1,0 +1,76 @@
+"""The steward's service as shipped: accepted by systemd, in agreement with the milter's, and able to do its work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import milter
+from support.paths import DEPLOY
+from undisclosed.cli import DEFAULT_CONFIG
+from undisclosed.policy.sections import Journal
+
+EXPOSURE_LIMIT = 25
+"""Tenths of systemd's exposure scale: a part of it is root and must read what others own."""
+
+
+def settings(name: str) -> dict[str, list[str]]:
+    """Every setting of a unit with its values in order."""
+    found: dict[str, list[str]] = {}
+    for line in (DEPLOY / "systemd" / name).read_text().splitlines():
+        if match := re.match(r"(\w+)=(.*)", line):
+            found.setdefault(match[1], []).append(match[2])
+    return found
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one of systemd's tools, without a pager and without a terminal."""
+    environment = {**os.environ, "SYSTEMD_PAGER": "cat", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """Both units with the program's path as it is here: systemd looks whether the file exists."""
+    for name in ("undisclosed.service", "undisclosed-steward.service"):
+        text = (DEPLOY / "systemd" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/opt/undisclosed/bin/undisclosed", str(milter.console_script())))
+    return tmp_path / "undisclosed-steward.service"
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(unit: Path) -> None:
+    """Neither an error nor a warning: an unknown setting would silently protect nothing."""
+    verified = run("systemd-analyze", "verify", unit)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+
+
+def test_unit_is_hardened(unit: Path) -> None:
+    """The exposure that systemd computes stays within the limit."""
+    judged = run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_LIMIT}", unit)
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+def test_unit_lets_the_steward_do_its_work() -> None:
+    """It starts as root, may become the milter's user, and lets sendmail(1) hand over to postdrop(1)."""
+    unit = settings("undisclosed-steward.service")
+    assert "User" not in unit
+    assert {"CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE"} <= set(unit["CapabilityBoundingSet"][0].split())
+    assert not {"NoNewPrivileges", "RestrictSUIDSGID", "StateDirectory"} & set(unit)
+    assert "AF_NETLINK" in unit["RestrictAddressFamilies"][0]  # Postfix's tools list the host's addresses
+    assert "/var/spool/postfix" in unit["ReadWritePaths"][0].split()
+
+
+def test_unit_agrees_with_the_milters() -> None:
+    """The same configuration and user, so that both can write the journal; each stops and reloads alike."""
+    unit, other = settings("undisclosed-steward.service"), settings("undisclosed.service")
+    start = f"/opt/undisclosed/bin/undisclosed steward --user {other['User'][0]} --config {DEFAULT_CONFIG}"
+    assert unit["ExecStart"] == [start]
+    assert str(Journal().key_file.parent) in unit["ReadWritePaths"][0].split()
+    for name in ("Type", "KillMode", "Restart", "ExecReload"):
+        assert unit[name] == other[name]

@@ -1,0 +1,102 @@
+"""The documents: every setting and every command stands in them, as it is."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from support.paths import PROJECT
+from undisclosed import cli
+from undisclosed.config.load import load
+from undisclosed.policy import Policy, reference_page
+from undisclosed.policy.settings_index import Setting, parts, written
+from undisclosed.policy.summary import not_used
+
+EXAMPLE = PROJECT / "config.example.toml"
+SETTINGS = [(part.name, setting) for part in parts().values() for setting in part.settings.values()]
+IDS = [f"{section}.{setting.key}".lstrip(".") for section, setting in SETTINGS]
+
+UNCOMMENTED = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text())
+"""The example with every setting that it shows with its default put in force."""
+
+
+def example(section: str) -> dict[str, Any]:
+    """What the example says in a section, with every commented setting put in force; of all the rules together."""
+    shown: dict[str, Any] = tomllib.loads(UNCOMMENTED)
+    if section == "rules":
+        return {key: value for rule in shown["rules"] for key, value in rule.items()}
+    found = shown[section] if section else shown
+    assert isinstance(found, dict)
+    return found
+
+
+def commands(command: Any, words: tuple[str, ...] = ("undisclosed",)) -> Iterator[str]:
+    """Every command of the program, as it is typed. `command` is click's, which newer typers bring along themselves."""
+    if below := getattr(command, "commands", {}):
+        for name, one in below.items():
+            yield from commands(one, (*words, name))
+    else:
+        yield " ".join(words)
+
+
+def test_the_example_is_a_sound_configuration() -> None:
+    """It can be used as it is, and nothing in it is without effect."""
+    assert not_used(load(EXAMPLE)) == []
+
+
+def test_the_example_with_all_it_shows_is_one_too(tmp_path: Path) -> None:
+    """Any line may lose its `#`: all of them together are the same policy, but for the limit shown as an example."""
+    whole = tmp_path / "config.toml"
+    whole.write_text(UNCOMMENTED.replace("more_than_organisations", "#more_than_organisations"))
+    assert load(EXAMPLE) == load(whole)
+    whole.write_text(UNCOMMENTED)
+    load(whole)
+
+
+@pytest.mark.parametrize(("section", "setting"), SETTINGS, ids=IDS)
+def test_the_example_shows_every_setting_with_its_default(section: str, setting: Setting) -> None:
+    """Commented out where there is a default; a setting that has none is set."""
+    shown = example(section)[setting.key]
+    commented = re.search(rf"(?m)^#{re.escape(setting.key)} = {re.escape(written(shown))}$", EXAMPLE.read_text())
+    if setting.required:
+        assert commented is None
+    elif setting.default is not None and section != "rules":
+        assert written(setting.default) == written(shown)
+        assert commented is not None
+
+
+@pytest.mark.parametrize(("section", "setting"), SETTINGS, ids=IDS)
+def test_the_reference_says_something_of_every_setting(section: str, setting: Setting) -> None:
+    """A description that is a sentence, in the section's table."""
+    page = (PROJECT / "docs" / "configuration.md").read_text()
+    heading = f"## `[[{section}]]`\n" if section == "rules" else f"## `[{section}]`\n" if section else "## At the top\n"
+    table = page.partition(heading)[2].partition("\n## ")[0]
+    assert setting.description.endswith(".")
+    assert re.search(rf"(?m)^\| `{setting.key}` \| .+ \| .+ \| {re.escape(setting.description)}", table)
+
+
+def test_the_reference_is_what_the_schema_says() -> None:
+    """Otherwise: `python -m undisclosed.reference > docs/configuration.md`."""
+    assert reference_page.page() == (PROJECT / "docs" / "configuration.md").read_text()
+
+
+def test_the_reference_begins_with_a_configuration_that_works(tmp_path: Path) -> None:
+    """What is said to be enough is enough."""
+    file = tmp_path / "config.toml"
+    file.write_text(reference_page.page().partition("```toml\n")[2].partition("```")[0])
+    assert isinstance(load(file), Policy)
+
+
+@pytest.mark.parametrize("command", sorted(commands(typer.main.get_command(cli.app))))
+def test_readme_names_every_command(command: str) -> None:
+    """As it is typed: `undisclosed postfix attach`, or `undisclosed postfix attach | detach | status` together."""
+    readme = (PROJECT / "README.md").read_text()
+    *words, last = command.split()
+    together = rf"{re.escape(' '.join(words))} (?:[\w-]+ \| )*{re.escape(last)}\b"
+    assert re.search(together, readme)

@@ -1,0 +1,169 @@
+"""The verdict on a saved message: the milter's own decision, with all that a person may ask about why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from support.factories import policy, rule, strangers
+from undisclosed.decision import obstacles
+from undisclosed.decision.message import reference
+from undisclosed.decision.rules import decide
+from undisclosed.explain.explanation import Explained, as_json, verdict
+from undisclosed.explain.message_file import Envelope, read
+from undisclosed.policy import Policy
+
+KEY = b"k" * 32
+FROM = b"From: Clerk <clerk@council.test>\n"
+ID = b"Message-ID: <1@council.test>\n"
+
+
+def explained(raw: bytes, policy: Policy, key: bytes | None = KEY, **envelope: Any) -> Explained:
+    """The verdict on a message with these bytes."""
+    return verdict(policy, key, read("m.eml", raw, Envelope(**envelope)))
+
+
+def to(count: int) -> bytes:
+    """A To field with so many strangers in it."""
+    return f"To: {', '.join(strangers(count))}\n".encode()
+
+
+def acting(action: str, **over: object) -> Policy:
+    """A policy with one rule, above 10 addresses."""
+    return policy(rules=[rule(action=action)], **over)
+
+
+def test_a_refused_message() -> None:
+    """The verdict tells the rule, the figures, each address and the words on the wire, with the log's reference."""
+    message = read("m.eml", FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n").message
+    got = explained(FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n", policy())
+    name = reference(KEY, message, decide(policy(), message).exposure)
+    assert got == Explained(
+        file="m.eml",
+        action="reject",
+        mode="enforce",
+        would_be_stopped=True,
+        scope="outgoing",
+        rule="too many in sight",
+        reason="11 external addresses, the limit is 10",
+        obstacle=None,
+        reference=name,
+        count=11,
+        organisations=11,
+        per_field={"to": 11},
+        partner=0,
+        internal=1,
+        visible_external=strangers(11),
+        sender="clerk@council.test",
+        recipients=12,
+        reply=(
+            "550-5.7.0 Not sent: 11 outside addresses would have been visible to everyone who got it.\n"
+            "550-5.7.0 Please put your own address in To and all the others in Bcc, then send it again.\n"
+            "550-5.7.0 A mail merge is safer still. For a few people, send one message each.\n"
+            "550-5.7.0 For help, ask your mail administrator (Exampleshire County Council).\n"
+            f"550 5.7.0 Not sent: please put the addresses in Bcc and send again. Reference: {name}"
+        ),
+        before=[],
+        after=[],
+        remarks=[],
+    )
+
+
+def test_a_message_below_the_limit() -> None:
+    """What no rule matches is accepted, and its figures are told all the same."""
+    got = explained(FROM + ID + to(10) + b"\n", policy())
+    assert (got.action, got.rule, got.would_be_stopped, got.reply, got.reference) == ("accept", None, False, None, None)
+    assert (got.count, got.reason) == (10, "no rule matches")
+
+
+@pytest.mark.parametrize(("action", "stopped"), [("warn", False), ("rewrite", False), ("quarantine", True)])
+def test_actions_without_a_reply(action: str, stopped: bool) -> None:
+    """Only a refusal has words for the client; only a message that stays here is stopped."""
+    got = explained(FROM + ID + to(11) + b"\n", acting(action))
+    assert (got.action, got.would_be_stopped, got.reply) == (action, stopped, None)
+    assert got.reference is not None
+
+
+def test_a_rewrite_shows_the_header_before_and_after() -> None:
+    """The fields that would be edited stand there as they are and as they would leave."""
+    raw = FROM + ID + to(11) + b"Subject: hello\nCc: boss@council.test, x@family.test\n\nhello\n"
+    got = explained(raw, acting("rewrite"))
+    assert got.before == [f"To: {', '.join(strangers(11))}", "Cc: boss@council.test, x@family.test"]
+    assert got.after == ["To: Clerk <clerk@council.test>", "Cc: boss@council.test"]
+
+
+def test_what_must_not_be_rewritten() -> None:
+    """A signature over To makes a rewrite what the policy says of unsafe ones, and the words name the obstacle."""
+    raw = FROM + ID + b"DKIM-Signature: v=1; h=from:to; b=x\n" + to(11) + b"\n"
+    held = explained(raw, acting("rewrite"))
+    assert (held.action, held.before) == ("quarantine", [])
+    assert (held.obstacle or "").startswith("signed by DKIM over To")
+    refused = explained(raw, acting("rewrite", rewrite={"when_unsafe": "reject"}))
+    assert refused.action == "reject"
+    assert "It is digitally signed or encrypted" in (refused.reply or "")
+
+
+def test_what_only_the_body_tells() -> None:
+    """An invitation inside a multipart is found in the body, as the milter finds it."""
+    body = b"--b\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR\n--b--\n"
+    raw = FROM + ID + b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n' + to(11) + b"\n" + body
+    got = explained(raw, acting("rewrite"))
+    assert (got.action, got.obstacle, got.after) == ("quarantine", obstacles.INVITATION, [])
+
+
+def test_mail_through_sendmail_gets_one_line() -> None:
+    """A bounce of sendmail(1) repeats a reply for each recipient, with its line ends as underscores."""
+    records = (
+        b"*** ENVELOPE RECORDS q/A ***\nsender: clerk@council.test\nrecipient: b@x.test\n*** MESSAGE CONTENTS q/A ***\n"
+    )
+    got = explained(records + FROM + ID + to(11) + b"\n", policy())
+    assert got.reply is not None
+    assert "\n" not in got.reply
+    assert got.reply.startswith("550 5.7.0 Not sent: 11 outside addresses")
+
+
+@pytest.mark.parametrize(
+    ("raw", "key", "remark"),
+    [
+        (FROM + to(11) + b"\n", KEY, "no reference: it depends on a Message-ID, and there is none yet"),
+        (FROM + ID + to(11) + b"\n", None, "no reference: the key (journal.key_file) cannot be read"),
+    ],
+)
+def test_a_reference_that_cannot_be_told(raw: bytes, key: bytes | None, remark: str) -> None:
+    """A wrong reference would send the administrator to nothing in the log: better none, and why."""
+    got = explained(raw, policy(), key)
+    assert got.reference is None
+    assert "Reference" not in (got.reply or "")
+    assert got.remarks == [remark]
+
+
+def test_monitor_mode_is_told() -> None:
+    """In monitor mode the verdict is the policy's, and the remark says that nothing comes of it."""
+    got = explained(FROM + ID + to(11) + b"\n", policy(mode="monitor"))
+    assert (got.action, got.mode, got.would_be_stopped) == ("reject", "monitor", True)
+    assert got.remarks == ['mode is "monitor": it is delivered unchanged, and this is only logged']
+    assert explained(FROM + ID + to(1) + b"\n", policy(mode="monitor")).remarks == []
+
+
+def test_the_envelope_decides_on_scope() -> None:
+    """Mail from elsewhere, and mail that stays inside, is none of the policy's business."""
+    raw = b"From: x@family.test\n" + ID + to(11) + b"\n"
+    assert explained(raw, policy(), client="192.0.2.7").scope == "not_outgoing"
+    assert explained(raw, policy(), client="192.0.2.7", login="anna").scope == "outgoing"
+    assert explained(FROM + to(11) + b"\n", policy(), recipients=("boss@council.test",)).scope == "internal_only"
+
+
+def test_json_is_one_line_of_ascii() -> None:
+    """A program reads it line by line, whatever bytes a message holds: no raw byte, no lone surrogate, no line end."""
+    raw = FROM + b"Subject: x\nTo: \xe9 <a\xe9@x.test>,\n\tb@x.test, Ll\xc5\xb7n <c@x.test>\n\n"
+    line = as_json(explained(raw, policy(rules=[rule(more_than_addresses=0, action="rewrite")])))
+    assert line.isascii()
+    assert "\n" not in line
+    assert "\\udc" not in line
+    found = json.loads(line)
+    assert list(found) == list(Explained.__dataclass_fields__)
+    assert {"file", "action", "rule", "count", "organisations", "visible_external", "reply"} <= set(found)
+    assert found["count"] == 3
+    assert found["visible_external"][1:] == ["b@x.test", "c@x.test"]

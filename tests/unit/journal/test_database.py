@@ -1,0 +1,285 @@
+"""The journal's database: made and upgraded in one step, refused when it is not ours, and never waited for long."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from lab.postgres import Postgres
+from support.factories import transaction
+from support.journals import KEY, MakeJournal
+from undisclosed.incidents.records import JournalError, UnusableError, WrongKeyError, WrongVersionError
+from undisclosed.journal import database, tables
+from undisclosed.journal.journal import Journal
+from undisclosed.journal.migrate import configuration
+from undisclosed.policy.sections import Journal as Settings
+
+SOON = 3.0
+"""Seconds within which a journal that cannot be used has to say so: its own limit is 2."""
+
+
+def open_journal(url: str, key: bytes = KEY) -> Journal:
+    """A Journal in a database that may be anything."""
+    return Journal(Settings(url=url), key)
+
+
+def sqlite_url(path: Path) -> str:
+    """A new SQLite journal in a file."""
+    url = f"sqlite:///{path}"
+    with closing(open_journal(url)) as journal:
+        journal.upgrade()
+    return url
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Whatever happens within is over soon."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < SOON
+
+
+# -- versions and keys
+
+
+def test_a_database_without_tables_names_the_command(journal_url: str) -> None:
+    """Whether the file is missing or the database empty."""
+    with closing(open_journal(journal_url)) as journal:
+        for attempt in (journal.check, journal.incidents, journal.probe, lambda: journal.record(transaction())):
+            with pytest.raises(WrongVersionError, match="run `undisclosed journal upgrade`"):
+                attempt()
+
+
+def test_an_upgrade_makes_what_the_code_expects(make_journal: MakeJournal, journal_url: str) -> None:
+    """The migrations and the tables say the same; and the latest one is the version that is looked for."""
+    journal = make_journal()
+    journal.check()
+    with database.engine(journal_url).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    assert ScriptDirectory.from_config(configuration()).get_heads() == [tables.HEAD]
+
+
+def test_an_upgrade_of_a_sound_database_changes_nothing(journal: Journal) -> None:
+    """It may be run at every deployment."""
+    journal.record(transaction())
+    before = journal.incidents()
+    journal.upgrade()
+    assert journal.incidents() == before
+
+
+@pytest.mark.parametrize(
+    ("version", "fix"), [("0000", "journal upgrade"), ("9999", "upgrade undisclosed on this host")]
+)
+def test_another_version_is_refused(journal: Journal, journal_url: str, version: str, fix: str) -> None:
+    """An older one with the command, a newer one with what to do instead; a newer one is never touched."""
+    with database.engine(journal_url).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    with closing(open_journal(journal_url)) as other, pytest.raises(WrongVersionError, match=fix):
+        other.check()
+    if version == "9999":
+        with pytest.raises(WrongVersionError, match="newer than this undisclosed knows"):
+            journal.upgrade()
+
+
+def test_another_key_is_refused(journal: Journal, journal_url: str) -> None:
+    """By reading, by writing and by an upgrade: hashes of two keys never stand in one journal."""
+    with closing(open_journal(journal_url, b"k" * 32)) as other:
+        for attempt in (other.check, other.upgrade, lambda: other.record(transaction())):
+            with pytest.raises(WrongKeyError, match=r"another key than the one in journal\.key_file"):
+                attempt()
+    assert journal.incidents() == []
+
+
+def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> None:
+    """Only a fingerprint of it."""
+    with database.engine(journal_url).connect() as connection:
+        kept = connection.scalar(sa.select(tables.keeper.c.fingerprint))
+    assert kept is not None
+    assert KEY.hex() not in kept
+    assert KEY.decode() not in kept
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///relative.db", "mysql://x/y", "postgresql+psycopg2://x/y"])
+def test_a_database_of_another_kind_is_refused(url: str) -> None:
+    """One in memory would be another one for every worker."""
+    with pytest.raises(UnusableError, match=r"journal\.url"):
+        database.engine(url)
+
+
+def test_a_password_is_in_no_error(tmp_path: Path) -> None:
+    """Errors go to the log and to terminals."""
+    url = f"postgresql://ann:secret@/x?host={tmp_path}"
+    with closing(open_journal(url)) as journal, pytest.raises(JournalError) as caught, in_time():
+        journal.check()
+    assert "secret" not in str(caught.value)
+
+
+# -- SQLite's file
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
+@pytest.mark.parametrize(("mode", "wanted"), [(0o700, 0o600), (0o750, 0o640), (0o2770, 0o660), (0o755, 0o640)])
+def test_roots_commands_leave_files_to_the_milters_user(tmp_path: Path, umask: int, mode: int, wanted: int) -> None:
+    """The database, its log and its shared memory belong to whom the directory belongs to, whatever the umask."""
+    owner = 54321 if os.geteuid() == 0 else os.geteuid()
+    directory = tmp_path / "state"
+    directory.mkdir()
+    if os.geteuid() == 0:
+        os.chown(directory, owner, owner)
+    directory.chmod(mode)
+    before = os.umask(umask)
+    try:
+        url = sqlite_url(directory / "journal.db")
+        with closing(open_journal(url)) as journal:
+            journal.record(transaction())
+            found = sorted(directory.iterdir())
+            assert [path.name for path in found] == ["journal.db", "journal.db-shm", "journal.db-wal"]
+            for path in found:
+                seen = path.stat()
+                assert (seen.st_uid, oct(stat.S_IMODE(seen.st_mode))) == (owner, oct(wanted)), path
+    finally:
+        os.umask(before)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    """It is not made: whose would it be?"""
+    missing = pytest.raises(JournalError, match=r"the directory .*/no of journal\.url does not exist")
+    with closing(open_journal(f"sqlite:///{tmp_path}/no/journal.db")) as journal, missing:
+        journal.upgrade()
+
+
+def test_looking_makes_no_file(tmp_path: Path) -> None:
+    """A command that only reads leaves nothing behind, least of all a database of root's."""
+    with closing(open_journal(f"sqlite:///{tmp_path}/journal.db")) as journal, pytest.raises(WrongVersionError):
+        journal.incidents()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_locked_file_is_given_up_after_two_seconds(tmp_path: Path) -> None:
+    """And reading goes on meanwhile."""
+    path = tmp_path / "journal.db"
+    with closing(open_journal(sqlite_url(path))) as journal, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with in_time(), pytest.raises(JournalError, match="is locked"):
+            journal.record(transaction())
+        assert journal.incidents() == []
+        other.rollback()
+        journal.record(transaction())
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 4096, 20_000])
+def test_a_corrupt_file_is_an_error(tmp_path: Path, size: int) -> None:
+    """Wherever it was cut off or overwritten; it is never taken for an empty journal, and nothing else is raised."""
+    path = tmp_path / "journal.db"
+    url = sqlite_url(path)
+    content = path.read_bytes()
+    assert len(content) > size
+    path.write_bytes(content[:size] + b"\xa5" * (len(content) - size if size else 0))
+    with closing(open_journal(url)) as journal, pytest.raises(JournalError):
+        journal.record(transaction())
+
+
+def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
+    """An open connection to what was moved away would record into nothing."""
+    path = tmp_path / "journal.db"
+    with closing(open_journal(sqlite_url(path))) as journal:
+        shutil.copy(path, tmp_path / "backup")
+        journal.record(transaction())
+        for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+            (tmp_path / name).unlink()
+        with pytest.raises(WrongVersionError, match="does not exist"):
+            journal.record(transaction())
+        shutil.copy(tmp_path / "backup", path)
+        journal.record(transaction())
+        assert len(journal.incidents()) == 1
+
+
+def test_sqlite_calls_no_python(tmp_path: Path) -> None:
+    """A function that Python gave a connection is destroyed by it: on a thread of libmilter's a worker dies of that."""
+    connected = database.engine(sqlite_url(tmp_path / "journal.db")).connect()
+    with connected, pytest.raises(sa.exc.OperationalError, match="no such function"):
+        connected.exec_driver_sql("SELECT 'a' REGEXP 'a'")
+    connected.engine.dispose()
+
+
+# -- PostgreSQL's server
+
+
+@pytest.fixture
+def remote(postgres: Postgres) -> Iterator[Journal]:
+    """A journal in PostgreSQL, with a connection that was used."""
+    url = postgres.create("failing")
+    with closing(open_journal(url)) as journal:
+        journal.upgrade()
+        journal.probe()
+        yield journal
+    postgres.drop("failing")
+
+
+def test_a_frozen_server_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None:
+    """With a connection or without one; when it goes on, so does the journal."""
+    postgres.freeze()
+    try:
+        for attempt in (lambda: remote.record(transaction()), remote.incidents, remote.probe):
+            with in_time(), pytest.raises(JournalError):
+                attempt()
+    finally:
+        postgres.thaw()
+    remote.record(transaction())
+
+
+def test_a_server_that_was_restarted_costs_nothing(postgres: Postgres, remote: Journal) -> None:
+    """Stopped, it is an error at once; afterwards the first use succeeds although every connection is dead."""
+    with closing(open_journal(postgres.url("failing"))) as other:
+        other.check()
+        postgres.stop()
+        try:
+            with in_time(), pytest.raises(JournalError):
+                remote.record(transaction())
+        finally:
+            postgres.start()
+        other.record(transaction())
+        remote.record(transaction())
+
+
+def test_a_lock_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None:
+    """Somebody's open transaction on our tables does not hold up mail."""
+    with database.engine(postgres.url("failing")).begin() as connection:
+        connection.execute(sa.text("LOCK TABLE incident"))
+        with in_time(), pytest.raises(JournalError):
+            remote.record(transaction())
+    remote.record(transaction())
+
+
+def test_waiting_for_work_ends_when_the_server_does(postgres: Postgres, remote: Journal) -> None:
+    """The steward is not deaf for good: it hears of it, and can listen again."""
+    remote.wait(0)
+    postgres.stop()
+    try:
+        with in_time(), pytest.raises(JournalError):
+            remote.wait(30)
+    finally:
+        postgres.start()
+    remote.wait(0)
+    with in_time():
+        remote.wait(0.01)
+
+
+def test_a_database_that_cannot_hold_every_name_is_refused(postgres: Postgres) -> None:
+    """Welsh does not fit into Latin-1."""
+    url = postgres.create("narrow", "--encoding", "LATIN1", "--template", "template0")
+    with closing(open_journal(url)) as journal, pytest.raises(JournalError, match="keeps text as LATIN1"):
+        journal.upgrade()
+    postgres.drop("narrow")

@@ -1,0 +1,153 @@
+"""Recording from callbacks: a journal that is slow or broken costs a moment once, and is tried again by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import structlog
+
+from lab.waiting import until
+from support.factories import transaction
+from undisclosed import log
+from undisclosed.incidents.records import JournalError, State, Transaction
+from undisclosed.journal.journal import Journal
+from undisclosed.milter.recorder import PROBE_EVERY, WAIT, Recorder
+
+Lines = list[MutableMapping[str, Any]]
+
+
+class Stubborn:
+    """A real journal that can be made to hang or to fail, as a disk does that hangs."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.goes = threading.Event()
+        self.goes.set()
+        self.fails = False
+
+    def _pass(self) -> None:
+        self.goes.wait()
+        if self.fails:
+            raise JournalError("the disk is on fire")
+
+    def receive(self, transactions: Sequence[Transaction]) -> None:
+        """Put them down, when it may."""
+        self._pass()
+        self._journal.receive(transactions)
+
+    def file(self, most: int) -> int:
+        """File it, when it may."""
+        self._pass()
+        return self._journal.file(most)
+
+    def withdraw(self, transaction: Transaction, why: str) -> bool:
+        """Change it, when it may."""
+        self._pass()
+        return self._journal.withdraw(transaction, why)
+
+    def settle(self) -> None:
+        """Wait for the disk, when it may."""
+        self._pass()
+        self._journal.settle()
+
+    def probe(self) -> None:
+        """Write, when it may."""
+        self._pass()
+        self._journal.probe()
+
+    def close(self) -> None:
+        """Nothing of its own is open."""
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """What is logged, as events."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def keeper(journal: Journal) -> Stubborn:
+    """The journal behind it, on either database."""
+    return Stubborn(journal)
+
+
+@pytest.fixture
+def recorder(keeper: Stubborn, lines: Lines) -> Iterator[Recorder]:
+    """A recorder that runs."""
+    made = Recorder(keeper, "mx1", log.get())
+    made.start()
+    yield made
+    made.stop(10)
+
+
+def test_what_is_recorded_is_there_for_whoever_looks_next(recorder: Recorder, journal: Journal, lines: Lines) -> None:
+    """From many threads at once, each its own."""
+    with ThreadPoolExecutor(4) as pool:
+        ones = [transaction(queue_id=f"4dX{number}", message_id=None) for number in range(20)]
+        list(pool.map(recorder.record, ones))
+    found = [copy.queue_id for incident in journal.incidents() for copy in incident.copies]
+    assert sorted(found) == sorted(one.queue_id for one in ones)
+    assert lines == []
+
+
+def test_a_failure_opens_the_breaker_until_writing_works(
+    recorder: Recorder, keeper: Stubborn, journal: Journal, lines: Lines
+) -> None:
+    """The next ones fail without trying; it is said once when it begins and once when it ends."""
+    keeper.fails = True
+    for _ in range(3):
+        with pytest.raises(JournalError):
+            recorder.record(transaction())
+    assert [line["event"] for line in lines] == ["journal_failed"]
+    assert lines[0]["reason"] == "the disk is on fire"
+    keeper.fails = False
+    until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
+    assert (lines[1]["event"], lines[1]["messages_not_recorded"]) == ("journal_works_again", 3)
+    recorder.record(transaction())
+    assert len(journal.incidents()) == 1
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("reject", State.REJECTED)])
+def test_a_callback_waits_a_moment_only(
+    recorder: Recorder, keeper: Stubborn, journal: Journal, lines: Lines, outcome: str, state: State
+) -> None:
+    """One hangs with a disk that hangs; the others do not wait for it, and what comes through late is put right."""
+    keeper.goes.clear()
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(recorder.record, transaction(outcome=outcome))
+        until(lambda: recorder.busy, within=10, what="the first to begin")
+        began = time.monotonic()
+        try:
+            with pytest.raises(JournalError, match="took longer"):
+                recorder.record(transaction(outcome=outcome))
+            waited = time.monotonic() - began
+            with pytest.raises(JournalError, match="not tried"):
+                recorder.record(transaction(outcome=outcome))
+            assert WAIT <= waited < WAIT + 1
+            assert time.monotonic() - began - waited < 0.5
+        finally:
+            keeper.goes.set()
+        with pytest.raises(JournalError, match="took longer"):
+            hanging.result(timeout=10)
+    until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
+    assert lines[1]["messages_not_recorded"] >= 2  # the one that hung may learn later that it was too late
+
+    def states() -> list[State]:
+        return [copy.state for incident in journal.incidents() for copy in incident.copies]
+
+    until(lambda: states() == [state], within=10, what=f"the record to say {state}")
+
+
+def test_a_recorded_message_can_be_withdrawn(recorder: Recorder, journal: Journal, lines: Lines) -> None:
+    """When the answer failed after it: the record says that Postfix does not have it."""
+    one = transaction(outcome="rewrite")
+    recorder.record(one)
+    recorder.withdraw(one, "answered with a temporary failure")
+    until(lambda: journal.find("K7QF").state is State.NEVER_QUEUED, within=10, what="the record to be put right")
+    assert journal.events(journal.find("K7QF").id)[-1].why == "answered with a temporary failure"

@@ -1,0 +1,227 @@
+"""One SMTP session: many messages, one line each, and every failure told to come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import pytest
+import structlog
+
+from support.factories import policy, rule, strangers
+from undisclosed import log
+from undisclosed.decision.rewrite import BODY_LIMIT
+from undisclosed.milter.session import (
+    Accept,
+    Answer,
+    Continue,
+    HeaderTooLargeError,
+    Hold,
+    Refuse,
+    Rewrite,
+    Runtime,
+    Session,
+    Settings,
+    Skip,
+)
+
+MANY = ", ".join(strangers(11))
+KEY = b"0" * 32
+
+Lines = list[MutableMapping[str, Any]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """What is logged, as events."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+def open_session(**over: Any) -> tuple[Runtime, Session]:
+    """A session of a client on this host, under a policy made of `over`."""
+    runtime = Runtime(Settings(policy(**over), KEY), log.get())
+    session = Session(runtime)
+    session.connect("127.0.0.1", 40000)
+    return runtime, session
+
+
+def send(session: Session, *fields: tuple[str, str], queue_id: str = "4dX1", body: bytes = b"") -> Answer:
+    """Play one message to its last answer, as milter.py would."""
+    session.mail("<clerk@council.test>", "")
+    session.rcpt("<parent@family.test>")
+    for name, value in fields:
+        session.header(name, value)
+    answer = session.end_of_header(queue_id)
+    if isinstance(answer, Continue):
+        if body and session.body(body) == Continue():
+            session.body(b"")
+        answer = session.end_of_message()
+    session.answered(answer)
+    return answer
+
+
+def test_each_message_of_a_session_gets_its_own_verdict(lines: Lines) -> None:
+    """Nothing of one message is left when the next one begins."""
+    _, session = open_session()
+    first = send(session, ("To", MANY), queue_id="4dX1")
+    second = send(session, ("To", "parent@family.test"), queue_id="4dX2")
+    third = send(session, ("To", MANY), queue_id="4dX3")
+    assert [type(answer) for answer in (first, second, third)] == [Refuse, Accept, Refuse]
+    assert [(line["queue_id"], line["outcome"], line["count"]) for line in lines] == [
+        ("4dX1", "rejected", 11),
+        ("4dX2", "accepted", 1),
+        ("4dX3", "rejected", 11),
+    ]
+
+
+def test_the_line_of_a_message_names_no_recipient(lines: Lines) -> None:
+    """The log is not a second copy of the list."""
+    _, session = open_session()
+    send(session, ("To", MANY))
+    assert len(lines) == 1
+    assert "@family" not in repr(lines)
+    assert lines[0]["sender"] == "clerk@council.test"
+    assert lines[0]["reference"] in send(session, ("To", MANY)).reply.lines[-1]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"), [("warn", Accept), ("rewrite", Rewrite), ("quarantine", Hold), ("reject", Refuse)]
+)
+def test_an_action_becomes_its_answer(action: str, expected: type, lines: Lines) -> None:
+    """Each action that a rule may ask for has one answer."""
+    _, session = open_session(rules=[rule(action=action)])
+    assert type(send(session, ("To", MANY))) is expected
+    assert lines[0]["action"] == action
+
+
+@pytest.mark.parametrize("action", ["warn", "rewrite", "quarantine", "reject"])
+def test_monitor_mode_only_records(action: str, lines: Lines) -> None:
+    """The line says what would have been done; the message passes."""
+    _, session = open_session(mode="monitor", rules=[rule(action=action)])
+    assert send(session, ("To", MANY)) == Accept()
+    assert (lines[0]["action"], lines[0]["outcome"], lines[0]["mode"]) == (action, "accepted", "monitor")
+
+
+def test_monitor_mode_reads_the_body_where_the_verdict_depends_on_it(lines: Lines) -> None:
+    """What monitor mode announces is what enforce mode would do."""
+    _, session = open_session(mode="monitor", rules=[rule(action="rewrite")])
+    fields = (("To", MANY), ("MIME-Version", "1.0"), ("Content-Type", "multipart/mixed; boundary=x"))
+    send(session, *fields, body=b"--x\r\nContent-Type: text/calendar\r\n\r\nBEGIN:VCALENDAR\r\n--x--\r\n")
+    assert (lines[0]["action"], lines[0]["outcome"]) == ("quarantine", "accepted")
+
+
+def test_a_failure_in_a_stage_without_an_answer_is_told_at_the_end_of_the_header(lines: Lines) -> None:
+    """What libmilter swallows there must not let the message pass; the next message is judged anew."""
+    _, session = open_session()
+    session.mail("<clerk@council.test>", "")
+    session.failed(MemoryError("no room for the field"))
+    with pytest.raises(MemoryError) as caught:
+        session.end_of_header("4dX1")
+    answer = session.fault("end_of_header", caught.value)
+    assert isinstance(answer, Refuse)
+    assert answer.reply.code == 451
+    assert (lines[0]["event"], lines[0]["queue_id"], lines[0]["answer"]) == ("failed", "4dX1", "tempfail")
+    assert "no room for the field" in lines[0]["cause"]
+    assert send(session, ("To", "parent@family.test")) == Accept()
+
+
+def test_a_failure_before_any_message_refuses_all_of_the_session(lines: Lines) -> None:
+    """Whoever the client is was not understood: no message of it can be judged."""
+    _, session = open_session()
+    session.failed(ValueError("no such client"))
+    session.mail("<clerk@council.test>", "")
+    with pytest.raises(ValueError, match="no such client"):
+        session.end_of_header("4dX1")
+
+
+def test_our_own_failure_passes_in_monitor_mode(lines: Lines) -> None:
+    """Monitor mode never delays mail; the failure is in the log."""
+    _, session = open_session(mode="monitor")
+    session.mail("<clerk@council.test>", "")
+    assert session.fault("end_of_header", RuntimeError("boom")) == Accept()
+    assert lines[0]["answer"] == "accept"
+
+
+@pytest.mark.parametrize("stage", ["rcpt", "header", "end_of_header", "body", "end_of_message"])
+def test_a_stage_without_a_message_is_an_error(stage: str) -> None:
+    """A peer that leaves MAIL out gets no verdict."""
+    _, session = open_session()
+    arguments = {"rcpt": ("a",), "header": ("a", "b"), "end_of_header": ("4dX1",), "body": (b"",), "end_of_message": ()}
+    with pytest.raises(RuntimeError):
+        getattr(session, stage)(*arguments[stage])
+
+
+def test_a_message_keeps_the_policy_it_began_with(lines: Lines) -> None:
+    """A reload between MAIL and the end of the header changes the next message, not this one."""
+    runtime, session = open_session()
+    session.mail("<clerk@council.test>", "")
+    session.rcpt("<parent@family.test>")
+    runtime.settings = Settings(policy(rules=[rule(more_than_addresses=1000)]), KEY)
+    session.header("To", MANY)
+    assert isinstance(session.end_of_header("4dX1"), Refuse)
+    session.abort()
+    assert send(session, ("To", MANY)) == Accept()
+
+
+def test_a_client_that_goes_away_after_the_verdict_is_recorded(lines: Lines) -> None:
+    """A held message that never came to its end is not taken for held."""
+    _, session = open_session(rules=[rule(action="quarantine")])
+    session.mail("<clerk@council.test>", "")
+    session.rcpt("<parent@family.test>")
+    session.header("To", MANY)
+    assert session.end_of_header("4dX1") == Continue()
+    session.abort()
+    assert [line["outcome"] for line in lines] == ["client_gone"]
+
+
+def test_the_body_is_read_for_a_rewrite_only_and_no_further_than_its_limit(lines: Lines) -> None:
+    """A hold needs no body; a rewrite of a multipart reads at most BODY_LIMIT bytes, and then cannot be sure."""
+    _, holding = open_session(rules=[rule(action="quarantine")])
+    holding.mail("<clerk@council.test>", "")
+    holding.header("To", MANY)
+    holding.end_of_header("4dX1")
+    assert holding.body(b"anything") == Skip()
+
+    _, session = open_session(rules=[rule(action="rewrite")])
+    session.mail("<clerk@council.test>", "")
+    for name, value in (("To", MANY), ("MIME-Version", "1.0"), ("Content-Type", "multipart/mixed; boundary=x")):
+        session.header(name, value)
+    assert session.end_of_header("4dX1") == Continue()
+    assert session.body(b"a" * BODY_LIMIT) == Continue()
+    assert session.body(b"a") == Skip()
+    assert isinstance(session.end_of_message(), Hold)
+
+
+def test_mail_through_sendmail_is_answered_in_one_line(lines: Lines) -> None:
+    """The bounce repeats the whole reply for each recipient, with line ends as underscores (port 0: sendmail(1))."""
+    _, session = open_session()
+    session.connect("127.0.0.1", 0)
+    answer = send(session, ("To", MANY))
+    assert isinstance(answer, Refuse)
+    assert answer.in_one_line
+
+
+def test_nothing_is_kept_of_a_message_that_cannot_be_ours(lines: Lines) -> None:
+    """A stranger's header of any size costs no memory, and passes untouched."""
+    _, session = open_session()
+    session.connect("192.0.2.7", 40000)
+    session.mail("<stranger@family.test>", "")
+    for _ in range(20):
+        session.header("X", "y" * 100_000)
+    assert session.end_of_header("4dX1") == Accept()
+
+
+def test_a_header_that_nobody_could_read_does_not_pass(lines: Lines) -> None:
+    """What would take too long to judge is told to come back; the next message is judged as ever."""
+    _, session = open_session()
+    session.mail("<clerk@council.test>", "")
+    for _ in range(10):
+        session.header("To", "y" * 100_000)
+    with pytest.raises(HeaderTooLargeError) as caught:
+        session.header("To", "y" * 100_000)
+    session.failed(caught.value)
+    with pytest.raises(HeaderTooLargeError):
+        session.end_of_header("4dX1")
+    assert isinstance(session.fault("end_of_header", caught.value), Refuse)
+    assert send(session, ("To", MANY)) != Accept()

@@ -1,0 +1,266 @@
+"""describe.py: what check-config prints, and what the start-up log warns of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.factories import policy, rule
+from undisclosed.policy import Action
+from undisclosed.policy.policy import NOT_USED_YET
+from undisclosed.policy.summary import describe, not_used, warnings
+
+WHOLE = """\
+The mail of Exampleshire County Council
+  Mode "enforce": what is said below is done.
+
+Which mail
+  Mail from a client that has logged in.
+  Mail from 127.0.0.0/8 or ::1/128 (or from a client whose address is not known), if its envelope
+    sender is internal or empty, or its From is internal.
+  All other mail passes untouched, and so does mail whose recipients are all internal.
+
+Whose addresses
+  Internal: council.test and every domain below council.test.
+  External: all others.
+
+What counts
+  The distinct external addresses that a recipient can read in To and Cc. Who received it as Bcc and
+    stands in none of them is not visible, and does not count.
+  An organisation is a registered domain; at a personal-mail provider each address is an
+    organisation of its own ({providers} domains are known).
+
+Rules: the first that matches decides
+  1. list server: Mail from *-bounces@lists.council.test or the null sender passes as it is.
+  2. too many in sight: If mail from anybody would show its recipients more than 10 outside
+    addresses, it is refused (550 5.7.0), and the sender is told why.
+  Where none matches, the message passes as it is.
+
+Refusing
+  The reply says how many outside addresses would have been visible, never what the limit is; what
+    to do; whom to ask (the service desk, extension 100); and a reference that is in the log, too.
+
+Recording
+  Every message on which a rule acts is recorded in sqlite:////var/lib/undisclosed/journal.db before
+    Postfix has the answer: without a record nothing is delivered changed or with a warning.
+  Visible addresses are recorded as keyed hashes; subjects are too.
+
+Not used in this version, wherever they stand
+  [console] and [metrics].
+"""
+
+
+def words(**over: Any) -> str:
+    """The description of a policy, its line ends and indents taken out."""
+    return " ".join(describe(policy(**over)).split())
+
+
+def test_the_whole_description() -> None:
+    """Whose mail, what counts, rule by rule, and nothing of what the rules do not use."""
+    from undisclosed.addresses.domains import PERSONAL_MAIL
+
+    exempt = rule(
+        name="list server",
+        senders=["*-bounces@lists.council.test", "<>"],
+        more_than_addresses=None,
+        action="accept",
+    )
+    ours = policy(
+        organisation={"help": "the service desk, extension 100"},
+        counting={"fields": ["To", "Cc"]},
+        rules=[exempt, rule()],
+    )
+    assert WHOLE.format(providers=f"{len(PERSONAL_MAIL):,}") == describe(ours) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("over", "sentence"),
+    [
+        (
+            {},
+            "If mail from anybody would show its recipients more than 10 outside addresses, it is refused (550 5.7.0),",
+        ),
+        ({"more_than_addresses": 0}, "would show its recipients any outside address, it is"),
+        ({"more_than_addresses": 1}, "more than 1 outside address, it is"),
+        ({"more_than_addresses": 2500}, "more than 2,500 outside addresses, it is"),
+        ({"more_than_organisations": 3}, "more than 10 outside addresses of more than 3 organisations, it is"),
+        (
+            {"more_than_addresses": None, "more_than_organisations": 1},
+            "addresses of more than 1 organisation, it",
+        ),
+        ({"senders": ["a@council.test"]}, "If mail from a@council.test would show"),
+        ({"senders": ["<>", "*"]}, "If mail from anybody would show"),
+        (
+            {"except_senders": ["a@council.test", "<>"]},
+            "from anybody but a@council.test or the null sender would",
+        ),
+        (
+            {"senders": [f"{n}@c.test" for n in range(5000)]},
+            "2@c.test, 3@c.test, 4@c.test or 4,995 more would",
+        ),
+        ({"action": "warn"}, "it is delivered as it is; the sender is told."),
+        ({"action": "rewrite"}, "it is delivered with those addresses out of sight; the sender is told."),
+        ({"action": "split"}, "it goes to each outside recipient as a copy of their own, with only their own address"),
+        (
+            {"action": "delay"},
+            "it is held for 5m, then delivered with those addresses out of sight; the sender is told.",
+        ),
+        ({"action": "quarantine"}, "it is held until someone decides; the sender is told."),
+        ({"action": "reject"}, "and the sender is told why."),
+        ({"action": "accept", "more_than_addresses": None}, "Mail from anybody passes as it is."),
+    ],
+)
+def test_a_rule_in_a_sentence(over: dict[str, Any], sentence: str) -> None:
+    """Who, how much, and what then, as one would say it."""
+    assert sentence in words(rules=[rule(**over)])
+
+
+@pytest.mark.parametrize("action", sorted(Action))
+def test_every_action_has_words(action: Action) -> None:
+    """No action that a rule may ask for is left without a sentence."""
+    assert f"1. {action}: " in words(rules=[rule(name=action.value, action=action.value)])
+
+
+def test_who_is_told_is_the_policys_to_say() -> None:
+    """An action that notices.after leaves out has its silence in its sentence."""
+    told = words(rules=[rule(action="quarantine")], notices={"after": ["warn"]})
+    assert "it is held until someone decides; the sender is told nothing." in told
+
+
+@pytest.mark.parametrize(("on_expiry", "end"), [("delete", "deleted"), ("keep", "kept for the administrator")])
+def test_holding_in_words(on_expiry: str, end: str) -> None:
+    """How held mail is dealt with, and what becomes of it in the end."""
+    told = words(rules=[rule(action="delay")], hold={"on_expiry": on_expiry, "expire_days": 3})
+    assert "`undisclosed held list` shows it" in told
+    assert f"After 3 days without a decision it is {end}." in told
+
+
+def test_rewriting_in_words() -> None:
+    """What goes, what stays, what To shows, and what becomes of mail that must not be changed."""
+    told = words(rules=[rule(action="rewrite")])
+    assert "Internal ones stay visible. Where nobody is left in To, it shows the author's own address" in told
+    assert "an invitation and the like) is held until someone decides" in told
+    assert "Held mail is in Postfix's hold queue" in told
+    told = words(
+        rules=[rule(action="rewrite")], rewrite={"to": "parents:;", "keep_internal": False, "when_unsafe": "reject"}
+    )
+    assert "Internal ones go, too. Where nobody is left in To, it shows parents:;." in told
+    assert "an invitation and the like) is refused (550 5.7.0), and the sender is told why." in told
+    assert "hold queue" not in told
+    assert "Rewriting" not in words()
+
+
+def test_the_rest_in_words() -> None:
+    """Partners, monitor mode, providers added and removed, nobody logged in, nobody to ask."""
+    told = words(
+        mode="monitor",
+        organisation={"partner_domains": ["police.test", ".nhs.test"], "help": ""},
+        scope={"authenticated": False, "networks": []},
+        counting={"personal_mail_add": ["village-net.test"], "personal_mail_remove": ["bt.com"]},
+    )
+    assert 'Mode "monitor": each message is decided on' in told
+    assert "Partners, whose addresses are not counted: police.test and every domain below nhs.test." in told
+    assert "and village-net.test, but not bt.com)" in told
+    assert "logged in" not in told
+    assert "Mail from a client whose address is not known, if" in told
+    assert "whom to ask; and a reference" in told
+
+
+def test_no_line_is_wider_than_a_terminal() -> None:
+    """Long names and lists wrap."""
+    ours = policy(
+        organisation={"internal_domains": [f"{'school' * 5}{n}.test" for n in range(20)]}, rules=[rule(name="n" * 99)]
+    )
+    assert max(map(len, describe(ours).splitlines())) <= 100 + len("n" * 99)
+    assert max(len(line) for line in describe(ours).splitlines() if "nnn" not in line) <= 100
+
+
+EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
+
+
+@pytest.mark.parametrize(
+    ("over", "warning"),
+    [
+        ({"mode": "monitor"}, 'mode = "monitor": no message is changed, delayed or refused'),
+        ({"rules": [rule(action="quarantine")]}, "`postsuper -H` releases held mail as it is: with its list"),
+        ({"rules": [rule(action="rewrite")]}, "`postsuper -H` releases held mail as it is: with its list"),
+        ({"rules": [rule(action="delay")]}, "Use `undisclosed held release` instead."),
+        ({"console": {"listen": "127.0.0.1:1"}}, "Set, but not used in this version: console.listen."),
+        ({"milter": {"socket": "inet:8899@192.0.2.1"}}, "milter.socket listens on 192.0.2.1: whoever reaches it"),
+        ({"milter": {"socket": "inet:8899"}}, "milter.socket listens on every address of this host"),
+        ({"milter": {"socket": "inet6:8899@::"}}, "milter.socket listens on ::"),
+        ({"milter": {"socket": "inet:8899@mail.council.test"}}, "milter.socket listens on mail.council.test"),
+        (
+            {"organisation": {"partner_domains": ["council.test"]}},
+            "partner_domains has council.test, which",
+        ),
+        (
+            {"organisation": {"partner_domains": [".x.council.test"]}},
+            "partner_domains has .x.council.test, which",
+        ),
+        ({"organisation": {"internal_domains": [".council.test"]}}, "but not council.test itself: add it."),
+        (
+            {"counting": {"personal_mail_remove": ["council.test"]}},
+            "personal_mail_remove has council.test, which",
+        ),
+        ({"counting": {"fields": ["Cc"]}}, "counting.fields leaves out To: a list of addresses there passes unseen."),
+        ({"counting": {"fields": ["X-To"]}}, "counting.fields leaves out To and Cc"),
+        ({"scope": {"networks": [], "authenticated": False}}, "scope names no client"),
+        ({"scope": {"networks": ["10.0.0.0/8", "::/0"]}}, "scope.networks: ::/0 takes in the whole Internet."),
+        ({"rules": [EXEMPT]}, "Every rule accepts: nothing is limited."),
+        ({"rules": [rule(senders=["a@council.test"])]}, "No rule limits mail from anybody whom the rules do not name"),
+        (
+            {"rules": [rule(action="accept"), rule(name="r", more_than_addresses=3)]},
+            "Rule 1 (too many in sight) lets mail pass because it shows more than 10 outside addresses. Is reject",
+        ),
+        (
+            {"rules": [rule(more_than_addresses=10_001)]},
+            "Rule 1 (too many in sight) is hardly ever",
+        ),
+        ({"rules": [rule(more_than_organisations=20_000)]}, "Rule 1 (too many in sight) is hardly ever reached"),
+    ],
+)
+def test_what_an_administrator_should_mind(over: dict[str, Any], warning: str) -> None:
+    """Each in the start-up log's warnings and, in the same words, in the description; and not where it is not so."""
+    found = warnings(policy(**over))
+    assert [one for one in found if one.startswith(warning) or one.endswith(warning)] != []
+    assert all(" ".join(one.split()) in words(**over) for one in found)
+    assert not any(one.startswith(warning) or one.endswith(warning) for one in warnings(policy()))
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {},
+        {"milter": {"socket": "inet:8899@127.0.0.1"}},
+        {"milter": {"socket": "inet:8899@127.1.2.3"}},
+        {"milter": {"socket": "inet6:8899@[::1]"}},
+        {"milter": {"socket": "inet:8899@localhost"}},
+        {"organisation": {"internal_domains": ["a.partner.test"], "partner_domains": [".partner.test"]}},
+        {"organisation": {"internal_domains": ["council.test"], "partner_domains": [".school.council.test"]}},
+        {"counting": {"personal_mail_remove": ["bt.com"]}},
+        {"counting": {"personal_mail_add": ["v.test"], "personal_mail_remove": ["v.test"]}},
+        {"rules": [rule(senders=["a@council.test"]), rule(name="all", more_than_addresses=20)]},
+        {"rules": [{**EXEMPT, "senders": ["a@council.test"]}, rule()]},
+        {"rules": [rule(more_than_addresses=9_999)]},
+        {"journal": {"key_file": "/var/lib/undisclosed/key"}},
+    ],
+)
+def test_a_sound_policy_has_nothing_to_mind(over: dict[str, Any]) -> None:
+    """Only what deserves it is warned of, or nobody reads the warnings."""
+    assert warnings(policy(**over)) == []
+    assert "Mind" not in words(**over)
+
+
+def test_settings_that_nothing_uses_are_named_where_they_are_set() -> None:
+    """Only those that the file sets, by the names that the file has."""
+    ours = policy(
+        journal={"key_file": "/k", "url": "sqlite:////j", "subjects": True},
+        hold={"expire_days": 3},
+        console={"base_url": ""},
+        metrics={"listen": ""},
+    )
+    assert not_used(ours) == ["console.base_url", "metrics.listen"]
+    assert not_used(policy()) == []
+    assert all(name in words().replace("[", "").replace("]", "") for name in NOT_USED_YET)

@@ -1,0 +1,225 @@
+"""Milter lists: split as Postfix splits them, with us first, and without us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.postfix_configurations import OURS, QUEUE, SOCKET, US
+from undisclosed.policy.types import Socket, parse_socket
+from undisclosed.postfix.milter_lists import (
+    Edit,
+    ListError,
+    Milter,
+    Unspeakable,
+    canonical,
+    first,
+    milters,
+    ours,
+    without,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", []),
+        ("  ,, \t", []),
+        ("inet:a:1", ["inet:a:1"]),
+        ("inet:a:1,unix:b inet:c:3 ,\tlocal:d", ["inet:a:1", "unix:b", "inet:c:3", "local:d"]),
+        ("{ inet:a:1, protocol=6 }, unix:b", ["{ inet:a:1, protocol=6 }", "unix:b"]),
+        ("$smtpd_milters, ${more}", ["$smtpd_milters", "${more}"]),
+        ("${stress?{inet:a:1, inet:b:2}:{inet:c:3}} unix:d", ["${stress?{inet:a:1, inet:b:2}:{inet:c:3}}", "unix:d"]),
+    ],
+)
+def test_a_list_is_split_where_postfix_splits_it(value: str, expected: list[str]) -> None:
+    """Blanks and commas separate, except within braces."""
+    assert expected == [milter.text for milter in milters(value)]
+
+
+@pytest.mark.parametrize("value", ["{ inet:a:1", "inet:a:1 }", "{ }", "{a}{b}", "}{"])
+def test_a_list_that_postfix_could_not_read_is_refused(value: str) -> None:
+    """Braces that do not match, and a group of nothing, are errors and not milters."""
+    with pytest.raises(ListError):
+        milters(value)
+
+
+def test_a_group_has_an_endpoint_and_attributes() -> None:
+    """Attributes are read however they are written, and the last one of a name counts."""
+    value = "{ inet:h:1,protocol=2 { command_timeout = 10s } default_action=accept default_action=reject }"
+    (milter,) = milters(value)
+    assert milter.endpoint == "inet:h:1"
+    assert milter.attribute("protocol") == "2"
+    assert milter.attribute("command_timeout") == "10s"
+    assert milter.attribute("default_action") == "reject"
+    assert milter.attribute("connect_timeout") is None
+
+
+@pytest.mark.parametrize(
+    ("socket", "expected"),
+    [
+        (f"unix:{SOCKET}", "unix:undisclosed/milter.sock"),
+        (f"local:{SOCKET}", "unix:undisclosed/milter.sock"),
+        ("unix:/run/undisclosed/milter.sock", "unix:/run/undisclosed/milter.sock"),
+        ("unix:/var/spool/postfix-out/m.sock", "unix:/var/spool/postfix-out/m.sock"),
+        ("inet:8899@127.0.0.1", "inet:127.0.0.1:8899"),
+        ("inet:8899@milter.council.test", "inet:milter.council.test:8899"),
+        ("inet:8899", "inet:127.0.0.1:8899"),
+        ("inet:8899@0.0.0.0", "inet:127.0.0.1:8899"),
+        ("inet6:8899@::1", "inet:[::1]:8899"),
+        ("inet6:8899@::", "inet:[::1]:8899"),
+        ("inet6:8899", "inet:[::1]:8899"),
+    ],
+)
+def test_libmilters_socket_is_said_in_postfixs_words(socket: str, expected: str) -> None:
+    """The path is relative to the queue directory where it can be; host and port change places."""
+    assert expected == ours(parse_socket(socket), [QUEUE], "tempfail").endpoint
+
+
+def test_a_queue_directory_behind_a_symbolic_link_is_recognised() -> None:
+    """Whichever of the two names the policy uses, the path is relative to the queue directory."""
+    names = (QUEUE, "/data/spool/postfix")
+    by_link = ours(parse_socket(f"unix:{SOCKET}"), names, "tempfail")
+    by_target = ours(parse_socket("unix:/data/spool/postfix/undisclosed/milter.sock"), names, "tempfail")
+    elsewhere = ours(parse_socket("unix:/s/m.sock"), names, "tempfail", resolved="/data/spool/postfix/x/m.sock")
+    assert by_link.endpoint == by_target.endpoint == "unix:undisclosed/milter.sock"
+    assert elsewhere.endpoint == "unix:x/m.sock"
+
+
+@pytest.mark.parametrize("path", ["/a b/m.sock", "/a,b", "/a{b", "/a$b"])
+def test_a_path_that_a_list_cannot_hold_is_refused(path: str) -> None:
+    """Postfix would read another list than the one that was written."""
+    with pytest.raises(Unspeakable):
+        ours(Socket("unix", path=Path(path)), [QUEUE], "tempfail")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "unix:undisclosed/milter.sock",
+        "local:undisclosed/milter.sock",
+        "unix:./undisclosed//milter.sock",
+        f"unix:{SOCKET}",
+        "unix:/undisclosed/milter.sock",
+    ],
+)
+def test_our_milter_is_known_by_every_name_of_its_socket(endpoint: str) -> None:
+    """An administrator may have written another name for it than attach does."""
+    assert OURS.is_(Milter(endpoint, endpoint))
+
+
+def test_localhost_is_our_loopback_address_and_another_port_is_not() -> None:
+    """Names of the same address are one endpoint, and nothing else is."""
+    mine = ours(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail")
+    assert mine.is_(Milter("", "inet:localhost:8899"))
+    assert mine.is_(Milter("", "inet:LOCALHOST:8899"))
+    assert not mine.is_(Milter("", "inet:127.0.0.1:8891"))
+    assert not mine.is_(Milter("", "inet:[::1]:8899"))
+    assert canonical("inet:[::1]:8899") == canonical("inet:::1:8899")
+
+
+THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expanded", "expected"),
+    [
+        ("", "", Edit(US)),
+        ("inet:h:1", "inet:h:1", Edit(f"{US}, inet:h:1")),
+        ("inet:h:1  unix:b,", "inet:h:1  unix:b,", Edit(f"{US}, inet:h:1  unix:b")),
+        (THEIRS, THEIRS, Edit(f"{US}, {THEIRS}")),
+        ("$others", "inet:h:1 unix:b", Edit(f"{US}, $others")),
+        ("$others", "", Edit(f"{US}, $others")),
+        (US, US, None),
+        (f"{US}, inet:h:1", f"{US}, inet:h:1", None),
+        ("$smtpd_milters", f"{US}, inet:h:1", None),
+        ("$ours inet:h:1", f"{US} inet:h:1", None),
+        # elsewhere in the list, twice, or with another action
+        (f"inet:h:1 {US} unix:b", f"inet:h:1 {US} unix:b", Edit(f"{US}, inet:h:1, unix:b")),
+        (f"{US}, inet:h:1, {US}", f"{US}, inet:h:1, {US}", Edit(f"{US}, inet:h:1")),
+        ("unix:undisclosed/milter.sock", "unix:undisclosed/milter.sock", Edit(US)),
+        (
+            "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }",
+            "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }",
+            Edit("{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"),
+        ),
+        (
+            "{ unix:undisclosed/milter.sock, { protocol = 6 no_header_reply } }",
+            "{ unix:undisclosed/milter.sock, { protocol = 6 no_header_reply } }",
+            Edit("{ unix:undisclosed/milter.sock, default_action=tempfail, { protocol = 6 no_header_reply } }"),
+        ),
+        # a name that a chrooted smtpd cannot follow
+        (f"{{ unix:{SOCKET}, default_action=tempfail }}", f"{{ unix:{SOCKET}, default_action=tempfail }}", Edit(US)),
+        # brought in by a variable at another place
+        ("inet:h:1, $smtpd_milters", f"inet:h:1, {US}, unix:b", Edit(f"{US}, inet:h:1, unix:b", written_out=True)),
+        (f"{US}, $smtpd_milters", f"{US}, {US}, unix:b", Edit(f"{US}, unix:b", written_out=True)),
+    ],
+)
+def test_our_milter_is_put_first_and_only_once(raw: str, expanded: str, expected: Edit | None) -> None:
+    """What stands in the list otherwise keeps its order, its words and its variables."""
+    assert expected == first(raw, expanded, OURS)
+
+
+def test_a_socket_that_has_moved_replaces_the_one_that_attach_wrote() -> None:
+    """The old endpoint is a milter that nobody runs any more: all mail would wait for it."""
+    moved = ours(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail", formerly=[OURS.endpoint])
+    assert first(f"{US}, inet:h:1", f"{US}, inet:h:1", moved) == Edit(f"{moved.element}, inet:h:1")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("", ""),
+        (US, ""),
+        ("inet:h:1  unix:b", "inet:h:1  unix:b"),
+        (f"{US}, inet:h:1", "inet:h:1"),
+        (f"inet:h:1,{US} $more", "inet:h:1, $more"),
+        ("$smtpd_milters", "$smtpd_milters"),
+    ],
+)
+def test_our_milter_is_taken_out(raw: str, expected: str) -> None:
+    """A list without us is left as it is written."""
+    assert expected == without(raw, OURS)
+
+
+elements = st.one_of(
+    st.just(US),
+    st.sampled_from(["unix:undisclosed/milter.sock", "{ unix:undisclosed/milter.sock, default_action=accept }"]),
+    st.from_regex(r"\A(inet:[a-z]{1,5}:[1-9][0-9]{0,3}|unix:[a-z]{1,5}/[a-z]{1,5})\Z"),
+    st.from_regex(r"\A\{ inet:[a-z]{1,5}:[1-9], (default_action=accept|\{ protocol = 6 \}) \}\Z"),
+)
+
+
+@given(st.lists(st.tuples(elements, st.sampled_from([" ", ",", ", ", "\t", " ,, "])), max_size=6))
+def test_any_list_has_us_first_once_and_all_others_as_they_were(parts: list[tuple[str, str]]) -> None:
+    """Attaching again changes nothing, and detaching leaves the others."""
+    raw = "".join(element + separator for element, separator in parts)
+    others = [milter.text for milter in milters(raw) if not OURS.is_(milter)]
+    edit = first(raw, raw, OURS)
+    now = raw if edit is None else edit.value
+    assert [OURS.is_(milter) for milter in milters(now)] == [True] + [False] * len(others)
+    assert milters(now)[0].attribute("default_action") == "tempfail"
+    assert [milter.text for milter in milters(now)[1:]] == others
+    assert first(now, now, OURS) is None
+    assert [milter.text for milter in milters(without(now, OURS))] == others
+
+
+@given(st.text(alphabet="{}$,: ab=\t", max_size=40))
+def test_no_text_makes_a_list_that_cannot_be_read_again(text: str) -> None:
+    """A value is refused, or gives a list with us first."""
+    try:
+        edit = first(text, text, OURS)
+    except ListError:
+        return
+    assert edit is not None
+    assert OURS.stands_right(milters(edit.value)[0])
+
+
+def test_ours_is_what_attach_writes() -> None:
+    """The element names endpoint, action and limits, as a group that Postfix takes."""
+    expected = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=10s, command_timeout=30s, "
+    assert expected + "content_timeout=60s }" == US
+    assert OURS.stands_right(milters(US)[0])

@@ -1,0 +1,184 @@
+"""What is handed over instead of a held message: judged by what each recipient could read, and byte by byte."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.parser import BytesHeaderParser
+
+import pytest
+
+from support.factories import policy
+from undisclosed.decision import rewrite
+from undisclosed.decision.queue_file import Held, Recipient
+from undisclosed.incidents.records import Way
+from undisclosed.steward import release_parts
+from undisclosed.steward.release_parts import Part, parts
+
+OUTSIDE = [f"parent{number}@family{number}.test" for number in range(12)]
+INSIDE = ["head@school.council.test", "clerk@council.test"]
+
+HEADER = b"""Received: from client.council.test (unknown [127.0.0.1])
+\tby mx.council.test (Postfix) with ESMTP id 4jXkbq5QPvzJ9sp;
+From: The Clerk <clerk@council.test>
+To: %s
+CC:Head <head@school.council.test>, "Parent 0" <parent0@family0.test>
+subject:  caf\xe9 \xc3\xa9   two  blanks
+X-Odd :kept
+Message-ID: <1@council.test>
+""" % b",\n\t".join(address.encode() for address in OUTSIDE)
+BODY = b"\nDear all,\n.\n\x00\xff nobody@else.test\n"
+
+
+def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> Held:
+    """A held message to OUTSIDE and INSIDE."""
+    people = recipients if recipients is not None else [*OUTSIDE, *INSIDE]
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    return Held("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", tuple(map(Recipient, people)), content)
+
+
+def readable(part: Part) -> set[str]:
+    """Every outside address that stands in a field which names recipients, found without a parser of ours."""
+    fields = BytesHeaderParser().parsebytes(part.content)
+    text = " ".join(
+        str(value) for name, value in fields.items() if name.lower() in ("to", "cc", "bcc", "reply-to", "resent-to")
+    )
+    return {address for address in OUTSIDE if address in text}
+
+
+def rest(content: bytes) -> list[bytes]:
+    """The lines of a message that no edit of To or Cc may touch."""
+    lines, skipping = [], False
+    for line in content.split(b"\n"):
+        skipping = line.lower().startswith((b"to:", b"cc:")) or (skipping and line.startswith((b" ", b"\t")))
+        if not skipping:
+            lines.append(line)
+    return lines
+
+
+def test_unchanged_is_the_message_itself() -> None:
+    """Every byte, for every recipient, in one part."""
+    message = held()
+    assert list(parts(policy(), message, "unchanged")) == [
+        Part("unchanged:0-13/14", message.recipients, message.content)
+    ]
+
+
+def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
+    """One message for all; To and Cc name insiders only, and all other bytes are as they were."""
+    [part] = parts(policy(), held(), "bcc")
+    assert (part.name, len(part.recipients), readable(part)) == ("bcc:0-13/14", 14, set())
+    assert rest(part.content) == rest(HEADER + BODY)
+    assert b"head@school.council.test" in part.content
+
+
+def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
+    """The oracle: in no copy an outside address but that of its one reader; insiders share a copy without any."""
+    found = list(parts(policy(), held(), "split"))
+    assert [place for part in found for place in sorted(release_parts.places([part.name]))] == [12, 13, *range(12)]
+    inside, *outside = found
+    assert ([recipient.address for recipient in inside.recipients], readable(inside)) == (INSIDE, set())
+    for part in outside:
+        [recipient] = part.recipients
+        assert readable(part) == {recipient.address}
+        assert rest(part.content) == rest(HEADER + BODY)
+
+
+def test_split_keeps_the_name_that_the_message_gives() -> None:
+    """Who is named in the message is named in their own copy."""
+    message = held(
+        recipients=["parent0@family0.test"], content=HEADER.replace(b"To: parent0@family0.test,\n\t", b"To: ")
+    )
+    [part] = parts(policy(), message, "split")
+    assert b"\nTo: Parent 0 <parent0@family0.test>\n" in part.content
+
+
+def test_split_of_a_message_that_hides_its_recipients() -> None:
+    """Who received it as Bcc gets a copy of their own as well, and stays unknown to the others."""
+    content = b"From: clerk@council.test\nTo: clerk@council.test\nSubject: x\n" + BODY
+    one, two = parts(policy(), held(content, OUTSIDE[:2]), "split")
+    assert (readable(one), readable(two)) == ({OUTSIDE[0]}, {OUTSIDE[1]})
+
+
+def test_split_without_to() -> None:
+    """A message without To gets one in each copy."""
+    content = b"From: clerk@council.test\nCc: parent0@family0.test, parent1@family1.test\n" + BODY
+    for part, address in zip(parts(policy(), held(content, OUTSIDE[:2]), "split"), OUTSIDE, strict=False):
+        assert readable(part) == {address}
+
+
+def test_an_archive_is_nobody_to_write_to() -> None:
+    """What always_bcc adds gets the copy without addresses, even outside."""
+    message = held(recipients=[])
+    message = Held(
+        message.queue_id, message.arrived, 1, message.sender,
+        (Recipient("archive@vault.test", None, 1, automatic=True),), message.content,
+    )  # fmt: skip
+    [part] = parts(policy(), message, "split")
+    assert readable(part) == set()
+    assert b"archive@vault.test" not in part.content
+
+
+def test_who_has_it_already_gets_no_second_copy_even_another_way() -> None:
+    """Parts that were taken count by their recipients' places, whatever the way was."""
+    [left] = parts(policy(), held(), "bcc", taken={"split:12-13/14", "split:3/14", "split:0,7-8/14"})
+    assert left.name == "bcc:1-2,4-6,9-11/14"
+    assert list(parts(policy(), held(), "split", taken={"bcc:0-13/14"})) == []
+    assert [part.name for part in parts(policy(), held(), "split", taken={"bcc:1-13/14"})] == ["split:0/14"]
+
+
+SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subject; bh=x; b=y\n"
+
+
+def test_our_own_broken_signature_is_taken_out() -> None:
+    """It would be broken by the edits, and the signing milter makes another; unchanged mail keeps it."""
+    content = SIGNATURE % b"council.test" + HEADER + BODY
+    ways: tuple[Way, ...] = ("bcc", "split")
+    for way in ways:
+        for part in parts(policy(), held(content), way):
+            assert b"DKIM-Signature" not in part.content
+    [part] = parts(policy(), held(content), "unchanged")
+    assert part.content == content
+
+
+def test_our_own_signature_that_stays_valid_stays() -> None:
+    """One that does not cover what is edited is left where it is."""
+    content = SIGNATURE.replace(b":to:cc", b"") % b"council.test" + HEADER + BODY
+    [part] = parts(policy(), held(content), "bcc")
+    assert part.content.startswith(SIGNATURE.replace(b":to:cc", b"") % b"council.test")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SIGNATURE % b"sender.test" + HEADER + BODY,
+        HEADER
+        + b'Content-Type: multipart/mixed; boundary="x"\n\n--x\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR\n',
+        HEADER + b"Content-Type: application/ms-tnef\n" + BODY,
+    ],
+    ids=["foreign signature", "nested invitation", "winmail.dat"],
+)
+@pytest.mark.parametrize("way", ["bcc", "split"])
+def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, way: Way) -> None:
+    """Before anything is handed over."""
+    with pytest.raises(rewrite.Unsafe, match=r"\w"):
+        parts(policy(), held(content), way)
+
+
+def test_places_and_names_agree() -> None:
+    """A part's name says for whom it was."""
+    assert release_parts.places(["bcc:0-2/12", "split:5/12", "split:7,9-10/12"]) == {0, 1, 2, 5, 7, 9, 10}
+
+
+@pytest.mark.parametrize(
+    ("taken", "complete"),
+    [(["bcc:0-2/3"], True), (["split:0/3", "bcc:1-2/3"], True), (["split:0/3", "split:2/3"], False), ([], False)],
+)
+def test_a_release_is_complete_when_every_recipient_has_it(taken: list[str], complete: bool) -> None:
+    """Told from the names of the parts alone: the message may be gone by then."""
+    assert release_parts.is_complete(taken) is complete
+
+
+def test_message_id() -> None:
+    """Found as the milter was given it; None where there is none."""
+    assert release_parts.message_id(held()) == "<1@council.test>"
+    assert release_parts.message_id(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")) is None
