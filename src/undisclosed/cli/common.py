@@ -14,7 +14,7 @@ from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
 
 if TYPE_CHECKING:
-    from undisclosed.journal import Journal
+    from undisclosed.journal.journal import Journal
 
 DEFAULT_CONFIG = Path("/etc/undisclosed/config.toml")
 
@@ -52,7 +52,7 @@ def told() -> Iterator[None]:
 def opened_journal(config_file: Path, *, create_key: bool = False) -> Iterator[Journal]:
     """The journal that the configuration names; what is wrong with it is told, and ends with status 2."""
     from undisclosed.incidents.records import JournalError
-    from undisclosed.journal import Journal
+    from undisclosed.journal.journal import Journal
 
     with told():
         policy = load(config_file)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from undisclosed.cli.incidents_commands import as_json, when
 from undisclosed.cli.output import visible
 from undisclosed.incidents.records import OPEN, Incident, Request, Wanted, Way
-from undisclosed.journal import Journal
+from undisclosed.journal.journal import Journal
 
 if TYPE_CHECKING:
     from rich.progress import Progress

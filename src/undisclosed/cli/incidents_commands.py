@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TextIO
 
 from undisclosed.cli.output import cell, visible
 from undisclosed.incidents.records import Event, Incident, State
-from undisclosed.journal import Journal
+from undisclosed.journal.journal import Journal
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,8 +1,5 @@
 """The journal: incidents, events, requests and notices, in SQLite or PostgreSQL.
 
-The only room that speaks SQL. May import incidents, decision, policy and addresses.
+The only room that speaks SQL. This file imports nothing, so that the milter loads SQLAlchemy before it forks and not
+while a message waits. May import incidents, decision, policy and addresses.
 """
-
-from undisclosed.journal.journal import Journal
-
-__all__ = ["Journal"]

@@ -22,18 +22,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
 from undisclosed import sd_notify
 from undisclosed.incidents.records import JournalError, UnusableError
-from undisclosed.journal import Journal
 from undisclosed.journal.gateway import gateway_name
 from undisclosed.milter import callbacks, heap
 from undisclosed.milter.listener import Listener, ListenError
 from undisclosed.milter.recorder import Recorder
 from undisclosed.milter.session import Runtime, Settings
+
+if TYPE_CHECKING:
+    from undisclosed.journal.journal import Journal
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 CALLBACKS_END = 5.0
@@ -382,6 +384,8 @@ def journal_usable(settings: Settings) -> None:
 
 
 def _journal(settings: Settings) -> Journal:
+    from undisclosed.journal.journal import Journal  # heavy: `journal_usable` loads it before the fork
+
     return Journal(settings.policy.journal, settings.key)
 
 

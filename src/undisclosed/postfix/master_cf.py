@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from undisclosed.postfix.model import Finding, Level
-from undisclosed.steward.hold_queue import LISTENER
+
+LISTENER: Final = "undisclosed-release"
+"""The private listener for released mail. `attach` writes it, the steward connects to it."""
 
 CLEANUP: Final = "undisclosed-cleanup"
 MILTERS: Final = "undisclosed_release_milters"

@@ -8,7 +8,7 @@ from typing import Final
 
 from undisclosed.incidents.records import Copy, Incident, Request, Way
 from undisclosed.policy import Action, Policy
-from undisclosed.steward.hold_queue import QUEUE_ID
+from undisclosed.steward.privileged import QUEUE_ID
 
 STEWARD: Final = "steward"
 """The actor of what a rule asks for."""

@@ -17,9 +17,9 @@ import structlog
 
 from undisclosed import notices, sd_notify
 from undisclosed.incidents.records import JournalError
-from undisclosed.journal import Journal
+from undisclosed.journal.journal import Journal
 from undisclosed.notices import Words
-from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Place, Steward
 
 LISTEN: Final = 1.0
@@ -45,7 +45,7 @@ def run(load: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> 
     """Be the steward until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
     `load` raises ConfigError; at a reload it is logged, and what was stays. Raises NoSuchUserError, UnusableError for
-    a journal that has to be upgraded first, and KeeperGoneError when the root half has ended.
+    a journal that has to be upgraded first, and RootHalfGoneError when the root half has ended.
     """
     settings = load()
     place = settings.place
@@ -111,7 +111,7 @@ class _Loop:
                 self._read_again()
             try:
                 self._wait_until(self._steward.round(datetime.now(UTC)))
-            except KeeperGoneError:
+            except RootHalfGoneError:
                 raise
             except (JournalError, HoldQueueError) as error:
                 self._say_failing(str(error))

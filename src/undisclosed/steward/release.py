@@ -17,10 +17,11 @@ from undisclosed.decision import queue_file
 from undisclosed.decision.queue_file import Held, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
 from undisclosed.incidents.records import Copy, State, Wanted, Way
-from undisclosed.journal import Journal
+from undisclosed.journal.journal import Journal
 from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
-from undisclosed.steward.hold_queue import MOST_AT_ONCE, HoldQueue, HoldQueueError, KeeperGoneError
+from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.privileged import MAX_QUEUE_IDS
 from undisclosed.steward.reconcile import stands_against
 from undisclosed.steward.reinject import Handover, HandoverError, UnknownHandoverError
 
@@ -83,11 +84,11 @@ class Releases:
         self._stack.close()
 
     def carry_out(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-        """Each job with what became of it, as it is done. Raises JournalError and KeeperGoneError."""
+        """Each job with what became of it, as it is done. Raises JournalError and RootHalfGoneError."""
         batch: list[Job] = []
         size = 0
         for job in jobs:
-            if batch and (len(batch) == MOST_AT_ONCE or size + (job.copy.size or 0) > BATCH_BYTES):
+            if batch and (len(batch) == MAX_QUEUE_IDS or size + (job.copy.size or 0) > BATCH_BYTES):
                 yield from self._carry_out(batch)
                 batch, size = [], 0
             batch.append(job)
@@ -110,7 +111,7 @@ class Releases:
             return
         try:
             removed = self._queue.delete([job.copy.queue_id for job in ready])
-        except KeeperGoneError:
+        except RootHalfGoneError:
             raise
         except HoldQueueError as error:
             yield from ((job, Result("failed", f"it could not be deleted ({error})")) for job in ready)
@@ -125,7 +126,7 @@ class Releases:
             return {}
         try:
             return dict(queue_file.parse(self._queue.read(queue_ids)))
-        except KeeperGoneError:
+        except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
             if len(queue_ids) == 1:
@@ -183,7 +184,7 @@ class Releases:
                 self._unwritten.pop(copy.id)
                 any_taken = True
                 self._step("taken")
-        except KeeperGoneError:
+        except RootHalfGoneError:
             raise
         except (HandoverError, HoldQueueError, QueueFileError) as error:
             if isinstance(error, UnknownHandoverError) and part is not None:

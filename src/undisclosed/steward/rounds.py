@@ -14,10 +14,11 @@ from undisclosed.decision.message import expose, reference
 from undisclosed.decision.queue_file import Held, QueueFileError
 from undisclosed.incidents.records import OPEN, Copy, Incident, NoticeKind, Request, State, Way
 from undisclosed.incidents.transaction import is_automatic, transaction_of
-from undisclosed.journal import Journal
+from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action, Mode, Policy
 from undisclosed.steward import authorize, release_parts
-from undisclosed.steward.hold_queue import MOST_AT_ONCE, Entry, HoldQueue, HoldQueueError, KeeperGoneError, Listing
+from undisclosed.steward.hold_queue import Entry, HoldQueue, HoldQueueError, Listing, RootHalfGoneError
+from undisclosed.steward.privileged import MAX_QUEUE_IDS
 from undisclosed.steward.reconcile import Change, Traces, survey
 from undisclosed.steward.release import CAN_BE_RELEASED, DELETING, Job, Releases, Result, Step
 
@@ -180,14 +181,14 @@ class Steward:
     def _adopt(self, entries: Iterable[Entry], now: datetime) -> None:
         unknown = {entry.queue_id: entry for entry in entries if entry.queue_id not in self._unreadable}
         ids = list(unknown)
-        for start in range(0, len(ids), MOST_AT_ONCE):
-            for held in self._read(ids[start : start + MOST_AT_ONCE]):
+        for start in range(0, len(ids), MAX_QUEUE_IDS):
+            for held in self._read(ids[start : start + MAX_QUEUE_IDS]):
                 self._record(held, unknown[held.queue_id], now)
 
     def _read(self, queue_ids: list[str]) -> Iterable[Held]:
         try:
             return queue_file.parse(self._queue.read(queue_ids)).values()
-        except KeeperGoneError:
+        except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
             if len(queue_ids) > 1:

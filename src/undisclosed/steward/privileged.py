@@ -1,0 +1,126 @@
+"""The root half of the steward: the only code that runs as root. It imports the standard library alone.
+
+It is joined to the unprivileged half (`hold_queue.py`) by a socket pair that keeps packets apart (SOCK_SEQPACKET): a
+request is one packet of ASCII words, an answer one packet of text and at most one open file. It touches no byte of any
+message: it checks queue ids, runs Postfix's own tools, and hands over what they printed, or a connection to the private
+listener, as an open file (SCM_RIGHTS).
+
+    list                 postqueue -j
+    read ID…             postcat -vq ID…
+    delete ID…           postsuper -d ID… hold
+    inject               a connection to the private listener
+
+Run as `python -I -m undisclosed.steward.privileged DESCRIPTOR CONFIG_DIR LISTENER`: LISTENER is the private listener's
+name in master.cf. It ends when the other half has gone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from typing import Final
+
+QUEUE_ID: Final = re.compile(
+    # Short: microseconds and inode in hexadecimal. Long: seconds and microseconds in base 52, a z, the inode in base 51
+    # (mail_queue.h). Neither can be an option, a path, or one of postsuper's magic words (ALL, -).
+    r"[0-9A-F]{6,20}|[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]{10,20}z[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]{1,20}"
+)
+MAX_QUEUE_IDS: Final = 50
+"""Queue ids in one request: to start one of Postfix's tools costs ten times what it then does for one message."""
+
+PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+TOOL_SECONDS: Final = 60.0
+CONNECT_SECONDS: Final = 10.0
+MAX_REQUEST: Final = 4096
+MAX_REASON: Final = 500
+
+
+class Server:
+    """Answers the verbs, one after the other, until the other half closes the connection."""
+
+    def __init__(self, connection: socket.socket, config_dir: str, listener: str) -> None:
+        self._connection = connection
+        self._config_dir = config_dir
+        self._listener = listener
+
+    def serve(self) -> None:
+        """Answer requests until the other half has gone."""
+        while request := self._connection.recv(MAX_REQUEST):
+            try:
+                fd = self._answer(*request.decode("ascii").split(" "))
+            except Exception as error:  # noqa: BLE001  the boundary: what goes wrong is told, and nothing was done
+                reason = " ".join(str(error).split()) or type(error).__name__
+                self._connection.send(b"no " + reason.encode("ascii", "replace")[-MAX_REASON:])
+                continue
+            try:
+                socket.send_fds(self._connection, [b"ok"], [fd])
+            finally:
+                os.close(fd)
+
+    def _answer(self, verb: str, *queue_ids: str) -> int:
+        """An open file with the answer. Raises whatever stands against it."""
+        if len(queue_ids) > MAX_QUEUE_IDS or not all(map(QUEUE_ID.fullmatch, queue_ids)):
+            raise ValueError("not a queue id, or too many of them")
+        match verb, bool(queue_ids):
+            case "list", False:
+                return self._run("postqueue", "-j")
+            case "read", True:
+                return self._run("postcat", "-vq", *queue_ids)
+            case "delete", True:
+                options = [part for queue_id in queue_ids for part in ("-d", queue_id)]
+                return self._run("postsuper", *options, "hold", stderr=True)
+            case "inject", False:
+                return self._connect()
+        raise ValueError("not one of the verbs")
+
+    def _run(self, tool: str, *arguments: str, stderr: bool = False) -> int:
+        """What one of Postfix's tools prints, or, with `stderr`, what it says of itself. Raises OSError if it fails."""
+        command = shutil.which(tool, path=PATH)
+        if command is None:
+            raise FileNotFoundError(f"{tool} is not on this host")
+        output, errors = (os.memfd_create(tool) for _ in range(2))
+        try:
+            done = subprocess.run(  # noqa: S603  no shell, and the queue ids are checked
+                [command, "-c", self._config_dir, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={"PATH": PATH, "LC_ALL": "C", "TZ": "UTC"},
+                cwd="/",
+                timeout=TOOL_SECONDS,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise OSError(f"{tool}: {os.pread(errors, 100_000, 0).decode('ascii', 'replace').strip()}")
+            return os.dup(errors if stderr else output)
+        finally:
+            os.close(output)
+            os.close(errors)
+
+    def _connect(self) -> int:
+        """A connection to the private listener."""
+        fd = self._run("postconf", "-h", "queue_directory")
+        with os.fdopen(fd, "rb") as printed:
+            queue = os.pread(printed.fileno(), MAX_REQUEST, 0).decode("utf-8", "surrogateescape").strip()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.settimeout(CONNECT_SECONDS)
+            listener.connect(f"{queue}/private/{self._listener}")
+            listener.settimeout(None)
+            return listener.detach()
+
+
+def serve(descriptor: int, config_dir: str, listener: str) -> None:
+    """Be the root half, at the end of an inherited socket."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the other half hears them too, and this one ends with it
+    with socket.socket(fileno=descriptor) as connection:
+        Server(connection, config_dir, listener).serve()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), *sys.argv[2:4])

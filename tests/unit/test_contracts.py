@@ -1,0 +1,97 @@
+"""The direction of imports (import-linter, see pyproject.toml), and what that cannot say: measured in new processes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import undisclosed
+from support.paths import PROJECT
+
+SOURCE = Path(undisclosed.__file__).parent
+
+HEAVY = {"alembic", "babel", "jinja2", "sqlalchemy", "typer"}
+"""Slow to import, or large: they stay out of the milter's path. (structlog itself imports rich.)"""
+
+STANDARD_LIBRARY_ONLY_MODULES = 150
+"""More modules than the root half of the steward needs (114 with Python 3.11)."""
+
+FLAT = {"__init__", "__main__", "log", "sd_notify"}
+"""The modules outside any room: each new one of them has to be argued for."""
+
+
+def run_python(program: str) -> str:
+    """What a program prints, in a Python that has imported nothing of ours."""
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def importers(package: str) -> set[str]:
+    """The modules of ours that import an outside package anywhere, functions included."""
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            if package in {name.partition(".")[0] for name in names}:
+                found.add(".".join(path.relative_to(SOURCE).with_suffix("").parts))
+    return found
+
+
+def test_the_rooms_import_in_one_direction() -> None:
+    """The contracts in pyproject.toml are kept: layers, the pure core, one room for SQL and for the command line."""
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_few_modules_stand_outside_a_room() -> None:
+    """A new file belongs to a room; the ones at the top are what every room may use."""
+    assert {path.stem for path in SOURCE.glob("*.py")} == FLAT
+
+
+def test_nothing_heavy_is_imported_on_a_messages_way() -> None:
+    """The milter's room and all below it load no database, template or command line library of themselves.
+
+    The journal's engine is loaded once by `journal_usable`, before the fork, so that the workers share it.
+    """
+    rooms = ("milter", "incidents", "decision", "policy", "addresses")
+    modules = sorted(f"undisclosed.{room}.{path.stem}" for room in rooms for path in (SOURCE / room).glob("*.py"))
+    loaded = set(run_python(f"import sys, {', '.join(modules)}; print(*sys.modules)").split())
+    assert loaded & HEAVY == set()
+
+
+def test_the_root_half_of_the_steward_imports_the_standard_library_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """What runs as root is one file of ours and the standard library; its modules and memory are printed."""
+    program = """
+import sys
+before = set(sys.modules)
+import undisclosed.steward.privileged
+loaded = {name.partition(".")[0] for name in sys.modules.keys() - before}
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(len(sys.modules), status["VmRSS"].split()[0], *sorted(loaded - set(sys.stdlib_module_names) ))
+print(*sorted(name for name in sys.modules if name.startswith("undisclosed")))
+"""
+    summary, ours = run_python(program).splitlines()
+    modules, kilobytes, *others = summary.split()
+    with capsys.disabled():
+        print(f"\n  the root half: {modules} modules, {int(kilobytes) / 1024:.1f} MB")
+    assert others == ["undisclosed"]
+    assert ours.split() == ["undisclosed", "undisclosed.steward", "undisclosed.steward.privileged"]
+    assert int(modules) < STANDARD_LIBRARY_ONLY_MODULES
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [("milter", {"milter.callbacks", "milter.listener"}), ("tomllib", {"config.load"})],
+)
+def test_one_module_speaks_to_each_outside_thing(package: str, allowed: set[str]) -> None:
+    """pymilter and TOML are imported in one place each."""
+    assert importers(package) <= allowed
+    assert importers(package)
