@@ -20,7 +20,7 @@ HEAVY = {"alembic", "babel", "jinja2", "sqlalchemy", "typer"}
 STANDARD_LIBRARY_ONLY_MODULES = 150
 """More modules than the root half of the steward needs (114 with Python 3.11)."""
 
-FLAT = {"__init__", "__main__", "log", "sd_notify"}
+FLAT = {"__init__", "__main__", "log"}
 """The modules outside any room: each new one of them has to be argued for."""
 
 

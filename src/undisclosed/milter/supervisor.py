@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
-from undisclosed import sd_notify
 from undisclosed.incidents.records import JournalError, UnusableError
 from undisclosed.journal.gateway import gateway_name
 from undisclosed.milter import callbacks, heap
 from undisclosed.milter.listener import Listener, ListenError
 from undisclosed.milter.recorder import Recorder
 from undisclosed.milter.session import Runtime, Settings
+from undisclosed.service import sd_notify
+from undisclosed.service.backoff import Backoff
 
 if TYPE_CHECKING:
     from undisclosed.journal.journal import Journal
@@ -88,7 +89,7 @@ class Supervisor:
     """What is still to be said once every worker is ready; empty when it has been."""
     _size: int = 0
     _restart_at: list[float] = field(default_factory=list)
-    _backoff: float = FIRST_BACKOFF
+    _backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_BACKOFF, LONGEST_BACKOFF))
     _look_at: float = field(default_factory=lambda: time.monotonic() + LOOKS_EVERY)
     _socket_gone: bool = False
     _listener: Listener = field(init=False)
@@ -236,12 +237,12 @@ class Supervisor:
             return
         lived = time.monotonic() - worker.born
         if lived > OLD_ENOUGH:
-            self._backoff = FIRST_BACKOFF
+            self._backoff.reset()
         code = os.waitstatus_to_exitcode(status)
         how = f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
-        self.log.error("worker_died", pid=worker.pid, how=how, lived_seconds=round(lived, 3), next_in=self._backoff)
-        self._restart_at.append(time.monotonic() + self._backoff)
-        self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
+        pause = self._backoff.next()
+        self.log.error("worker_died", pid=worker.pid, how=how, lived_seconds=round(lived, 3), next_in=pause)
+        self._restart_at.append(time.monotonic() + pause)
 
     def _replace_the_dead(self) -> None:
         now = time.monotonic()
@@ -264,9 +265,9 @@ class Supervisor:
                 self._become_worker(theirs, ours)
         except OSError as error:  # no memory, no process table entry: try again later
             ours.close()
-            self.log.error("fork_failed", reason=str(error), next_in=self._backoff)
-            self._restart_at.append(time.monotonic() + self._backoff)
-            self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
+            pause = self._backoff.next()
+            self.log.error("fork_failed", reason=str(error), next_in=pause)
+            self._restart_at.append(time.monotonic() + pause)
             return
         finally:
             theirs.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from enum import StrEnum
@@ -15,14 +15,14 @@ from undisclosed.notices.eligibility import MOST, WITHIN, Moment, moment, suppre
 from undisclosed.notices.errors import NoticeError
 from undisclosed.notices.templates import Words
 from undisclosed.policy import Policy
+from undisclosed.service.backoff import Backoff
 
 if TYPE_CHECKING:
     from undisclosed.journal.journal import Journal
 
-FIRST_PAUSE: Final = timedelta(minutes=1)
-"""How long a notice waits that could not be sent; twice as long each further time, up to `LONGEST_PAUSE`."""
-
-LONGEST_PAUSE: Final = timedelta(hours=1)
+FIRST_PAUSE: Final = 60.0
+LONGEST_PAUSE: Final = 3600.0
+"""Seconds between two attempts to send a notice: the first pause and the longest."""
 
 Send = Callable[[EmailMessage, str], None]
 """Takes a notice and the address that it goes to; raises NoticeError."""
@@ -47,10 +47,15 @@ class Outcome:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    length: timedelta
-    until: datetime
+@dataclass(slots=True)
+class _Retry:
+    """When a notice that could not be sent is tried again."""
+
+    at: datetime
+    pauses: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
+
+    def postpone(self, now: datetime) -> None:
+        self.at = now + timedelta(seconds=self.pauses.next())
 
 
 class Courier:
@@ -62,7 +67,7 @@ class Courier:
         self._gateway = gateway
         self._send = send
         self._sent: dict[str, list[datetime]] = {}
-        self._pauses: dict[int, _Pause] = {}
+        self._retries: dict[int, _Retry] = {}
         self._unrecorded: set[int] = set()
 
     def deliver(self, policy: Policy, words: Words, now: datetime) -> list[Outcome]:
@@ -84,7 +89,7 @@ class Courier:
     def _one(self, policy: Policy, words: Words, notice: Notice, now: datetime) -> Outcome | None:
         if notice.id in self._unrecorded:  # sent, and then the journal could not be written: only that is left
             return self._record(notice, "")
-        if notice.id in self._pauses and now < self._pauses[notice.id].until:
+        if notice.id in self._retries and now < self._retries[notice.id].at:
             return None
         try:
             incident = self._journal.incident(notice.incident_id)
@@ -112,7 +117,7 @@ class Courier:
             message = render(policy, incident, notice.kind, now=now, words=words, taken=taken)
             self._send(message, incident.sender)
         except NoticeError as error:
-            self._pause(notice.id, now)
+            self._retries.setdefault(notice.id, _Retry(now)).postpone(now)
             return Outcome(notice, incident.reference, Fate.FAILED, str(error))
         self._sent[incident.sender.casefold()].append(now)
         self._unrecorded.add(notice.id)
@@ -123,11 +128,6 @@ class Courier:
         self._unrecorded.discard(notice.id)
         return Outcome(notice, reference, Fate.SENT)
 
-    def _pause(self, notice_id: int, now: datetime) -> None:
-        before = self._pauses.get(notice_id)
-        length = min(before.length * 2, LONGEST_PAUSE) if before else FIRST_PAUSE
-        self._pauses[notice_id] = _Pause(length, now + length)
-
     def _forget(self, now: datetime) -> None:
         """Let go of what no longer matters, so that memory does not grow with the number of senders."""
         self._sent = {
@@ -135,4 +135,8 @@ class Courier:
             for sender, times in self._sent.items()
             if (recent := [at for at in times if now - WITHIN < at])
         }
-        self._pauses = {one: pause for one, pause in self._pauses.items() if now < pause.until + LONGEST_PAUSE}
+        self._retries = {
+            notice: retry
+            for notice, retry in self._retries.items()
+            if now < retry.at + timedelta(seconds=LONGEST_PAUSE)
+        }

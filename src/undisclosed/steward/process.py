@@ -15,10 +15,12 @@ from typing import Final
 
 import structlog
 
-from undisclosed import notices, sd_notify
+from undisclosed import notices
 from undisclosed.incidents.records import JournalError
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import Words
+from undisclosed.service import sd_notify
+from undisclosed.service.backoff import Backoff
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Place, Steward
 
@@ -105,7 +107,7 @@ class _Loop:
         signal.signal(signal.SIGHUP, self._want_reload)
         sd_notify.send("READY=1")
         self._log.info("steward_ready", gateway=self._steward.place.gateway)
-        pause = LISTEN
+        pauses = Backoff(LISTEN, LONGEST_PAUSE)
         while not self._ending:
             if self._reload:
                 self._read_again()
@@ -115,12 +117,12 @@ class _Loop:
                 raise
             except (JournalError, HoldQueueError) as error:
                 self._say_failing(str(error))
-                self._sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self._sleep(pauses.next())
             else:
                 if self._failing:
                     self._log.info("works_again")
-                self._failing, pause = "", LISTEN
+                self._failing = ""
+                pauses.reset()
         sd_notify.send("STOPPING=1")
 
     def _deliver(self, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What the service manager is told: the protocol of sd_notify(3), one datagram to the socket it names."""
+"""Messages to the service manager by the protocol of sd_notify(3): one datagram to the socket in NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def send(state: str) -> None:
-    """Tell the service manager, if one started us and asks to be told; what cannot be told is left out."""
+    """Send `state` if a service manager started this process and asked for it. A failure to send is ignored."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

@@ -1,0 +1,4 @@
+"""What the long-running processes share: messages to the service manager and pauses between attempts.
+
+Standard library only: the milter, the steward and the notices import it. May import nothing of this project.
+"""
