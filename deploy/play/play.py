@@ -192,9 +192,7 @@ def stay_up(console: Console, gateway: Gateway, steward: Steward) -> None:
 def _line(event: dict[str, Any]) -> str:
     if event["event"] == "message":
         return "  {outcome}: {count} outside addresses, from <{sender}>, {reason}".format_map(event)
-    if event["event"] == "notice":
-        return "  notice: {kind}, {fate}, {reference}".format_map(event)
-    more = [str(event[key]) for key in ("reference", "state", "result", "reason", "why", "text") if event.get(key)]
+    more = [str(event[key]) for key in ("reference", "kind", "verb", "state", "reason") if event.get(key)]
     return f"  {event['event']}: {', '.join(more)}"
 
 

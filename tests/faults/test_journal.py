@@ -36,8 +36,8 @@ def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str
     missed = sum(event["messages_not_recorded"] for event in trial.logged(event=again))
     assert missed == len(trial.logged(event="message", journal="failed"))
     assert [event["reason"] for event in trial.logged(event="journal_failed") if reason not in event["reason"]] == []
-    assert not trial.logged(event="failed")
-    assert [event["how"] for event in trial.logged(event="worker_died")] == []
+    assert not trial.logged(event="message_failed")
+    assert [event["reason"] for event in trial.logged(event="worker_died")] == []
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_the_workers_are_killed_at(relay: Relay, trial: Trial, stage_of_message:
         until(lambda: relay.has_struck, within=10, what="a message to get to that stage")
         trial.recover()
         load.go_on(8)
-    assert len(trial.logged(event="worker_died", how="killed by SIGKILL")) == 2
+    assert len(trial.logged(event="worker_died", reason="killed by SIGKILL")) == 2
     assert trial.codes()[451]
     what = f"at {stage_of_message}" if stage_of_message in EVENTS else f"between {stage_of_message} and the last word"
     trial.report(f"All workers killed (`kill -9`), a message {what}", "by itself: the supervisor starts new ones")
@@ -72,7 +72,7 @@ def killed_again_and_again(trial: Trial) -> None:
             load.go_on(30)
             os.kill(chance.choice(until(trial.milter.workers, within=20, what="a worker")), signal.SIGKILL)
         load.go_on(30)
-    assert len(trial.logged(event="worker_died", how="killed by SIGKILL")) == 4
+    assert len(trial.logged(event="worker_died", reason="killed by SIGKILL")) == 4
     assert {250, 451, 550} <= set(load.codes())
     until(lambda: len(trial.milter.workers()) == 2, within=20, what="both workers to be back")
     trial.recover()

@@ -36,7 +36,9 @@ RIGHT = {"ordinary": 250, "rewrite": 250, "quarantine": 250, "reject": 550}
 PAUSE = 0.03
 """Seconds between two messages of a client."""
 
-ALL_IS_WELL = frozenset({"message", "starting", "note", "ready", "stopped"})
+ALL_IS_WELL = frozenset(
+    {"message", "milter_starting", "config_warning", "running_as_root", "milter_ready", "milter_stopped"}
+)
 """Events that say nothing of a fault."""
 
 POSTFIX_WARNS = re.compile(

@@ -96,7 +96,7 @@ def test_nobody_is_seen(stage: Stage) -> None:
     stage.gateway.settle()
     assert {outcome.final.code for outcome in outcomes} == {250}
     decided = {line["queue_id"]: line["outcome"] for line in stage.gateway.milter.log(event="message")}
-    assert not stage.gateway.milter.log(event="failed")
+    assert not stage.gateway.milter.log(event="message_failed")
     seen = []
     for delivery in stage.sink.deliveries:
         found = re.search(rb"SMTP id (\w+)", delivery.data)

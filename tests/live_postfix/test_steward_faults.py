@@ -230,7 +230,7 @@ def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) ->
         until(lambda: office.state(incident) is State.RELEASED, within=WITHIN, what="a first release")
         second = office.send()
         with unreachable(office, postgres, "stops"):
-            failing = process.wait_for_log(lambda event: event["event"] == "failing", within=WITHIN)
+            failing = process.wait_for_log(lambda event: event["event"] == "steward_failing", within=WITHIN)
             assert failing["level"] == "error"
             [words] = [words for kind, words in UNREACHABLE.items() if office.place.policy.journal.url.startswith(kind)]
             assert all(word in failing["reason"] for word in words)
@@ -317,7 +317,7 @@ def test_the_journal_cannot_be_written_while_three_are_released(
             incidents = [office.incident(one) for one in ids]
             requests = [office.ask(one, "release", "bcc") for one in incidents]
             fault.enter_context(breaking(office, steward))
-        failing = steward.wait_for_log(lambda event: event["event"] == "failing", within=WITHIN)
+        failing = steward.wait_for_log(lambda event: event["event"] == "steward_failing", within=WITHIN)
         assert failing["level"] == "error"
         assert all(word in failing["reason"] for word in words)
         reached = office.received()
@@ -327,7 +327,7 @@ def test_the_journal_cannot_be_written_while_three_are_released(
         with standing_still(steward.pid):
             fault.close()
         _wait_for_notices(steward, "released", 3)
-        steward.wait_for_log(lambda event: event["event"] == "works_again", within=WITHIN)
+        steward.wait_for_log(lambda event: event["event"] == "steward_works_again", within=WITHIN)
     for request, incident in zip(requests, incidents, strict=True):
         assert office.answer(request)[0] == "done"
         assert office.state(incident) is State.RELEASED
@@ -353,7 +353,7 @@ def _wait_for_notices(steward: Steward, kind: str, number: int) -> None:
     """Wait until senders have been told so often of this, and the steward has nothing more to write of it."""
 
     def told() -> bool:
-        return len(steward.log(event="notice", kind=kind, fate="sent")) == number
+        return len(steward.log(event="notice_sent", kind=kind)) == number
 
     until(told, within=WITHIN, what=f"{number} notices {kind!r}")
 

@@ -194,7 +194,7 @@ def check_all_answers(running: Running, breaking: AbstractContextManager[None], 
     [ended_line] = running.milter.log(event="journal_works_again")
     assert reason in began_line["reason"]
     assert ended_line["messages_not_recorded"] == 5
-    assert running.milter.log(event="failed") == []
+    assert running.milter.log(event="message_failed") == []
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind:
         return len(set(running.milter.workers()) - set(before)) == 2
 
     until(replaced, within=10, what="two new workers")
-    assert [event["how"] for event in running.milter.log(event="worker_died")]
+    assert [event["reason"] for event in running.milter.log(event="worker_died")]
     assert answers(running)
 
 
@@ -82,7 +82,7 @@ def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly(start: Start) ->
         os.kill(pid, signal.SIGKILL)
         until(lambda pid=pid: pid not in running.milter.workers(), within=10, what="its end")  # type: ignore[misc]
     until(lambda: len(running.milter.log(event="worker_died")) == 3, within=10, what="three obituaries")
-    assert [event["next_in"] for event in running.milter.log(event="worker_died")] == [0.1, 0.2, 0.4]
+    assert [event["retry_in"] for event in running.milter.log(event="worker_died")] == [0.1, 0.2, 0.4]
     assert until(lambda: answers(running), within=10, what="an answer")
 
 

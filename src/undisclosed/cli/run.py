@@ -40,20 +40,20 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     log.configure(policy.log.format)
     logger = log.get()
     logger.info(
-        "starting",
+        "milter_starting",
         version=version("undisclosed"),
         config=str(config_file),
         mode=policy.mode.value,
         rules=[f"{rule.name}: {rule.action.value}" for rule in policy.rules],
     )
     for warning in summary.warnings(policy):
-        logger.warning("note", text=warning)
+        logger.warning("config_warning", reason=warning)
     if os.geteuid() == 0:
-        logger.warning("note", text="running as root, which the milter does not need: give it a user of its own")
+        logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")
     try:
         Supervisor(settings, reload, logger).run()
     except ListenError as error:
-        logger.error("cannot_listen", reason=str(error))
+        logger.error("listen_failed", reason=str(error))
         fail(error)
 
 

@@ -238,12 +238,12 @@ class Session:
         settings = message.settings if message else self._runtime.settings
         monitors = settings.policy.mode is Mode.MONITOR
         self._runtime.log.error(
-            "failed",
+            "message_failed",
             stage=stage,
             queue_id=queue_id,
             sender=message.sender if message else None,
             answer="accept" if monitors else "tempfail",
-            cause=f"{type(error).__name__}: {error}",
+            reason=f"{type(error).__name__}: {error}",
             exc_info=error,
         )
         if monitors:

@@ -115,7 +115,7 @@ class Supervisor:
             sd_notify.send("STOPPING=1")
             self._listener.remove()
             self._end_workers()
-            self.log.info("stopped")
+            self.log.info("milter_stopped")
 
     def _catch_signals(self) -> None:
         for end in self._wakeup:
@@ -151,12 +151,12 @@ class Supervisor:
             return
         path = self.settings.policy.milter.socket
         if not self._socket_gone:
-            self.log.error("socket_gone", socket=path, harm="Postfix defers mail until it is back")
+            self.log.error("socket_gone", socket=path, effect="Postfix defers mail until it is back")
         try:
             self._listener.put_back()
         except (ListenError, OSError) as error:
             if not self._socket_gone:
-                self.log.error("socket_not_put_back", socket=path, reason=str(error), next_in=LOOKS_EVERY)
+                self.log.error("socket_not_put_back", socket=path, reason=str(error), retry_in=LOOKS_EVERY)
             self._socket_gone = True
             return
         self.log.warning("socket_put_back", socket=path)
@@ -171,7 +171,7 @@ class Supervisor:
                 self._start_worker()
 
     def _kill_frozen(self, worker: Worker) -> None:
-        self.log.error("worker_frozen", pid=worker.pid)
+        self.log.error("worker_frozen", pid=worker.pid, effect="it is killed and replaced")
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGKILL)
 
@@ -193,7 +193,7 @@ class Supervisor:
         try:
             new = self.load()
         except Exception as error:  # noqa: BLE001 - a reload that fails, however, must leave the old policy in force
-            self.log.error("reload_refused", reason=str(error), in_force="the old configuration")
+            self.log.error("reload_refused", reason=str(error), effect="the old configuration stays in force")
         else:
             self._tell_what_needs_a_restart(new)
             self.settings = new
@@ -239,9 +239,9 @@ class Supervisor:
         if lived > OLD_ENOUGH:
             self._backoff.reset()
         code = os.waitstatus_to_exitcode(status)
-        how = f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
+        reason = f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
         pause = self._backoff.next()
-        self.log.error("worker_died", pid=worker.pid, how=how, lived_seconds=round(lived, 3), next_in=pause)
+        self.log.error("worker_died", pid=worker.pid, reason=reason, lived_seconds=round(lived, 3), retry_in=pause)
         self._restart_at.append(time.monotonic() + pause)
 
     def _replace_the_dead(self) -> None:
@@ -266,7 +266,7 @@ class Supervisor:
         except OSError as error:  # no memory, no process table entry: try again later
             ours.close()
             pause = self._backoff.next()
-            self.log.error("fork_failed", reason=str(error), next_in=pause)
+            self.log.error("fork_failed", reason=str(error), retry_in=pause)
             self._restart_at.append(time.monotonic() + pause)
             return
         finally:
@@ -294,7 +294,7 @@ class Supervisor:
             work(self.settings, control, self.log)
             status = 0
         except BaseException as error:  # nothing may return into the supervisor's loop
-            self.log.error("worker_failed", cause=f"{type(error).__name__}: {error}", exc_info=error)
+            self.log.error("worker_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
         finally:
             os._exit(status)
 
@@ -319,7 +319,7 @@ class Supervisor:
             return
         policy = self.settings.policy
         self.log.info(
-            self._announcement,
+            "reloaded" if self._announcement == "reloaded" else "milter_ready",
             socket=policy.milter.socket,
             workers=len(ready),
             mode=policy.mode.value,

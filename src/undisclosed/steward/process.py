@@ -55,7 +55,7 @@ def run(load: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> 
         if os.geteuid() == 0:
             drop(user)
         else:
-            log.warning("note", text="not running as root: Postfix's queue can be read and changed by root only")
+            log.warning("not_running_as_root", reason="only root can read and change Postfix's queue")
         journal = Journal(place.policy.journal, place.key)
         journal.check()
         try:
@@ -120,21 +120,21 @@ class _Loop:
                 self._sleep(pauses.next())
             else:
                 if self._failing:
-                    self._log.info("works_again")
+                    self._log.info("steward_works_again")
                 self._failing = ""
                 pauses.reset()
         sd_notify.send("STOPPING=1")
 
     def _deliver(self, now: datetime) -> None:
         for outcome in self._courier.deliver(self._settings.place.policy, self._settings.words, now):
-            log = self._log.warning if outcome.fate is notices.Fate.FAILED else self._log.info
-            log(
-                "notice",
-                reference=outcome.reference,
-                kind=outcome.notice.kind,
-                fate=outcome.fate.value,
-                why=outcome.why,
-            )
+            reference, kind = outcome.reference, outcome.notice.kind
+            match outcome.fate:
+                case notices.Fate.SENT:
+                    self._log.info("notice_sent", reference=reference, kind=kind)
+                case notices.Fate.SUPPRESSED:
+                    self._log.info("notice_suppressed", reference=reference, kind=kind, reason=outcome.why)
+                case notices.Fate.FAILED:
+                    self._log.warning("notice_failed", reference=reference, kind=kind, reason=outcome.why)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self._ending = True
@@ -157,7 +157,7 @@ class _Loop:
 
     def _say_failing(self, why: str) -> None:
         if why != self._failing:
-            self._log.error("failing", reason=why)
+            self._log.error("steward_failing", reason=why)
         self._failing = why
 
     def _read_again(self) -> None:
@@ -168,11 +168,13 @@ class _Loop:
         try:
             settings = self._load()
         except ConfigError as error:
-            self._log.error("reload_refused", reason=str(error))
+            self._log.error("reload_refused", reason=str(error), effect="the old configuration stays in force")
         else:
             policy = settings.place.policy
             if (policy.journal, policy.postfix) != (before.policy.journal, before.policy.postfix):
-                self._log.warning("note", text="what changed in journal and postfix needs a restart")
+                self._log.warning(
+                    "restart_needed", settings=["journal", "postfix"], reason="a reload does not change them"
+                )
             self._settings = Settings(Place(policy, before.key, before.gateway), settings.words)
             self._steward.place = self._settings.place
             self._log.info("reloaded")

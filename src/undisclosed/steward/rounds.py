@@ -149,7 +149,7 @@ class Steward:
         if change.state is State.HELD:
             self._hold(copy, listing.held[copy.queue_id], change.why, now)
         elif self._journal.set_state(copy.id, change.state, why=change.why, expected=copy.state):
-            self._log.info("closed", queue_id=copy.queue_id, state=change.state.value, why=change.why)
+            self._log.info("copy_closed", queue_id=copy.queue_id, state=change.state.value, reason=change.why)
 
     def _hold(self, copy: Copy, entry: Entry, why: str, now: datetime) -> None:
         one = self._journal.incident(copy.incident_id)
@@ -163,7 +163,7 @@ class Steward:
         until = entry.arrived + timedelta(days=self.place.policy.hold.expire_days)
         self._journal.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
         self._step("held")
-        self._log.info("held", queue_id=copy.queue_id, reference=one.reference, until=until.isoformat())
+        self._log.info("copy_held", queue_id=copy.queue_id, reference=one.reference, until=until.isoformat())
 
     def _ask(self, one: Incident, copy: Copy, way: Way, not_before: datetime | None) -> None:
         self._journal.ask(
@@ -195,7 +195,7 @@ class Steward:
                 return [held for queue_id in queue_ids for held in self._read([queue_id])]
             if isinstance(error, QueueFileError):  # else it has gone meanwhile
                 self._unreadable.add(queue_ids[0])
-                self._log.warning("not_readable", queue_id=queue_ids[0], reason=str(error))
+                self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=str(error))
             return []
 
     def _record(self, held: Held, entry: Entry, now: datetime) -> None:
@@ -226,7 +226,7 @@ class Steward:
                 automatic=is_automatic(message),
             )
         self._step("adopted")
-        self._log.info("found", queue_id=held.queue_id, reference=name, rule=decision.rule if ours else None)
+        self._log.info("copy_adopted", queue_id=held.queue_id, reference=name, rule=decision.rule if ours else None)
         if copy.state is State.PENDING:
             self._hold(copy, entry, "found in the hold queue without a record", now)
         elif copy.state not in OPEN:
@@ -287,7 +287,7 @@ class Steward:
         if bad is not None and bad.state == "failed" and request.actor == authorize.STEWARD:
             self._retry_at[request.id] = now + RETRY
             self._come_again(now + RETRY)
-            self._log.warning("not_released", reference=one.reference, why=bad.why, again_in=RETRY.total_seconds())
+            self._log.warning("release_failed", reference=one.reference, reason=bad.why, retry_in=RETRY.total_seconds())
         elif bad is not None:
             self._answer(request, one, bad)
         elif self._is_open_elsewhere(request, one) and self._is_open_elsewhere(request, self._journal.incident(one.id)):
@@ -308,16 +308,14 @@ class Steward:
         self._retry_at.pop(request.id, None)
         self._journal.answer(request.id, result.state, result.why)
         self._step("answered")
-        log = self._log.info if result.state == "done" else self._log.warning
-        log(
-            "request",
-            reference=one.reference,
-            wanted=request.wanted,
-            way=request.way,
-            actor=request.actor,
-            answer=result.state,
-            why=result.why,
-        )
+        log = self._log.bind(reference=one.reference, verb=request.wanted, release_as=request.way, actor=request.actor)
+        match result.state:
+            case "done":
+                log.info("request_done", reason=result.why)
+            case "refused":
+                log.warning("request_refused", reason=result.why)
+            case "failed":
+                log.warning("request_failed", reason=result.why)
 
     def _tell_of(self, request: Request, one: Incident, now: datetime) -> None:
         if request.actor != authorize.STEWARD:
@@ -344,7 +342,10 @@ class Steward:
                 expired.append(Job(copy, "delete", None, authorize.STEWARD, why, State.EXPIRED))
         with Releases(self.place.policy, self._journal, self._queue, self._step) as releases:
             for job, result in releases.carry_out(expired):
-                self._log.info("expired", queue_id=job.copy.queue_id, result=result.state, why=result.why)
+                if result.state == "done":
+                    self._log.info("copy_expired", queue_id=job.copy.queue_id, reason=result.why)
+                else:
+                    self._log.warning("expiry_failed", queue_id=job.copy.queue_id, reason=result.why)
 
     # -- notices -------------------------------------------------------------------------------------------------------
 

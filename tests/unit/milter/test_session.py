@@ -121,8 +121,8 @@ def test_a_failure_in_a_stage_without_an_answer_is_told_at_the_end_of_the_header
     answer = session.fault("end_of_header", caught.value)
     assert isinstance(answer, Refuse)
     assert answer.reply.code == 451
-    assert (lines[0]["event"], lines[0]["queue_id"], lines[0]["answer"]) == ("failed", "4dX1", "tempfail")
-    assert "no room for the field" in lines[0]["cause"]
+    assert (lines[0]["event"], lines[0]["queue_id"], lines[0]["answer"]) == ("message_failed", "4dX1", "tempfail")
+    assert "no room for the field" in lines[0]["reason"]
     assert send(session, ("To", "parent@family.test")) == Accept()
 
 
