@@ -12,7 +12,7 @@ from hypothesis import settings
 from lab.postgres import Postgres
 from support.journals import KEY, MakeJournal
 from undisclosed.journal.journal import Journal
-from undisclosed.policy.sections import Journal as JournalSettings
+from undisclosed.policy.sections import JournalSection as JournalSettings
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes decides nothing
 settings.load_profile("any machine")

@@ -8,8 +8,10 @@ import re
 from fuzz.readers import RECIPIENT_FIELDS, outside
 from support.factories import policy
 from undisclosed.addresses import addresses
-from undisclosed.decision.message import Field, Message, expose
-from undisclosed.decision.rewrite import Delete, Unsafe, apply, hide, plan
+from undisclosed.decision.edits import HeaderDeletion, apply
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.message import Field, Message
+from undisclosed.decision.rewrite import Unsafe, hide, plan
 from undisclosed.policy import Policy
 
 POLICIES = (
@@ -44,7 +46,7 @@ def check(data: bytes) -> None:
         assert plan(rules, message) == edits
     after = apply(fields, edits)
     _shows_nobody(rules, after)
-    written = [edit.value for edit in edits if not isinstance(edit, Delete)]
+    written = [edit.value for edit in edits if not isinstance(edit, HeaderDeletion)]
     assert all(map(_WRITTEN.fullmatch, written)), "written in something else than ASCII, or folded wrongly"
     assert all(field in fields or field.value in written for field in after), "a field that nobody wrote"
     untouched = [field for field in fields if field.name.casefold() not in RECIPIENT_FIELDS]

@@ -21,8 +21,8 @@ import structlog
 
 from fuzz.readers import RECIPIENT_FIELDS, is_below, outside, plain
 from support.factories import policy, rule
+from undisclosed.decision.edits import Edit, HeaderChange, HeaderInsertion, apply
 from undisclosed.decision.message import Field
-from undisclosed.decision.rewrite import Change, Edit, Insert, apply
 from undisclosed.milter import callbacks
 from undisclosed.milter.session import Runtime, Settings
 from undisclosed.policy import Mode, Policy
@@ -135,13 +135,13 @@ class Context:
         self._fail()
         assert index > 0
         assert _is_text(name + value.replace("\n ", ""))
-        self.edits.append(Change(name, index, value))
+        self.edits.append(HeaderChange(name, index, value))
 
     def addheader(self, name: str, value: str) -> None:
         """Add a field."""
         self._fail()
         assert _is_text(name + value.replace("\n ", ""))
-        self.edits.append(Insert(name, value))
+        self.edits.append(HeaderInsertion(name, value))
 
     def quarantine(self, reason: str) -> None:
         """Put the message on hold."""

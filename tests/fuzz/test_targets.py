@@ -9,7 +9,8 @@ import pytest
 
 from fuzz import rewrite, seeds, session, visible
 from undisclosed.addresses import addresses
-from undisclosed.decision.message import NOTHING_SHOWN, Field
+from undisclosed.decision.exposure import NOTHING_SHOWN
+from undisclosed.decision.message import Field
 
 ENVELOPE = (b"M<clerk@council.test>", b"R<ann@family.test>")
 FROM = b"LFrom:clerk@council.test"

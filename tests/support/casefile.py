@@ -27,8 +27,8 @@ from typing import Any
 
 from lab import toml
 from support.paths import DATA
+from undisclosed.decision.edits import Edit, apply
 from undisclosed.decision.message import Field
-from undisclosed.decision.rewrite import Edit, apply
 
 FOLDER = DATA / "cases"
 

@@ -14,7 +14,7 @@ from lab.milter import upgrade_journal
 from support import casefile
 from support.casefile import Case, Seen
 from support.delivered_header import leaks
-from undisclosed.decision.rewrite import Change, Delete, Edit, Insert
+from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion
 from wire.mta import Mta, Verdict
 from wire.running import Running
 
@@ -66,9 +66,9 @@ def edits(verdict: Verdict) -> list[Edit]:
     for command, said in verdict.edits:
         if command == constants.SMFIR_CHGHEADER:
             name, index, value = said["name"], said["index"], said["value"]
-            made.append(Change(name, index, value) if value else Delete(name, index))
+            made.append(HeaderChange(name, index, value) if value else HeaderDeletion(name, index))
         elif command == constants.SMFIR_ADDHEADER:
-            made.append(Insert(said["name"], said["value"]))
+            made.append(HeaderInsertion(said["name"], said["value"]))
         else:
             assert command == constants.SMFIR_QUARANTINE
     return made

@@ -20,7 +20,7 @@ from lab.postgres import Postgres
 from support.factories import rule, strangers
 from undisclosed.incidents.records import Incident, State
 from undisclosed.journal.journal import Journal
-from undisclosed.policy.sections import Journal as Settings
+from undisclosed.policy.sections import JournalSection as Settings
 from wire.mta import Mta, Verdict
 from wire.running import Running, Start
 

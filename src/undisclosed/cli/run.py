@@ -23,7 +23,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     from undisclosed.milter.listener import ListenError
     from undisclosed.milter.session import Settings
     from undisclosed.milter.supervisor import Supervisor, journal_usable
-    from undisclosed.policy import summary
+    from undisclosed.policy import lint
 
     def reload(create: bool = False) -> Settings:
         policy = load(config_file)
@@ -46,7 +46,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         mode=policy.mode.value,
         rules=[f"{rule.name}: {rule.action.value}" for rule in policy.rules],
     )
-    for warning in summary.warnings(policy):
+    for warning in lint.warnings(policy):
         logger.warning("config_warning", reason=warning)
     if os.geteuid() == 0:
         logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")

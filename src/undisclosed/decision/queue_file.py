@@ -7,7 +7,6 @@ message that looks like one of postcat's own lines could end it early, or begin 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -47,7 +46,7 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class QueuedMessage:
     """A queued message: its envelope and its bytes."""
 
     queue_id: str
@@ -78,9 +77,9 @@ _NO_TEXT: Final = (b"pointer_record:", b"padding:")
 """Where a milter's edits left the message in pieces; postcat follows the pointers itself."""
 
 
-def parse(printed: bytes) -> dict[str, Held]:
+def parse(printed: bytes) -> dict[str, QueuedMessage]:
     """Every queue file in what `postcat -vq ID…` printed, by its queue id. Raises QueueFileError."""
-    files: dict[str, Held] = {}
+    files: dict[str, QueuedMessage] = {}
     reader: _Reader | None = None
     for line in printed.split(b"\n")[:-1]:
         mark = _MARK.match(line) if line.startswith(b"*** ") else None
@@ -146,13 +145,13 @@ class _Reader:
         elif not line.startswith(_NO_TEXT):
             raise QueueFileError(f"{self.queue_id} has a record in its text that is not known")
 
-    def held(self) -> Held:
+    def held(self) -> QueuedMessage:
         """All of it. Raises QueueFileError where something that it takes is missing."""
         numbers = self._values.get("message_size", "").split()
         if self.section != b"HEADER EXTRACTED" or len(numbers) < 5 or "sender" not in self._values:
             raise QueueFileError(f"{self.queue_id} is not complete")
         utf8 = _number(numbers[5]) if len(numbers) > 5 else 0
-        return Held(
+        return QueuedMessage(
             queue_id=self.queue_id,
             arrived=_moment(self._values.get("message_arrival_time", "")),
             size=_number(numbers[0]),
@@ -189,70 +188,3 @@ def _moment(text: str) -> datetime:
         return datetime.strptime(text, "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
     except ValueError as error:
         raise QueueFileError(f"{text!r} is no time") from error
-
-
-# -- the way back: what the SMTP commands say --------------------------------------------------------------------------
-
-
-def mail(held: Held) -> bytes:
-    """MAIL FROM with everything that the message came with."""
-    options = [
-        f"RET={held.ret}" if held.ret else "",
-        f"ENVID={_xtext(held.envelope_id)}" if held.envelope_id else "",
-        "BODY=8BITMIME" if held.eight_bit else "",
-        "SMTPUTF8" if held.smtputf8 else "",
-    ]
-    return _line(" ".join([f"MAIL FROM:<{_path(held.sender)}>", *filter(None, options)]))
-
-
-def rcpt(recipient: Recipient) -> bytes:
-    """RCPT TO with what DSN knows of the recipient."""
-    options = []
-    if recipient.notify:
-        options.append("NOTIFY=" + ",".join(word for bit, word in NOTIFY.items() if recipient.notify & bit))
-    if recipient.original:
-        kind, _, address = recipient.original.partition(";")
-        code = _utf8_xtext if kind.casefold() == "utf-8" else _xtext
-        options.append(f"ORCPT={kind};{code(address)}")
-    return _line(" ".join([f"RCPT TO:<{_path(recipient.address)}>", *options]))
-
-
-_DOT_STRING: Final = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+)*"
-)
-
-
-def _path(address: str) -> str:
-    """An address as SMTP wants it: a local part that is no dot-string in quotes (RFC 5321, section 4.1.2)."""
-    local, at, domain = address.rpartition("@")
-    if not at:
-        local, domain = address, ""
-    if local and not _DOT_STRING.fullmatch(local):
-        local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
-    return f"{local}{at}{domain}"
-
-
-def _xtext(text: str) -> str:
-    """xtext of RFC 3461, section 4."""
-    raw = text.encode("utf-8", "surrogateescape")
-    return "".join(chr(byte) if 0x21 <= byte <= 0x7E and byte not in b"+=" else f"+{byte:02X}" for byte in raw)
-
-
-def _utf8_xtext(text: str) -> str:
-    """utf-8-addr-xtext of RFC 6533, section 3, which is ASCII."""
-    return "".join(char if "!" <= char <= "~" and char not in "\\+=" else f"\\x{{{ord(char):X}}}" for char in text)
-
-
-def _line(text: str) -> bytes:
-    if any(char in text for char in "\r\n\0"):
-        raise QueueFileError("an address with a line end")
-    return text.encode("utf-8", "surrogateescape") + b"\r\n"
-
-
-def data(content: bytes) -> Iterator[bytes]:
-    """The content as SMTP carries it: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, 4.5.2)."""
-    text = content.removesuffix(b"\n").replace(b"\n", b"\r\n")
-    if text.startswith(b"."):
-        yield b"."
-    yield text.replace(b"\r\n.", b"\r\n..")
-    yield b"\r\n.\r\n"

@@ -15,24 +15,11 @@ from typing import Final
 from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
 from undisclosed.addresses.crosscheck import sightings
 from undisclosed.decision import field_text
-from undisclosed.decision.message import Field, Message, expose, key_of
-from undisclosed.decision.obstacles import BODY_LIMIT, body_obstacle, header_obstacle, needs_body
+from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion, apply
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.message import Field, Message, key_of
+from undisclosed.decision.obstacles import header_obstacle
 from undisclosed.policy import Policy, Standing
-
-__all__ = [
-    "BODY_LIMIT",
-    "Change",
-    "Delete",
-    "Edit",
-    "Insert",
-    "Unsafe",
-    "apply",
-    "body_obstacle",
-    "hide",
-    "needs_body",
-    "obstacle",
-    "plan",
-]
 
 NOBODY: Final = "undisclosed-recipients:;"
 
@@ -49,36 +36,6 @@ LONGEST_VALUE: Final = 60_000
 """Bytes of an edited value. Postfix cuts a longer field when it reads it; libmilter takes no more than 65,535."""
 
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Give one field a new value."""
-
-    name: str
-    index: int
-    """Which of the fields of that name, from 1; names are compared without regard to case."""
-    value: str
-    """ASCII, folded with a line feed and a blank, without carriage returns; never empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Take one field out. Later fields of that name move up by one."""
-
-    name: str
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Insert:
-    """Add a field after the last one."""
-
-    name: str
-    value: str
-
-
-Edit = Change | Delete | Insert
 
 
 class Unsafe(Exception):
@@ -134,7 +91,7 @@ def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
     edits: list[Edit] = []
     for field in reversed(_placed(policy, message.fields)):
         if field.key in NEVER:
-            edits.append(Delete(field.name, field.index))
+            edits.append(HeaderDeletion(field.name, field.index))
         elif field.key == "to":
             tos.insert(0, field)
         elif not _is_clean(policy, field, own):
@@ -144,34 +101,6 @@ def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
         raise Unsafe("more recipient fields than can be edited")
     _verify(policy, message.fields, edits, own)
     return tuple(edits)
-
-
-def apply(fields: Sequence[Field], edits: Iterable[Edit]) -> tuple[Field, ...]:
-    """The header after these edits, as libmilter and Postfix (cleanup_milter.c) make it.
-
-    Names are compared without regard to case. The index counts the fields of that name from 1, and those that are
-    there at that moment; one past the last adds a field at the end, or deletes nothing. An empty value deletes.
-    """
-    result: list[Field | None] = list(fields)
-    places: dict[str, list[int]] = {}
-    for place, field in enumerate(fields):
-        places.setdefault(key_of(field.name), []).append(place)
-    for edit in edits:
-        here = places.setdefault(key_of(edit.name), [])
-        if isinstance(edit, Insert):
-            here.append(len(result))
-            result.append(Field(edit.name, edit.value))
-            continue
-        index = max(edit.index, 1) - 1
-        if isinstance(edit, Delete) or not edit.value:
-            if index < len(here):
-                result[here.pop(index)] = None
-        elif index < len(here):
-            result[here[index]] = Field(edit.name, edit.value)
-        else:
-            here.append(len(result))
-            result.append(Field(edit.name, edit.value))
-    return tuple(field for field in result if field is not None)
 
 
 def _placed(policy: Policy, fields: Sequence[Field]) -> list[_Placed]:
@@ -194,11 +123,11 @@ def _placed(policy: Policy, fields: Sequence[Field]) -> list[_Placed]:
 def _hide_to(policy: Policy, message: Message, fields: list[_Placed]) -> list[Edit]:
     """The edits that leave one To: what may stay of all of them in the first, else what the policy wants."""
     if not fields:
-        return [Insert("To", _nobody(policy, message))]
+        return [HeaderInsertion("To", _nobody(policy, message))]
     if "to" not in policy.counted_fields:
         return []
     first, *rest = fields
-    edits: list[Edit] = [Delete(field.name, field.index) for field in reversed(rest)]
+    edits: list[Edit] = [HeaderDeletion(field.name, field.index) for field in reversed(rest)]
     more = [box for field in rest for box in _kept(policy, field)]
     if first.value.strip() and _is_clean(policy, first):
         there = {address.key for address in addresses(first.value)}
@@ -209,7 +138,7 @@ def _hide_to(policy: Policy, message: Message, fields: list[_Placed]) -> list[Ed
         kept.setdefault(box.address.key, box)
     value = _render(first.name, kept.values()) or _nobody(policy, message)
     if value != first.value:
-        edits.append(Change(first.name, first.index, value))
+        edits.append(HeaderChange(first.name, first.index, value))
     return edits
 
 
@@ -225,7 +154,7 @@ def _nobody(policy: Policy, message: Message) -> str:
 
 
 def _edit(field: _Placed, value: str) -> Edit:
-    return Change(field.name, field.index, value) if value else Delete(field.name, field.index)
+    return HeaderChange(field.name, field.index, value) if value else HeaderDeletion(field.name, field.index)
 
 
 def _stays(policy: Policy, key: str, address: Address, own: frozenset[Key]) -> bool:
@@ -304,7 +233,7 @@ def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own:
     if not NEVER.isdisjoint(names) or ("to" in counted and names.count("to") != 1):
         raise Unsafe("the edited header would not have exactly one To and no Bcc")
     for edit in edits:
-        if not isinstance(edit, Delete) and not _WRITTEN.fullmatch(edit.value):
+        if not isinstance(edit, HeaderDeletion) and not _WRITTEN.fullmatch(edit.value):
             raise Unsafe("an edited field cannot be written")
 
 

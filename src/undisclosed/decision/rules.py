@@ -7,7 +7,10 @@ from enum import StrEnum
 
 from undisclosed.addresses import addresses, domains
 from undisclosed.decision import rewrite
-from undisclosed.decision.message import NOTHING_SHOWN, Client, Exposure, Message, expose, is_rerouted
+from undisclosed.decision.edits import Edit
+from undisclosed.decision.exposure import NOTHING_SHOWN, Exposure, expose, is_rerouted
+from undisclosed.decision.message import Client, Message
+from undisclosed.decision.obstacles import body_obstacle, needs_body
 from undisclosed.policy import Action, Policy, Rule, Standing
 
 
@@ -31,7 +34,7 @@ class Decision:
     reason: str = ""
     obstacle: str | None = None
     """Why a message that a rule wanted rewritten must not be."""
-    edits: tuple[rewrite.Edit, ...] = ()
+    edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
     needs_body: bool = False
     """Whether a rewrite stands only after `after_body` has seen the body."""
@@ -55,9 +58,9 @@ def decide(policy: Policy, message: Message) -> Decision:
 def after_body(policy: Policy, decision: Decision, body: bytes, complete: bool) -> Decision:
     """The decision on a message to be rewritten, now that its body is known.
 
-    `body` is its beginning, at most rewrite.BODY_LIMIT bytes; `complete` says whether that is all of it.
+    `body` is its beginning, at most BODY_LIMIT bytes; `complete` says whether that is all of it.
     """
-    obstacle = rewrite.body_obstacle(body, complete)
+    obstacle = body_obstacle(body, complete)
     return decision if obstacle is None else _unsafe(policy, decision, obstacle)
 
 
@@ -66,7 +69,7 @@ def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decisio
         edits = rewrite.plan(policy, message)
     except rewrite.Unsafe as unsafe:
         return _unsafe(policy, decision, str(unsafe))
-    return replace(decision, edits=edits, needs_body=rewrite.needs_body(message))
+    return replace(decision, edits=edits, needs_body=needs_body(message))
 
 
 def _unsafe(policy: Policy, decision: Decision, obstacle: str) -> Decision:

@@ -8,8 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from undisclosed.decision import reply, rewrite, rules
-from undisclosed.decision.message import Field, reference
+from undisclosed.decision import reply, rules
+from undisclosed.decision.edits import Edit, apply
+from undisclosed.decision.message import Field
+from undisclosed.decision.reference import reference
 from undisclosed.explain.message_file import Saved
 from undisclosed.policy import Action, Mode, Policy
 
@@ -119,12 +121,12 @@ def _on_the_wire(policy: Policy, decision: rules.Decision, name: str | None, por
     return "\n".join([*(f"{refusal.code}-{line}" for line in others), f"{refusal.code} {last}"])
 
 
-def _rewritten(fields: Sequence[Field], edits: Sequence[rewrite.Edit]) -> tuple[list[str], list[str]]:
+def _rewritten(fields: Sequence[Field], edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
     """The fields that the edits concern, before and after."""
     names = {edit.name.casefold() for edit in edits}
     before, after = (
         [f"{field.name}: {field.value}" for field in header if field.name.casefold() in names]
-        for header in (fields, rewrite.apply(fields, edits))
+        for header in (fields, apply(fields, edits))
     )
     return before, after
 

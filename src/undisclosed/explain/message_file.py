@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, NamedTuple, TypeVar
 
 from undisclosed.addresses import addresses, mailboxes
 from undisclosed.decision.message import Client, Field, Message
-from undisclosed.decision.rewrite import BODY_LIMIT
+from undisclosed.decision.obstacles import BODY_LIMIT
 
 READ_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a file that are read: more than Postfix takes in its default configuration (message_size_limit)."""
@@ -65,7 +65,7 @@ class Saved:
     file: str
     message: Message
     body: bytes
-    """Its body's beginning, at most rewrite.BODY_LIMIT bytes, with CRLF as line ends."""
+    """Its body's beginning, at most BODY_LIMIT bytes, with CRLF as line ends."""
     complete: bool
     """Whether that is the whole body."""
     remarks: tuple[str, ...] = ()

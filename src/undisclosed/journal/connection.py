@@ -29,7 +29,7 @@ from undisclosed.incidents.records import (
 )
 from undisclosed.journal import database, tables
 from undisclosed.journal.inbox import Direct, Through, Writing
-from undisclosed.policy.sections import Journal as Settings
+from undisclosed.policy.sections import JournalSection as Settings
 
 R = TypeVar("R", Copy, Event, Request, Notice)
 

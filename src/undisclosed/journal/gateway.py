@@ -6,9 +6,9 @@ import socket
 from pathlib import Path
 
 from undisclosed.policy import Policy
-from undisclosed.policy.sections import Postfix
+from undisclosed.policy.sections import PostfixSection
 
-USUAL: Path = Postfix().config_dir
+USUAL: Path = PostfixSection().config_dir
 
 
 def gateway_name(policy: Policy) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from undisclosed.decision.message import REFERENCE_LETTERS
+from undisclosed.decision.reference import REFERENCE_LETTERS
 from undisclosed.incidents.records import (
     BY_FINALITY,
     AmbiguousError,

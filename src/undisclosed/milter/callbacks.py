@@ -15,7 +15,7 @@ from typing import Any, Final, assert_never
 
 import milter
 
-from undisclosed.decision import rewrite
+from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion
 from undisclosed.milter import session
 from undisclosed.milter.session import Answer, Runtime, Session
 from undisclosed.policy import Mode
@@ -149,13 +149,13 @@ class Callbacks:
         assert_never(answer)
 
     @staticmethod
-    def _edit(ctx: Any, edit: rewrite.Edit) -> None:
+    def _edit(ctx: Any, edit: Edit) -> None:
         match edit:
-            case rewrite.Change(name, index, value):
+            case HeaderChange(name, index, value):
                 ctx.chgheader(name, index, value)
-            case rewrite.Delete(name, index):
+            case HeaderDeletion(name, index):
                 ctx.chgheader(name, index, "")
-            case rewrite.Insert(name, value):
+            case HeaderInsertion(name, value):
                 ctx.addheader(name, value)
             case _:
                 assert_never(edit)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from undisclosed.milter import callbacks
-from undisclosed.policy.sections import Milter
+from undisclosed.policy.sections import MilterSection
 
 WAIT_FOR_PREDECESSOR = 5.0
 """Seconds in which a supervisor that was killed may still have workers that end."""
@@ -32,7 +32,7 @@ class ListenError(Exception):
 class Listener:
     """Opens the socket that the configuration names, and removes it again. Only the supervisor has one."""
 
-    def __init__(self, settings: Milter) -> None:
+    def __init__(self, settings: MilterSection) -> None:
         self._settings = settings
         self._path = settings.endpoint.path
         self._lock: IO[str] | None = None

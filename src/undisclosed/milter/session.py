@@ -14,9 +14,11 @@ from typing import Any
 import structlog
 
 from undisclosed.decision import reply, rules
-from undisclosed.decision.message import Client, Field, Message, reference
+from undisclosed.decision.edits import Edit
+from undisclosed.decision.message import Client, Field, Message
+from undisclosed.decision.obstacles import BODY_LIMIT
+from undisclosed.decision.reference import reference
 from undisclosed.decision.reply import Reply
-from undisclosed.decision.rewrite import BODY_LIMIT, Edit
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.incidents.transaction import transaction_of
 from undisclosed.milter.recorder import Recorder

@@ -17,7 +17,7 @@ from undisclosed.addresses import addresses
 from undisclosed.decision.obstacles import INVITATION, PROTECTED, TNEF
 from undisclosed.incidents.records import Copy, Incident, NoticeKind, State, Way
 from undisclosed.policy import Policy
-from undisclosed.policy.sections import Organisation
+from undisclosed.policy.sections import OrganisationSection
 
 LONGEST_SUBJECT: Final = 150
 """Characters of the message's subject that a notice repeats."""
@@ -63,7 +63,9 @@ def facts(policy: Policy, incident: Incident, kind: NoticeKind, *, taken: Collec
     organisation = policy.organisation
     return {
         "organisation": plain(organisation.name),
-        "help": "" if organisation.help == Organisation.model_fields["help"].default else plain(organisation.help),
+        "help": ""
+        if organisation.help == OrganisationSection.model_fields["help"].default
+        else plain(organisation.help),
         "reference": plain(incident.reference),
         "subject": without_addresses(plain(incident.subject or ""))[:LONGEST_SUBJECT].rstrip(),
         "sent": incident.at,

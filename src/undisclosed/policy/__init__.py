@@ -3,8 +3,9 @@
 No file is read here: `config` does that. May import addresses.
 """
 
+from undisclosed.policy.actions import Action, Mode
 from undisclosed.policy.policy import Policy, Standing
-from undisclosed.policy.sections import Action, Mode, Rule
+from undisclosed.policy.sections import Rule
 from undisclosed.policy.types import Refused
 
 __all__ = ["Action", "Mode", "Policy", "Refused", "Rule", "Standing"]

@@ -15,41 +15,25 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from undisclosed.addresses import Address, addresses, domains
+from undisclosed.policy.actions import Action, Mode
 from undisclosed.policy.sections import (
-    COUNTED_FIELDS,
-    Action,
-    Console,
-    Counting,
-    Hold,
-    Journal,
-    Log,
-    Metrics,
-    Milter,
-    Mode,
-    Notices,
-    Organisation,
-    Postfix,
-    Reply,
-    Rewrite,
+    ConsoleSection,
+    CountingSection,
+    HoldSection,
+    JournalSection,
+    LogSection,
+    MetricsSection,
+    MilterSection,
+    NoticesSection,
+    OrganisationSection,
+    PostfixSection,
+    ReplySection,
+    RewriteSection,
     Rule,
-    Scope,
+    ScopeSection,
     Section,
 )
-from undisclosed.policy.types import Refused, RefusedTogether, Socket, parse_socket
-
-__all__ = [
-    "COUNTED_FIELDS",
-    "NOT_USED_YET",
-    "Action",
-    "Milter",
-    "Mode",
-    "Policy",
-    "Refused",
-    "Rule",
-    "Socket",
-    "Standing",
-    "parse_socket",
-]
+from undisclosed.policy.types import Refused, RefusedTogether
 
 NOT_USED_YET = ("console", "metrics")
 """Settings (or whole sections) that are validated and that nothing acts on in this version."""
@@ -86,20 +70,20 @@ class Policy(Section):
     """The whole configuration: a snapshot, swapped at reload and never changed."""
 
     mode: Mode = Field(default=Mode.ENFORCE, description="`enforce`, or `monitor`: decide, record, deliver unchanged.")
-    organisation: Organisation
-    milter: Milter = Milter()
-    postfix: Postfix = Postfix()
-    scope: Scope = Scope()
-    counting: Counting = Counting()
-    reply: Reply = Reply()
-    rewrite: Rewrite = Rewrite()
+    organisation: OrganisationSection
+    milter: MilterSection = MilterSection()
+    postfix: PostfixSection = PostfixSection()
+    scope: ScopeSection = ScopeSection()
+    counting: CountingSection = CountingSection()
+    reply: ReplySection = ReplySection()
+    rewrite: RewriteSection = RewriteSection()
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)] = Field(description="The rules, in order.")
-    journal: Journal = Journal()
-    hold: Hold = Hold()
-    notices: Notices = Notices()
-    console: Console = Console()
-    metrics: Metrics = Metrics()
-    log: Log = Log()
+    journal: JournalSection = JournalSection()
+    hold: HoldSection = HoldSection()
+    notices: NoticesSection = NoticesSection()
+    console: ConsoleSection = ConsoleSection()
+    metrics: MetricsSection = MetricsSection()
+    log: LogSection = LogSection()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -152,6 +136,19 @@ class Policy(Section):
             problem = "To would name nobody that a mail program can read"
         fix = 'write "{from}", an empty group such as "undisclosed-recipients:;", or an internal address'
         yield Refused(problem, fix, ("rewrite", "to"), to)
+
+    def uses(self, action: Action) -> bool:
+        """Whether a rule names this action."""
+        return any(rule.action is action for rule in self.rules)
+
+    def can_end_in(self, action: Action) -> bool:
+        """Whether a message can meet this action: by a rule, or because a rewrite is not safe."""
+        return self.uses(action) or (self.uses(Action.REWRITE) and self.rewrite.when_unsafe == action)
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether a message can come into the hold queue."""
+        return any(self.can_end_in(action) for action in Action if action.effect.holds)
 
     @cached_property
     def _internal(self) -> _DomainSet:

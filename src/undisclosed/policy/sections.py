@@ -7,7 +7,6 @@ held against them. What one setting means for another is `policy.py`'s to check.
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from undisclosed.addresses import addresses
+from undisclosed.policy.actions import Action
 from undisclosed.policy.senders import Senders, is_glob
 from undisclosed.policy.types import (
     BaseUrl,
@@ -38,26 +38,6 @@ from undisclosed.policy.types import (
     WholePath,
     parse_socket,
 )
-
-
-class Mode(StrEnum):
-    """What a decision does to a message."""
-
-    ENFORCE = "enforce"
-    MONITOR = "monitor"
-
-
-class Action(StrEnum):
-    """What a rule may ask for. `tempfail` is not among them: it answers a failure and is never a policy."""
-
-    ACCEPT = "accept"
-    WARN = "warn"
-    REWRITE = "rewrite"
-    SPLIT = "split"
-    DELAY = "delay"
-    QUARANTINE = "quarantine"
-    REJECT = "reject"
-
 
 COUNTED_FIELDS = (
     "To",
@@ -89,7 +69,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
 
-class Organisation(Section):
+class OrganisationSection(Section):
     """Whose mail this is."""
 
     name: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
@@ -114,7 +94,7 @@ class Organisation(Section):
     )
 
 
-class Milter(Section):
+class MilterSection(Section):
     """How Postfix reaches the milter. Changes need a restart."""
 
     socket: SocketText = Field(
@@ -134,13 +114,13 @@ class Milter(Section):
         return parse_socket(self.socket)
 
 
-class Postfix(Section):
+class PostfixSection(Section):
     """The Postfix instance that the commands work on."""
 
     config_dir: WholePath = Field(default=Path("/etc/postfix"), description="Its configuration directory.")
 
 
-class Scope(Section):
+class ScopeSection(Section):
     """Which mail is the organisation's own outgoing mail. All other mail passes untouched."""
 
     networks: tuple[Network, ...] = Field(
@@ -177,7 +157,7 @@ class Scope(Section):
         return any(address in network or (mapped is not None and mapped in network) for network in self.networks)
 
 
-class Counting(Section):
+class CountingSection(Section):
     """What is counted."""
 
     fields: Annotated[tuple[FieldName, ...], Field(min_length=1)] = Field(
@@ -195,7 +175,7 @@ class Counting(Section):
     )
 
 
-class Reply(Section):
+class ReplySection(Section):
     """The SMTP reply to a rejected message."""
 
     code: ReplyCode = Field(
@@ -208,7 +188,7 @@ class Reply(Section):
     )
 
 
-class Rewrite(Section):
+class RewriteSection(Section):
     """How recipients are hidden."""
 
     to: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
@@ -304,7 +284,7 @@ class Rule(Section):
         return self.concerns(pattern) or not later.concerns(pattern)
 
 
-class Journal(Section):
+class JournalSection(Section):
     """The record of incidents."""
 
     url: DatabaseUrl = Field(
@@ -327,7 +307,7 @@ class Journal(Section):
     )
 
 
-class Hold(Section):
+class HoldSection(Section):
     """Held mail."""
 
     expire_days: Annotated[Whole, Field(ge=1, le=3650)] = Field(
@@ -342,7 +322,7 @@ class Hold(Section):
     )
 
 
-class Notices(Section):
+class NoticesSection(Section):
     """Messages to senders."""
 
     from_: Annotated[Line, Field(max_length=320), AfterValidator(_one_mailbox)] = Field(
@@ -359,20 +339,20 @@ class Notices(Section):
     )
 
 
-class Console(Section):
+class ConsoleSection(Section):
     """The web pages."""
 
     listen: Endpoint = Field(default="127.0.0.1:8026", description="Where to listen.")
     base_url: BaseUrl = Field(default="", description="The address under which people reach it.")
 
 
-class Metrics(Section):
+class MetricsSection(Section):
     """Figures for monitoring."""
 
     listen: Endpoint = Field(default="", description="Where to listen. Empty: nowhere.")
 
 
-class Log(Section):
+class LogSection(Section):
     """The log."""
 
     format: Literal["json", "console"] = Field(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from undisclosed.decision.queue_file import Held
+from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.incidents.records import Copy, State
 from undisclosed.steward.hold_queue import Entry, Listing
 from undisclosed.steward.release_parts import is_complete, places
@@ -86,7 +86,7 @@ def survey(
     return Survey(tuple(changes), tuple(unknown.values()), frozenset(unseen))
 
 
-def stands_against(copy: Copy, found: Entry | Held) -> str | None:
+def stands_against(copy: Copy, found: Entry | QueuedMessage) -> str | None:
     """Why a queued message with the copy's queue id is another message; None if it is the one."""
     if copy.size is not None and copy.size != found.size:
         return f"the message that has this queue id now has {found.size} bytes, and not {copy.size}"

@@ -6,13 +6,13 @@ been handed over.
 
 from __future__ import annotations
 
+import re
 import smtplib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
-from undisclosed.decision import queue_file
-from undisclosed.decision.queue_file import Held, Recipient
+from undisclosed.decision.queue_file import NOTIFY, QueuedMessage, Recipient
 
 SECONDS: Final = 300.0
 """To wait for an answer: Postfix may itself be waiting for the signing milter."""
@@ -50,12 +50,12 @@ class Handover:
         if smtp is not None:
             smtp.close()
 
-    def take(self, held: Held, recipients: Sequence[Recipient], content: bytes) -> str:
+    def take(self, held: QueuedMessage, recipients: Sequence[Recipient], content: bytes) -> str:
         """Hand over one message for these recipients, and return Postfix's answer. All of them are taken, or none.
 
         Raises HandoverError, and UnknownHandoverError where nobody can tell.
         """
-        commands = [queue_file.mail(held), *map(queue_file.rcpt, recipients)]
+        commands = [mail(held), *map(rcpt, recipients)]
         sent = False
         try:
             smtp = self._smtp = self._smtp or self._greeted()
@@ -63,7 +63,7 @@ class Handover:
                 self._all_positive(smtp, commands[start : start + PER_GROUP])
             _positive(smtp.docmd("DATA"), 354)
             sent = True
-            for piece in queue_file.data(content):
+            for piece in data(content):
                 smtp.send(piece)
             return _positive(smtp.getreply(), 250)
         except HandoverError:
@@ -103,3 +103,70 @@ def _positive(answer: tuple[int, bytes], wanted: int) -> str:
     if code != wanted:
         raise HandoverError(f"Postfix said {said}")
     return said
+
+
+# -- SMTP commands and data -------------------------------------------------------------------------------------------
+
+
+def mail(held: QueuedMessage) -> bytes:
+    """MAIL FROM with everything that the message came with."""
+    options = [
+        f"RET={held.ret}" if held.ret else "",
+        f"ENVID={_xtext(held.envelope_id)}" if held.envelope_id else "",
+        "BODY=8BITMIME" if held.eight_bit else "",
+        "SMTPUTF8" if held.smtputf8 else "",
+    ]
+    return _line(" ".join([f"MAIL FROM:<{_path(held.sender)}>", *filter(None, options)]))
+
+
+def rcpt(recipient: Recipient) -> bytes:
+    """RCPT TO with what DSN knows of the recipient."""
+    options = []
+    if recipient.notify:
+        options.append("NOTIFY=" + ",".join(word for bit, word in NOTIFY.items() if recipient.notify & bit))
+    if recipient.original:
+        kind, _, address = recipient.original.partition(";")
+        code = _utf8_xtext if kind.casefold() == "utf-8" else _xtext
+        options.append(f"ORCPT={kind};{code(address)}")
+    return _line(" ".join([f"RCPT TO:<{_path(recipient.address)}>", *options]))
+
+
+_DOT_STRING: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+)*"
+)
+
+
+def _path(address: str) -> str:
+    """An address as SMTP wants it: a local part that is no dot-string in quotes (RFC 5321, section 4.1.2)."""
+    local, at, domain = address.rpartition("@")
+    if not at:
+        local, domain = address, ""
+    if local and not _DOT_STRING.fullmatch(local):
+        local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+    return f"{local}{at}{domain}"
+
+
+def _xtext(text: str) -> str:
+    """xtext of RFC 3461, section 4."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if 0x21 <= byte <= 0x7E and byte not in b"+=" else f"+{byte:02X}" for byte in raw)
+
+
+def _utf8_xtext(text: str) -> str:
+    """utf-8-addr-xtext of RFC 6533, section 3, which is ASCII."""
+    return "".join(char if "!" <= char <= "~" and char not in "\\+=" else f"\\x{{{ord(char):X}}}" for char in text)
+
+
+def _line(text: str) -> bytes:
+    if any(char in text for char in "\r\n\0"):
+        raise HandoverError("an address holds a line end")
+    return text.encode("utf-8", "surrogateescape") + b"\r\n"
+
+
+def data(content: bytes) -> Iterator[bytes]:
+    """The content as SMTP carries it: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, 4.5.2)."""
+    text = content.removesuffix(b"\n").replace(b"\n", b"\r\n")
+    if text.startswith(b"."):
+        yield b"."
+    yield text.replace(b"\r\n.", b"\r\n..")
+    yield b"\r\n.\r\n"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from undisclosed.decision import queue_file
-from undisclosed.decision.queue_file import Held, QueueFileError
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
 from undisclosed.incidents.records import Copy, State, Wanted, Way
 from undisclosed.journal.journal import Journal
@@ -120,7 +120,7 @@ class Releases:
         for job in ready:
             yield job, self._close(job, job.copy.queue_id in removed)
 
-    def _read(self, queue_ids: Sequence[str]) -> dict[str, Held | str]:
+    def _read(self, queue_ids: Sequence[str]) -> dict[str, QueuedMessage | str]:
         """The messages by their queue ids, or why one cannot be read."""
         if not queue_ids:
             return {}
@@ -133,7 +133,7 @@ class Releases:
                 return {queue_ids[0]: f"it cannot be read ({error})"}
         return {queue_id: found for one in queue_ids for queue_id, found in self._read([one]).items()}
 
-    def _prepare(self, job: Job, held: Held) -> Result | None:
+    def _prepare(self, job: Job, held: QueuedMessage) -> Result | None:
         """Do all that comes before the original may be deleted; None once that is so."""
         copy = job.copy
         if why := stands_against(copy, held) or _other_message(copy, held):
@@ -168,7 +168,9 @@ class Releases:
         self._unwritten.pop(copy.id, None)
         return taken
 
-    def _hand_over(self, job: Job, held: Held, parts: Iterator[release_parts.Part], any_taken: bool) -> Result | None:
+    def _hand_over(
+        self, job: Job, held: QueuedMessage, parts: Iterator[release_parts.Part], any_taken: bool
+    ) -> Result | None:
         copy = job.copy
         interrupted = copy.state is State.RELEASING
         part = None
@@ -208,7 +210,7 @@ class Releases:
         return Result("done", why.strip())
 
 
-def _other_message(copy: Copy, held: Held) -> str | None:
+def _other_message(copy: Copy, held: QueuedMessage) -> str | None:
     """Why a queued message is not the recorded one, going by what it calls itself."""
     if copy.message_id is not None and copy.message_id != release_parts.message_id(held):
         return "the message that has this queue id now has another Message-ID"

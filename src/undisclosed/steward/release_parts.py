@@ -15,9 +15,11 @@ from typing import Final
 
 from undisclosed.addresses import Mailbox, addresses, domains, mailboxes
 from undisclosed.decision import field_text, rewrite
-from undisclosed.decision.message import Field, Message, expose, key_of
-from undisclosed.decision.obstacles import broken_by, header_obstacle
-from undisclosed.decision.queue_file import Held, Recipient
+from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.message import Field, Message, key_of
+from undisclosed.decision.obstacles import BODY_LIMIT, body_obstacle, broken_by, header_obstacle, needs_body
+from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import Way
 from undisclosed.policy import Policy, Standing
 
@@ -32,7 +34,7 @@ class Part:
     content: bytes
 
 
-def parts(policy: Policy, held: Held, way: Way, taken: Collection[str] = ()) -> Iterator[Part]:
+def parts(policy: Policy, held: QueuedMessage, way: Way, taken: Collection[str] = ()) -> Iterator[Part]:
     """What is left to be handed over, one by one: nothing for recipients whose part is among those `taken`.
 
     Raises rewrite.Unsafe, with the reason, before the first part, where the message must not be rewritten.
@@ -62,24 +64,24 @@ def is_complete(taken: Collection[str]) -> bool:
     return bool(taken) and len(places(taken)) == max(int(name.rpartition("/")[2]) for name in taken)
 
 
-def message(held: Held) -> Message:
+def message(held: QueuedMessage) -> Message:
     """The message as the milter saw it, but for recipients that Postfix has rewritten since."""
     recipients = tuple(recipient.address for recipient in held.recipients)
     return Message(held.sender, recipients, _header(held.content)[0], held.client, held.queue_id)
 
 
-def body(held: Held) -> bytes:
+def body(held: QueuedMessage) -> bytes:
     """All that follows the header."""
     return _header(held.content)[2]
 
 
-def message_id(held: Held) -> str | None:
+def message_id(held: QueuedMessage) -> str | None:
     """The message's own name for itself; None where it has none."""
     values = message(held).values("message-id")
     return (values[0].strip() or None) if values else None
 
 
-def _part(held: Held, way: Way, chosen: Iterable[int], content: bytes) -> Part:
+def _part(held: QueuedMessage, way: Way, chosen: Iterable[int], content: bytes) -> Part:
     numbers = sorted(chosen)
     name = f"{way}:{_ranges(numbers)}/{len(held.recipients)}"
     return Part(name, tuple(held.recipients[number] for number in numbers), content)
@@ -102,7 +104,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 class _Hidden:
     """The message with its recipients out of sight. Raises rewrite.Unsafe where that cannot or must not be done."""
 
-    def __init__(self, policy: Policy, held: Held) -> None:
+    def __init__(self, policy: Policy, held: QueuedMessage) -> None:
         self._policy = policy
         self._before, self._bytes, self._body = _header(held.content)
         # What we have signed ourselves is signed anew on its way out: it must not stand against edits that break it.
@@ -118,23 +120,23 @@ class _Hidden:
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
             return self.content
-        edits: list[rewrite.Edit] = [edit for edit in self._edits if edit.name.casefold() != "to"]
+        edits: list[Edit] = [edit for edit in self._edits if edit.name.casefold() != "to"]
         count = len(self._message.values("to"))
-        edits += [rewrite.Delete("To", index) for index in range(count, 1, -1)]
-        edits.append(rewrite.Change("To", 1, field_text.value("To", [box])))
+        edits += [HeaderDeletion("To", index) for index in range(count, 1, -1)]
+        edits.append(HeaderChange("To", 1, field_text.value("To", [box])))
         if reason := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
             raise rewrite.Unsafe(reason)
         if not self._edits:
             self._check_body()
-        shown = expose(self._policy, rewrite.apply(self._message.fields, edits))
+        shown = expose(self._policy, apply(self._message.fields, edits))
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
             raise rewrite.Unsafe("an outside address would still be visible")
         return self._written(edits)
 
     def _check_body(self) -> None:
-        if rewrite.needs_body(self._message):
-            whole = len(self._body) <= rewrite.BODY_LIMIT
-            if reason := rewrite.body_obstacle(self._body[: rewrite.BODY_LIMIT], whole):
+        if needs_body(self._message):
+            whole = len(self._body) <= BODY_LIMIT
+            if reason := body_obstacle(self._body[:BODY_LIMIT], whole):
                 raise rewrite.Unsafe(reason)
 
     def _box(self, recipient: Recipient) -> Mailbox | None:
@@ -151,17 +153,17 @@ class _Hidden:
         values = [value for name, value in self._message.fields if key_of(name) in counted]
         return {box.address.key: box for value in reversed(values) for box in reversed(mailboxes(value))}
 
-    def _written(self, edits: Sequence[rewrite.Edit]) -> bytes:
+    def _written(self, edits: Sequence[Edit]) -> bytes:
         """The message's bytes after these edits, without the signatures of ours that they break."""
         edited = {edit.name for edit in edits}
         ours = (field for field in self._before if _is_our_signature(self._policy, field))
         broken = {id(field) for field in ours if broken_by(field.value, edited)}
         kept = [field for field in self._before if id(field) not in broken]
-        header = rewrite.apply(kept, edits)
+        header = apply(kept, edits)
         return b"".join(self._bytes.get(id(field)) or _line(field) for field in header) + self._body
 
 
-def _split(policy: Policy, held: Held, hidden: _Hidden, left: Mapping[int, Recipient]) -> Iterator[Part]:
+def _split(policy: Policy, held: QueuedMessage, hidden: _Hidden, left: Mapping[int, Recipient]) -> Iterator[Part]:
     outside: dict[str, list[int]] = {}
     inside = []
     for place, recipient in left.items():
@@ -175,7 +177,7 @@ def _split(policy: Policy, held: Held, hidden: _Hidden, left: Mapping[int, Recip
     return _copies(held, hidden, inside, outside.values())
 
 
-def _copies(held: Held, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]) -> Iterator[Part]:
+def _copies(held: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]) -> Iterator[Part]:
     if inside:
         yield _part(held, "split", inside, hidden.content)
     for numbers in outside:

@@ -9,9 +9,11 @@ from typing import Final
 
 import structlog
 
-from undisclosed.decision import queue_file, rewrite, rules
-from undisclosed.decision.message import expose, reference
-from undisclosed.decision.queue_file import Held, QueueFileError
+from undisclosed.decision import queue_file, rules
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.obstacles import BODY_LIMIT
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
+from undisclosed.decision.reference import reference
 from undisclosed.incidents.records import OPEN, Copy, Incident, NoticeKind, Request, State, Way
 from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
@@ -185,7 +187,7 @@ class Steward:
             for held in self._read(ids[start : start + MAX_QUEUE_IDS]):
                 self._record(held, unknown[held.queue_id], now)
 
-    def _read(self, queue_ids: list[str]) -> Iterable[Held]:
+    def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
         try:
             return queue_file.parse(self._queue.read(queue_ids)).values()
         except RootHalfGoneError:
@@ -198,13 +200,13 @@ class Steward:
                 self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=str(error))
             return []
 
-    def _record(self, held: Held, entry: Entry, now: datetime) -> None:
+    def _record(self, held: QueuedMessage, entry: Entry, now: datetime) -> None:
         """Record a held message: as the milter would have, where the policy holds it, else as what it is."""
         policy, message = self.place.policy, release_parts.message(held)
         decision = rules.decide(policy, message)
         if decision.needs_body:
             body = release_parts.body(held)
-            decision = rules.after_body(policy, decision, body[: rewrite.BODY_LIMIT], len(body) <= rewrite.BODY_LIMIT)
+            decision = rules.after_body(policy, decision, body[:BODY_LIMIT], len(body) <= BODY_LIMIT)
         ours = decision.action in HOLDING and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if ours else expose(policy, message.fields)
         name = reference(self.place.key, message, exposure)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from support.factories import message, policy, strangers
-from undisclosed.decision.message import REFERENCE_LETTERS, Field, Message, expose, reference
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.message import Field, Message
+from undisclosed.decision.reference import REFERENCE_LETTERS, reference
 
 
 def test_every_instance_of_every_counted_field_counts_once_an_address() -> None:

@@ -1,4 +1,4 @@
-"""What postcat prints of a queue file, read back; and the SMTP commands that say the same again."""
+"""What postcat prints of a queue file, read back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from undisclosed.decision.message import Client
-from undisclosed.decision.queue_file import Held, QueueFileError, Recipient, data, mail, parse, rcpt
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Recipient, parse
 
 PRINTED = b"""*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***
 message_size:           14769             759               2               0           14769               5
@@ -50,7 +50,7 @@ pointer_record:               0
 """
 
 
-def one() -> Held:
+def one() -> QueuedMessage:
     """The message of PRINTED."""
     return parse(PRINTED)["4jXkbq5QPvzJ9sp"]
 
@@ -104,39 +104,3 @@ def test_what_is_not_whole_or_not_known_is_refused(old: bytes, new: bytes) -> No
     assert old in PRINTED
     with pytest.raises(QueueFileError):
         parse(PRINTED.replace(old, new))
-
-
-def test_commands_say_again_what_the_client_said() -> None:
-    """MAIL and RCPT carry the envelope on: xtext is encoded, and a local part that needs quotes gets them."""
-    held = one()
-    assert mail(held) == (
-        "MAIL FROM:<clérk@council.test> RET=HDRS ENVID=abc+2Bdef+20x BODY=8BITMIME SMTPUTF8\r\n".encode()
-    )
-    assert [rcpt(recipient) for recipient in held.recipients] == [
-        b"RCPT TO:<a0@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;orig+2Bx@x.example\r\n",
-        b'RCPT TO:<"quoted local"@x.example>\r\n',
-        b"RCPT TO:<archive@council.test> NOTIFY=NEVER\r\n",
-    ]
-    assert rcpt(Recipient("ä@x.example", "utf-8;ä+\\@x.example")) == (
-        "RCPT TO:<ä@x.example> ORCPT=utf-8;\\x{E4}\\x{2B}\\x{5C}@x.example\r\n".encode()
-    )
-
-
-def test_no_address_can_add_a_command() -> None:
-    """A line end in an address is refused."""
-    with pytest.raises(QueueFileError):
-        rcpt(Recipient("a@x.example>\r\nRCPT TO:<b@x.example"))
-
-
-@pytest.mark.parametrize(
-    ("content", "wire"),
-    [
-        (b"a\n.b\n..c\n", b"a\r\n..b\r\n...c\r\n.\r\n"),
-        (b".\n", b"..\r\n.\r\n"),
-        (b"a\rb\x00\n", b"a\rb\x00\r\n.\r\n"),
-        (b"a\n\n", b"a\r\n\r\n.\r\n"),
-    ],
-)
-def test_content_on_the_wire(content: bytes, wire: bytes) -> None:
-    """Line ends become CRLF, leading dots are doubled, and every other byte stays."""
-    assert b"".join(data(content)) == wire

@@ -13,7 +13,7 @@ from support.factories import policy
 from undisclosed.addresses import Address
 from undisclosed.decision import obstacles
 from undisclosed.decision import reply as reply_words
-from undisclosed.decision.message import Exposure
+from undisclosed.decision.exposure import Exposure
 from undisclosed.decision.reply import LINE_LIMIT, LINES_LIMIT, REASON_LIMIT, Reply, fault, quarantine_reason, refusal
 from undisclosed.decision.rules import Decision, Scope
 from undisclosed.policy import Action, Policy

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from support.factories import message, policy, strangers
+from undisclosed.decision.edits import HeaderChange, HeaderDeletion, HeaderInsertion, apply
 from undisclosed.decision.message import Field, Message
-from undisclosed.decision.rewrite import MOST_EDITS, Change, Delete, Insert, Unsafe, apply, hide, obstacle
+from undisclosed.decision.rewrite import MOST_EDITS, Unsafe, hide, obstacle
 from undisclosed.policy import Policy
 
 FROM = "From: Clerk <clerk@council.test>"
@@ -212,7 +213,7 @@ def test_fields_that_are_not_counted_are_not_hidden() -> None:
 def test_only_what_changes_is_edited() -> None:
     """A field that may stay gets no edit: Postfix would fold it anew."""
     before = mail("To: Ann\n\t<ann@council.test>\nCc: bob@council.test\nReply-To: ann@council.test\nCc: x@family.test")
-    assert hide(policy(), before) == (Delete("Cc", 2),)
+    assert hide(policy(), before) == (HeaderDeletion("Cc", 2),)
 
 
 def test_edits_of_one_name_go_from_the_last_to_the_first() -> None:
@@ -222,11 +223,14 @@ def test_edits_of_one_name_go_from_the_last_to_the_first() -> None:
     )
     edits = hide(policy(), before)
     assert [edit for edit in edits if edit.name.lower() == "cc"] == [
-        Delete("cc", 3),
-        Change("CC", 2, "bob@council.test"),
-        Delete("Cc", 1),
+        HeaderDeletion("cc", 3),
+        HeaderChange("CC", 2, "bob@council.test"),
+        HeaderDeletion("Cc", 1),
     ]
-    assert [edit for edit in edits if edit.name == "To"] == [Delete("To", 2), Change("To", 1, "ann@council.test")]
+    assert [edit for edit in edits if edit.name == "To"] == [
+        HeaderDeletion("To", 2),
+        HeaderChange("To", 1, "ann@council.test"),
+    ]
 
 
 def test_five_hundred_names_are_folded() -> None:
@@ -300,19 +304,19 @@ def test_a_merged_to_must_fit_into_one_field() -> None:
 
 
 APPLY = {
-    "change": (Change("to", 1, "x"), "to: x\nCc: 1\nCC: 2\nTo: b"),
-    "change the second": (Change("TO", 2, "x"), "To: a\nCc: 1\nCC: 2\nTO: x"),
-    "change past the last adds": (Change("To", 3, "x"), "To: a\nCc: 1\nCC: 2\nTo: b\nTo: x"),
-    "change to nothing deletes": (Change("cc", 1, ""), "To: a\nCC: 2\nTo: b"),
-    "change of 0 is of the first": (Change("To", 0, "x"), "To: x\nCc: 1\nCC: 2\nTo: b"),
-    "delete": (Delete("cc", 2), "To: a\nCc: 1\nTo: b"),
-    "delete past the last does nothing": (Delete("cc", 3), "To: a\nCc: 1\nCC: 2\nTo: b"),
-    "insert": (Insert("To", "x"), "To: a\nCc: 1\nCC: 2\nTo: b\nTo: x"),
+    "change": (HeaderChange("to", 1, "x"), "to: x\nCc: 1\nCC: 2\nTo: b"),
+    "change the second": (HeaderChange("TO", 2, "x"), "To: a\nCc: 1\nCC: 2\nTO: x"),
+    "change past the last adds": (HeaderChange("To", 3, "x"), "To: a\nCc: 1\nCC: 2\nTo: b\nTo: x"),
+    "change to nothing deletes": (HeaderChange("cc", 1, ""), "To: a\nCC: 2\nTo: b"),
+    "change of 0 is of the first": (HeaderChange("To", 0, "x"), "To: x\nCc: 1\nCC: 2\nTo: b"),
+    "delete": (HeaderDeletion("cc", 2), "To: a\nCc: 1\nTo: b"),
+    "delete past the last does nothing": (HeaderDeletion("cc", 3), "To: a\nCc: 1\nCC: 2\nTo: b"),
+    "insert": (HeaderInsertion("To", "x"), "To: a\nCc: 1\nCC: 2\nTo: b\nTo: x"),
 }
 
 
 @pytest.mark.parametrize(("edit", "after"), APPLY.values(), ids=APPLY)
-def test_an_edit_does_what_postfix_does(edit: Change | Delete | Insert, after: str) -> None:
+def test_an_edit_does_what_postfix_does(edit: HeaderChange | HeaderDeletion | HeaderInsertion, after: str) -> None:
     """libmilter's rules for smfi_chgheader and smfi_addheader, as Postfix was seen to follow them."""
     assert apply(header("To: a\nCc: 1\nCC: 2\nTo: b"), [edit]) == header(after)
 
@@ -320,9 +324,11 @@ def test_an_edit_does_what_postfix_does(edit: Change | Delete | Insert, after: s
 def test_deleting_renumbers() -> None:
     """The second of three is the third of those that were there."""
     fields = header("Cc: 1\nCc: 2\nCc: 3")
-    assert apply(fields, [Delete("Cc", 1), Delete("Cc", 1)]) == header("Cc: 3")
-    assert apply(fields, [Delete("Cc", 1), Change("Cc", 2, "x")]) == header("Cc: 2\nCc: x")
-    assert apply(fields, [Delete("Cc", 1), Insert("Cc", "4"), Delete("Cc", 3)]) == header("Cc: 2\nCc: 3")
+    assert apply(fields, [HeaderDeletion("Cc", 1), HeaderDeletion("Cc", 1)]) == header("Cc: 3")
+    assert apply(fields, [HeaderDeletion("Cc", 1), HeaderChange("Cc", 2, "x")]) == header("Cc: 2\nCc: x")
+    assert apply(fields, [HeaderDeletion("Cc", 1), HeaderInsertion("Cc", "4"), HeaderDeletion("Cc", 3)]) == header(
+        "Cc: 2\nCc: 3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -346,4 +352,4 @@ def test_a_policy_is_not_changed() -> None:
     """Two policies give two answers for the same message, in any order."""
     before = mail("To: ann@council.test, x@partner.test")
     strict: Policy = policy()
-    assert hide(strict, before) == hide(strict, before) == (Change("To", 1, "ann@council.test"),)
+    assert hide(strict, before) == hide(strict, before) == (HeaderChange("To", 1, "ann@council.test"),)

@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from support.factories import policy
-from undisclosed.decision.message import Field, Message, expose
-from undisclosed.decision.rewrite import Change, Delete, Insert, Unsafe, apply, hide
+from undisclosed.decision.edits import HeaderChange, HeaderDeletion, HeaderInsertion, apply
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.message import Field, Message
+from undisclosed.decision.rewrite import Unsafe, hide
 from undisclosed.policy.sections import COUNTED_FIELDS
 
 POLICY = policy(organisation={"partner_domains": ["outside-partner.test"]})
@@ -211,7 +213,7 @@ def test_the_form_of_what_is_left(fields: tuple[Field, ...]) -> None:
     counted = [field.name.casefold() for field in recipient_fields(after)]
     assert counted.count("to") == 1
     assert not {"bcc", "resent-bcc"} & set(counted)
-    written = [edit for edit in edits if not isinstance(edit, Delete)]
+    written = [edit for edit in edits if not isinstance(edit, HeaderDeletion)]
     for edit in written:
         assert re.fullmatch(r"[ -~]+(?:\n [ -~]+)*", edit.value)
         assert not re.search(r"@[\s(]*(?:outside|elsewhere)", edit.value) or edit.name.lower() == "reply-to"
@@ -238,22 +240,24 @@ def test_hiding_twice_is_hiding_once(fields: tuple[Field, ...]) -> None:
 fields_of_few_names = st.lists(st.builds(Field, st.sampled_from(["A", "a", "B"]), st.sampled_from("123")), max_size=6)
 edits = st.lists(
     st.one_of(
-        st.builds(Change, st.sampled_from("AaB"), st.integers(1, 4), st.sampled_from(["x", ""])),
-        st.builds(Delete, st.sampled_from("AaB"), st.integers(1, 4)),
-        st.builds(Insert, st.sampled_from("AaB"), st.just("y")),
+        st.builds(HeaderChange, st.sampled_from("AaB"), st.integers(1, 4), st.sampled_from(["x", ""])),
+        st.builds(HeaderDeletion, st.sampled_from("AaB"), st.integers(1, 4)),
+        st.builds(HeaderInsertion, st.sampled_from("AaB"), st.just("y")),
     ),
     max_size=6,
 )
 
 
 @given(fields_of_few_names, edits)
-def test_edits_are_applied_as_counting_says(fields: list[Field], edits: list[Change | Delete | Insert]) -> None:
+def test_edits_are_applied_as_counting_says(
+    fields: list[Field], edits: list[HeaderChange | HeaderDeletion | HeaderInsertion]
+) -> None:
     """`apply` agrees with the rule spelled out one field at a time: the index counts what is there at that moment."""
     expected = list(fields)
     for edit in edits:
-        value = "" if isinstance(edit, Delete) else edit.value
+        value = "" if isinstance(edit, HeaderDeletion) else edit.value
         places = [place for place, field in enumerate(expected) if field.name.lower() == edit.name.lower()]
-        if isinstance(edit, Insert) or (edit.index > len(places) and value):
+        if isinstance(edit, HeaderInsertion) or (edit.index > len(places) and value):
             expected.append(Field(edit.name, value))
         elif edit.index <= len(places):
             expected[places[edit.index - 1] : places[edit.index - 1] + 1] = [Field(edit.name, value)] if value else []

@@ -12,7 +12,7 @@ import pytest
 from lab import milter
 from support.paths import DEPLOY
 from undisclosed.cli import DEFAULT_CONFIG
-from undisclosed.policy.sections import Journal, Milter
+from undisclosed.policy.sections import JournalSection, MilterSection
 
 EXPOSURE_LIMIT = 10
 """Tenths of systemd's exposure scale, which ends at 10.0: the unit is at 0.5, and an unhardened one above 9."""
@@ -72,11 +72,11 @@ def test_unit_stops_and_reloads_as_the_supervisor_expects() -> None:
 def test_unit_agrees_with_the_defaults_of_the_program() -> None:
     """Configuration, key and socket are where the program looks for them when the configuration says nothing."""
     unit = settings()
-    socket = Milter().endpoint.path
+    socket = MilterSection().endpoint.path
     assert socket is not None
     assert unit["ExecStart"] == [f"/opt/undisclosed/bin/undisclosed run --config {DEFAULT_CONFIG}"]
     assert unit["ReadWritePaths"] == [str(socket.parent)]
-    assert f"/var/lib/{unit['StateDirectory'][0]}" == str(Journal().key_file.parent)
+    assert f"/var/lib/{unit['StateDirectory'][0]}" == str(JournalSection().key_file.parent)
 
 
 def test_user_and_socket_directory_are_made_as_the_unit_needs_them(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_user_and_socket_directory_are_made_as_the_unit_needs_them(tmp_path: Pat
     groups = _ids(tmp_path / "etc/group")
     assert settings()["User"] == ["undisclosed"]
     assert users["undisclosed"] != 0
-    socket = Milter().endpoint.path
+    socket = MilterSection().endpoint.path
     assert socket is not None
     directory = (tmp_path / socket.parent.relative_to("/")).stat()
     assert (directory.st_uid, directory.st_gid) == (users["undisclosed"], groups["postfix"])

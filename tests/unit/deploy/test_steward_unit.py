@@ -12,7 +12,7 @@ import pytest
 from lab import milter
 from support.paths import DEPLOY
 from undisclosed.cli import DEFAULT_CONFIG
-from undisclosed.policy.sections import Journal
+from undisclosed.policy.sections import JournalSection
 
 EXPOSURE_LIMIT = 25
 """Tenths of systemd's exposure scale: a part of it is root and must read what others own."""
@@ -71,6 +71,6 @@ def test_unit_agrees_with_the_milters() -> None:
     unit, other = settings("undisclosed-steward.service"), settings("undisclosed.service")
     start = f"/opt/undisclosed/bin/undisclosed steward --user {other['User'][0]} --config {DEFAULT_CONFIG}"
     assert unit["ExecStart"] == [start]
-    assert str(Journal().key_file.parent) in unit["ReadWritePaths"][0].split()
+    assert str(JournalSection().key_file.parent) in unit["ReadWritePaths"][0].split()
     for name in ("Type", "KillMode", "Restart", "ExecReload"):
         assert unit[name] == other[name]

@@ -15,8 +15,8 @@ from support.paths import PROJECT
 from undisclosed import cli
 from undisclosed.config.load import load
 from undisclosed.policy import Policy, reference_page
+from undisclosed.policy.lint import not_used
 from undisclosed.policy.settings_index import Setting, parts, written
-from undisclosed.policy.summary import not_used
 
 EXAMPLE = PROJECT / "config.example.toml"
 SETTINGS = [(part.name, setting) for part in parts().values() for setting in part.settings.values()]

@@ -9,7 +9,7 @@ import pytest
 
 from support.factories import policy, rule, strangers
 from undisclosed.decision import obstacles
-from undisclosed.decision.message import reference
+from undisclosed.decision.reference import reference
 from undisclosed.decision.rules import decide
 from undisclosed.explain.explanation import Explained, as_json, verdict
 from undisclosed.explain.message_file import Envelope, read

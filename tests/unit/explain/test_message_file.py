@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undisclosed.decision.message import Client
-from undisclosed.decision.rewrite import BODY_LIMIT
+from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.explain.message_file import FIELD_LIMIT, READ_LIMIT, Envelope, SavedMessageError, content, read
 
 Fields = list[tuple[str, str]]

@@ -24,7 +24,7 @@ from undisclosed.incidents.records import JournalError, UnusableError, WrongKeyE
 from undisclosed.journal import database, tables
 from undisclosed.journal.journal import Journal
 from undisclosed.journal.migrate import configuration
-from undisclosed.policy.sections import Journal as Settings
+from undisclosed.policy.sections import JournalSection as Settings
 
 SOON = 3.0
 """Seconds within which a journal that cannot be used has to say so: its own limit is 2."""

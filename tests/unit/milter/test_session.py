@@ -10,7 +10,7 @@ import structlog
 
 from support.factories import policy, rule, strangers
 from undisclosed import log
-from undisclosed.decision.rewrite import BODY_LIMIT
+from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.milter.session import (
     Accept,
     Answer,

@@ -8,8 +8,9 @@ import pytest
 
 from support.factories import policy, rule
 from undisclosed.policy import Action
+from undisclosed.policy.lint import not_used, warnings
 from undisclosed.policy.policy import NOT_USED_YET
-from undisclosed.policy.summary import describe, not_used, warnings
+from undisclosed.policy.summary import describe
 
 WHOLE = """\
 The mail of Exampleshire County Council
@@ -32,7 +33,7 @@ What counts
     organisation of its own ({providers} domains are known).
 
 Rules: the first that matches decides
-  1. list server: Mail from *-bounces@lists.council.test or the null sender passes as it is.
+  1. list server: Mail from *-bounces@lists.council.test or the null sender is delivered as it is.
   2. too many in sight: If mail from anybody would show its recipients more than 10 outside
     addresses, it is refused (550 5.7.0), and the sender is told why.
   Where none matches, the message passes as it is.
@@ -100,15 +101,18 @@ def test_the_whole_description() -> None:
             "2@c.test, 3@c.test, 4@c.test or 4,995 more would",
         ),
         ({"action": "warn"}, "it is delivered as it is; the sender is told."),
-        ({"action": "rewrite"}, "it is delivered with those addresses out of sight; the sender is told."),
-        ({"action": "split"}, "it goes to each outside recipient as a copy of their own, with only their own address"),
+        ({"action": "rewrite"}, "it is delivered with the outside addresses hidden; the sender is told."),
+        (
+            {"action": "split"},
+            "it is delivered to each outside recipient as a separate copy that shows only their own address",
+        ),
         (
             {"action": "delay"},
-            "it is held for 5m, then delivered with those addresses out of sight; the sender is told.",
+            "it is held for 5m, then delivered with the outside addresses hidden; the sender is told.",
         ),
         ({"action": "quarantine"}, "it is held until someone decides; the sender is told."),
         ({"action": "reject"}, "and the sender is told why."),
-        ({"action": "accept", "more_than_addresses": None}, "Mail from anybody passes as it is."),
+        ({"action": "accept", "more_than_addresses": None}, "Mail from anybody is delivered as it is."),
     ],
 )
 def test_a_rule_in_a_sentence(over: dict[str, Any], sentence: str) -> None:

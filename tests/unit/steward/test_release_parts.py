@@ -9,7 +9,7 @@ import pytest
 
 from support.factories import policy
 from undisclosed.decision import rewrite
-from undisclosed.decision.queue_file import Held, Recipient
+from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import Way
 from undisclosed.steward import release_parts
 from undisclosed.steward.release_parts import Part, parts
@@ -29,11 +29,11 @@ Message-ID: <1@council.test>
 BODY = b"\nDear all,\n.\n\x00\xff nobody@else.test\n"
 
 
-def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> Held:
+def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> QueuedMessage:
     """A held message to OUTSIDE and INSIDE."""
     people = recipients if recipients is not None else [*OUTSIDE, *INSIDE]
     moment = datetime(2026, 11, 22, tzinfo=UTC)
-    return Held("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", tuple(map(Recipient, people)), content)
+    return QueuedMessage("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", tuple(map(Recipient, people)), content)
 
 
 def readable(part: Part) -> set[str]:
@@ -109,7 +109,7 @@ def test_split_without_to() -> None:
 def test_an_archive_is_nobody_to_write_to() -> None:
     """What always_bcc adds gets the copy without addresses, even outside."""
     message = held(recipients=[])
-    message = Held(
+    message = QueuedMessage(
         message.queue_id, message.arrived, 1, message.sender,
         (Recipient("archive@vault.test", None, 1, automatic=True),), message.content,
     )  # fmt: skip

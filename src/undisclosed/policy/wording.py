@@ -1,0 +1,47 @@
+"""Parts of the configuration in words: lists, limits, and what an action does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undisclosed.policy.actions import Action
+from undisclosed.policy.policy import Policy
+from undisclosed.policy.sections import Rule
+from undisclosed.policy.types import duration_text
+
+MAX_NAMED = 5
+"""Senders of a rule that are written out; a list may have thousands."""
+
+
+def spoken_domains(patterns: Sequence[str]) -> list[str]:
+    return [f"every domain below {pattern[1:]}" if pattern.startswith(".") else pattern for pattern in patterns]
+
+
+def spoken_senders(patterns: Sequence[str]) -> list[str]:
+    return ["the null sender" if pattern == "<>" else pattern for pattern in patterns]
+
+
+def listed(names: Sequence[str], last: str = "and", most: int = MAX_NAMED) -> str:
+    """Names as a sentence lists them: `a, b and c`; of more than `most` the rest is a number."""
+    shown = list(names[:most])
+    if len(names) > most:
+        return f"{', '.join(shown)} {last} {len(names) - most:,} more"
+    return f"{', '.join(shown[:-1])} {last} {shown[-1]}" if len(shown) > 1 else "".join(shown)
+
+
+def limits(rule: Rule) -> str:
+    addresses, organisations = rule.more_than_addresses, rule.more_than_organisations
+    if addresses is None and organisations is None:
+        return ""
+    shown = "outside addresses" if addresses is None else _more_than(addresses, "outside address", "es")
+    return shown if organisations is None else f"{shown} of {_more_than(organisations, 'organisation', 's')}"
+
+
+def _more_than(limit: int, one: str, ending: str) -> str:
+    return f"any {one}" if limit == 0 else f"more than {limit:,} {one}{ending if limit > 1 else ''}"
+
+
+def effect(policy: Policy, action: Action) -> str:
+    """What an action does, after "the message is"."""
+    reply = f"{policy.reply.code} {policy.reply.enhanced}"
+    return action.effect.words.format(delay=duration_text(policy.hold.delay), reply=reply)

@@ -1,0 +1,61 @@
+"""The SMTP commands and data with which a held message is handed to Postfix again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from undisclosed.decision.queue_file import QueuedMessage, Recipient
+from undisclosed.steward.reinject import HandoverError, data, mail, rcpt
+
+
+def test_commands_say_again_what_the_client_said() -> None:
+    """MAIL and RCPT carry the envelope on: xtext is encoded, and a local part that needs quotes gets them."""
+    held = QueuedMessage(
+        queue_id="4jXkbq5QPvzJ9sp",
+        arrived=datetime(2026, 11, 22, 22, 42, 31, tzinfo=UTC),
+        size=14769,
+        sender="clérk@council.test",
+        recipients=(
+            Recipient("a0@x.example", "rfc822;orig+x@x.example", 10),
+            Recipient("quoted local@x.example"),
+            Recipient("archive@council.test", None, 1, automatic=True),
+        ),
+        content=b"",
+        smtputf8=True,
+        eight_bit=True,
+        ret="HDRS",
+        envelope_id="abc+def x",
+    )
+    assert mail(held) == (
+        "MAIL FROM:<clérk@council.test> RET=HDRS ENVID=abc+2Bdef+20x BODY=8BITMIME SMTPUTF8\r\n".encode()
+    )
+    assert [rcpt(recipient) for recipient in held.recipients] == [
+        b"RCPT TO:<a0@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;orig+2Bx@x.example\r\n",
+        b'RCPT TO:<"quoted local"@x.example>\r\n',
+        b"RCPT TO:<archive@council.test> NOTIFY=NEVER\r\n",
+    ]
+    assert rcpt(Recipient("ä@x.example", "utf-8;ä+\\@x.example")) == (
+        "RCPT TO:<ä@x.example> ORCPT=utf-8;\\x{E4}\\x{2B}\\x{5C}@x.example\r\n".encode()
+    )
+
+
+def test_no_address_can_add_a_command() -> None:
+    """A line end in an address is refused."""
+    with pytest.raises(HandoverError):
+        rcpt(Recipient("a@x.example>\r\nRCPT TO:<b@x.example"))
+
+
+@pytest.mark.parametrize(
+    ("content", "wire"),
+    [
+        (b"a\n.b\n..c\n", b"a\r\n..b\r\n...c\r\n.\r\n"),
+        (b".\n", b"..\r\n.\r\n"),
+        (b"a\rb\x00\n", b"a\rb\x00\r\n.\r\n"),
+        (b"a\n\n", b"a\r\n\r\n.\r\n"),
+    ],
+)
+def test_content_on_the_wire(content: bytes, wire: bytes) -> None:
+    """Line ends become CRLF, leading dots are doubled, and every other byte stays."""
+    assert b"".join(data(content)) == wire
