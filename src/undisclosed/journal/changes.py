@@ -1,7 +1,11 @@
-"""Waiting for new work in the journal: PostgreSQL tells, SQLite is looked at."""
+"""Waiting for new work in the journal: PostgreSQL sends notifications, SQLite is polled.
+
+Neither wakes an idle process more than about once a second.
+"""
 
 from __future__ import annotations
 
+import select
 import sqlite3
 import time
 from typing import Any, Final, Protocol
@@ -11,18 +15,21 @@ import sqlalchemy as sa
 from undisclosed.incidents.records import JournalError
 from undisclosed.journal import database
 
-LOOK_EVERY: Final = 0.2
-"""Seconds between two looks at SQLite's change counter: 5 µs each."""
+POLL_INTERVAL: Final = 1.25
+"""Seconds between two looks at SQLite's change counter, of 5 µs each."""
+
+PING_INTERVAL: Final = 10.0
+"""Seconds between two queries on the connection that listens: a server that was frozen or cut off sends nothing."""
 
 
 class Waiter(Protocol):
     """Waits on a connection of its own."""
 
-    def wait(self, timeout: float) -> None:
-        """Return after a change, or after `timeout` seconds; the first time at once."""
+    def wait(self, timeout: float) -> bool:
+        """Return True after a change, False after `timeout` seconds without one; the first time True at once."""
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
 
 
 def waiter(url: str) -> Waiter:
@@ -37,15 +44,17 @@ class _Sqlite:
         self._connection: sqlite3.Connection | None = None
         self._version: object = None
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if self._connection is None:
             self._connection = database.connect_sqlite(self._path, synchronous="FULL")
-            self._version = self._look()
-            return
-        while (seen := self._look()) == self._version and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(LOOK_EVERY, left))
-        self._version = seen
+        while (version := self._look()) == self._version:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(POLL_INTERVAL, left))
+        self._version = version
+        return True
 
     def _look(self) -> object:
         assert self._connection is not None
@@ -61,24 +70,40 @@ class _Postgres:
     def __init__(self, url: sa.URL) -> None:
         self._url = url
         self._connection: Any = None
+        self._ping_at = 0.0
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> bool:
         import psycopg
 
+        deadline = time.monotonic() + timeout
         try:
             if self._connection is None:
                 self._connection = database.connect_postgres(self._url)
                 self._connection.autocommit = True
-                self._connection.execute(f"LISTEN {database.CHANNEL}")
-                return
-            self._connection.allow(database.PATIENCE)
-            self._connection.execute("SELECT 1")  # a server that was frozen or stopped says nothing of itself
-            self._connection.allow(timeout + database.PATIENCE)
-            for _ in self._connection.notifies(timeout=timeout, stop_after=1):
-                pass
+                self._execute(f"LISTEN {database.CHANNEL}")
+                return True
+            if time.monotonic() >= self._ping_at:
+                self._execute("SELECT 1")
+            if self._notified():
+                return True
+            # Not by `notifies(timeout=…)`: psycopg wakes ten times a second while it waits.
+            readable = select.poll()
+            readable.register(self._connection.fileno(), select.POLLIN)
+            readable.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            return self._notified()
         except psycopg.Error as error:
             where = self._url.render_as_string(hide_password=True)
             raise JournalError(f"the journal {where} cannot be listened to ({error})") from error
+
+    def _execute(self, query: str) -> None:
+        self._connection.allow(database.PATIENCE)
+        self._connection.execute(query)
+        self._ping_at = time.monotonic() + PING_INTERVAL
+
+    def _notified(self) -> bool:
+        """Whether notifications have arrived; takes all of them."""
+        self._connection.allow(database.PATIENCE)
+        return bool(list(self._connection.notifies(timeout=0)))
 
     def close(self) -> None:
         if self._connection is not None:

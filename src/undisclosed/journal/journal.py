@@ -38,15 +38,15 @@ class Journal(Reading):
             if len(ids) < AT_ONCE:
                 return pruned
 
-    def wait(self, timeout: float) -> None:
-        """Return when there may be new work, after `timeout` seconds at most; the first time at once."""
+    def wait(self, timeout: float) -> bool:
+        """Return True when there may be new work, False after `timeout` seconds; the first time True at once."""
         from undisclosed.journal import changes
 
         if self._waiter is None:
             self._waiter = changes.waiter(self._settings.url)
         with self._told():
             try:
-                self._waiter.wait(timeout)
+                return bool(self._waiter.wait(timeout))
             except BaseException:
                 self._waiter.close()
                 self._waiter = None

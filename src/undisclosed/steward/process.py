@@ -24,11 +24,13 @@ from undisclosed.service.backoff import Backoff
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Place, Steward
 
-LISTEN: Final = 1.0
-"""Seconds for which the journal is listened to at a time: so soon is a signal heard."""
+LISTEN: Final = 1.25
+"""Seconds for which the journal is listened to at a time: so soon is a signal heard, and so often an idle one wakes."""
 
-LONGEST_PAUSE: Final = 30.0
-"""Seconds between two attempts while the journal or Postfix fails; the first pause is a second."""
+FIRST_PAUSE: Final = 1.0
+
+MAX_PAUSE: Final = 30.0
+"""Seconds between two attempts while the journal or Postfix fails: `FIRST_PAUSE`, then twice as long each time."""
 
 
 class NoSuchUserError(Exception):
@@ -107,7 +109,7 @@ class _Loop:
         signal.signal(signal.SIGHUP, self._want_reload)
         sd_notify.send("READY=1")
         self._log.info("steward_ready", gateway=self._steward.place.gateway)
-        pauses = Backoff(LISTEN, LONGEST_PAUSE)
+        pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self._ending:
             if self._reload:
                 self._read_again()
@@ -144,16 +146,13 @@ class _Loop:
 
     def _wait_until(self, moment: datetime) -> None:
         while not (self._ending or self._reload) and (left := (moment - datetime.now(UTC)).total_seconds()) > 0:
-            began = time.monotonic()
-            timeout = min(left, LISTEN)
-            self._journal.wait(timeout)
-            if time.monotonic() - began < 0.9 * timeout:
-                return  # there is news
+            if self._journal.wait(min(left, LISTEN)):
+                return
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._ending and time.monotonic() < until:
-            time.sleep(min(LISTEN, seconds))
+            time.sleep(min(FIRST_PAUSE, seconds))
 
     def _say_failing(self, why: str) -> None:
         if why != self._failing:

@@ -27,8 +27,8 @@ from undisclosed.steward.release import CAN_BE_RELEASED, DELETING, Job, Releases
 IDLE: Final = timedelta(seconds=15)
 """Between two rounds where nothing is known to be due: what is done by hand is noticed within this time."""
 
-SOON: Final = timedelta(seconds=1)
-"""Between two rounds while something is expected."""
+SOON: Final = timedelta(seconds=0.5)
+"""Between two rounds while something is expected: with `LISTEN`, a sender is told within two seconds."""
 
 RETRY: Final = timedelta(seconds=60)
 """Until what a rule asked for, and Postfix did not take, is tried again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -435,14 +436,20 @@ def test_wait_ends_when_somebody_asks(make_journal: MakeJournal) -> None:
     """Another process's request wakes the steward long before its time is over; without one it waits."""
     journal, other = make_journal(), make_journal()
     copy = journal.record(transaction())
-    journal.wait(30)  # the first one returns at once
-    quiet = threading.Thread(target=journal.wait, args=(0.3,))
-    quiet.start()
-    quiet.join(0.1)
-    assert quiet.is_alive()
-    quiet.join(10)
-    waiting = threading.Thread(target=journal.wait, args=(30,))
-    waiting.start()
-    other.ask(copy.incident_id, wanted="delete", way=None, actor="ann", reason="")
-    waiting.join(10)
-    assert not waiting.is_alive()
+    assert journal.wait(30)  # the first one returns at once
+    began = time.monotonic()
+    assert not journal.wait(0.3)
+    assert time.monotonic() - began >= 0.3
+    with ThreadPoolExecutor() as pool:
+        news = pool.submit(journal.wait, 30)
+        other.ask(copy.incident_id, wanted="delete", way=None, actor="ann", reason="")
+        assert news.result(10)
+    assert not journal.wait(0)
+
+
+def test_a_change_between_two_waits_is_not_missed(make_journal: MakeJournal) -> None:
+    """A message recorded while the steward makes its round, or at the last moment of a wait, makes another round."""
+    journal, other = make_journal(), make_journal()
+    journal.wait(30)
+    other.record(transaction())
+    assert journal.wait(10)

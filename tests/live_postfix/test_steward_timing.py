@@ -1,0 +1,97 @@
+"""How soon the sender of a held message is told, and how often an idle steward wakes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lab import milter, processes
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.postgres import Postgres
+from lab.sink import Sink
+from lab.steward import Steward
+from lab.waiting import until
+from live_postfix.office import Office
+
+TOLD_WITHIN = 2.0
+"""Seconds from the 250 to the moment at which sendmail(1) has the notice."""
+
+IDLE_SECONDS = 16
+"""Longer than the steward's pause between two rounds: one round is in it."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def standing(
+    request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
+) -> Iterator[Gateway]:
+    """A gateway that holds what shows too many, with a journal of either kind."""
+    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
+    for file in gateway.state.glob("journal*"):
+        file.unlink()
+    url = postgres.create("steward_timing") if request.param == "postgresql" else gateway.journal["url"]
+    gateway.configure(gateway.policy("quarantine", journal={"url": url}))
+    with gateway:
+        yield gateway
+        installed_postfix.wait_until_idle()
+        installed_postfix.empty()
+    if request.param == "postgresql":
+        postgres.drop("steward_timing")
+
+
+def test_the_sender_of_a_held_message_is_told_within_two_seconds(standing: Gateway) -> None:
+    """Wherever the message meets the steward's wait: at its beginning, in its middle, at its end, or in a round."""
+    took: list[float] = []
+    office = Office(standing)
+    with closing(office.journal), Steward(standing.config, directory=standing.state) as steward:
+        for number in range(8):
+            time.sleep(0.17 * number)
+            office.send()
+            accepted = datetime.now(UTC)
+            took.append((told_at(steward, number) - accepted).total_seconds())
+    print("told after", ", ".join(f"{seconds:.2f} s" for seconds in took))
+    assert max(took) <= TOLD_WITHIN
+
+
+def told_at(steward: Steward, before: int) -> datetime:
+    """When sendmail(1) had taken one notice more than `before`; waits for it."""
+    events = until(
+        lambda: steward.log(event="notice_sent", kind="held")[before:], within=30, what="a notice to be sent"
+    )
+    return datetime.fromisoformat(events[0]["timestamp"])
+
+
+def test_an_idle_steward_wakes_once_a_second_at_most(standing: Gateway) -> None:
+    """Looked at ten times a second: in how many of these looks the kernel counts another voluntary context switch.
+
+    A round is among them; it waits for several answers, but within a few hundredths of a second.
+    """
+    with Steward(standing.config, directory=standing.state) as steward:
+        until(lambda: wakes(steward, 0.5) <= 1, within=30, what="the first rounds to be over")
+        woke = wakes(steward, IDLE_SECONDS)
+    print(f"woke {woke} times in {IDLE_SECONDS} s")
+    assert woke <= IDLE_SECONDS
+
+
+def wakes(steward: Steward, seconds: float) -> int:
+    """In how many tenths of a second a process of the steward ran."""
+    count, before = 0, switches(steward)
+    for _ in range(round(seconds / 0.1)):
+        time.sleep(0.1)
+        now = switches(steward)
+        count += now != before
+        before = now
+    return count
+
+
+def switches(steward: Steward) -> int:
+    """How often the processes of the steward have waited for something."""
+    pids = [steward.pid, *processes.children(steward.pid)]
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.MULTILINE)))
