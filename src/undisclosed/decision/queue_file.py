@@ -1,15 +1,16 @@
 """What postcat(1) prints of a queue file -> the envelope and the message in it, byte by byte.
 
-It reads the form of `postcat -v`, in which each line begins with the type of its record. Without that, text in a
+`parse` reads the form of `postcat -v`, in which each line begins with the type of its record. Without that, text in a
 message that looks like one of postcat's own lines could end it early, or begin another. Types: rec_type.h of Postfix.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from undisclosed.decision.message import Client
 
@@ -103,6 +104,38 @@ def parse(printed: bytes) -> dict[str, QueuedMessage]:
     return files
 
 
+class SavedQueueFile(NamedTuple):
+    """A queue file as a person prints it, with `postcat -q`."""
+
+    content: bytes
+    """Header and body."""
+    sender: str | None
+    """The envelope sender; None where it is not said."""
+    recipients: tuple[str, ...]
+    """Envelope recipients, those included who have the message already; empty where none is said."""
+    client: Client
+
+
+def saved(printed: bytes) -> SavedQueueFile | None:
+    """What `postcat -q` printed of one queue file, whole or cut off; None where this is no output of postcat.
+
+    Text in the message that looks like postcat's own lines may end it early: good enough to explain a decision, and no
+    form to release a message from.
+    """
+    if not printed.startswith(b"*** ENVELOPE RECORDS "):
+        return None
+    envelope, _, rest = printed.partition(b"\n*** MESSAGE CONTENTS ")
+    content = rest.partition(b"\n")[2]
+    if (end := content.rfind(b"\n*** HEADER EXTRACTED ")) >= 0:  # missing where the file was cut off
+        content = content[: end + 1]
+    values: dict[str, list[str]] = {}
+    for key, value in map(_record, envelope.split(b"\n")):
+        values.setdefault(key, []).append((value or "").strip())
+    first = {key: found[0] for key, found in values.items()}
+    recipients = values.get("recipient", []) + values.get("done_recipient", [])
+    return SavedQueueFile(content, first.get("sender"), tuple(recipients), _client(first))
+
+
 class _Reader:
     """One queue file, line by line."""
 
@@ -119,12 +152,8 @@ class _Reader:
         if self.section == b"MESSAGE CONTENTS":
             self._take_text(line)
             return
-        key, separator, value = (
-            line.decode("utf-8", "surrogateescape")
-            .removeprefix("named_attribute: ")
-            .partition("=" if line.startswith(b"named_attribute: ") else ": ")
-        )
-        if key == "recipient":
+        key, value = _record(line)
+        if key == "recipient" and value is not None:
             # always_bcc and its like are added behind the content, with NOTIFY=NEVER (cleanup_extracted.c)
             automatic = self.section == b"HEADER EXTRACTED" and self._notify == NEVER and self._original is None
             self._recipients.append(Recipient(value, self._original, self._notify, automatic))
@@ -133,8 +162,8 @@ class _Reader:
         elif key == "dsn_orig_rcpt":
             self._original = value or None
         elif key == "notify_flags":
-            self._notify = _number(value)
-        elif separator:
+            self._notify = _number(value or "")
+        elif value is not None:
             self._values.setdefault(key, value)
 
     def _take_text(self, line: bytes) -> None:
@@ -162,18 +191,29 @@ class _Reader:
             eight_bit=self._values.get("encoding") == "8bit",
             ret=RETURN.get(self._values.get("ret_flags", "")),
             envelope_id=self._values.get("envelope_id"),
-            client=self._client(),
+            client=_client(self._values),
         )
 
-    def _client(self) -> Client:
-        if "client_address" not in self._values:
-            return BY_SENDMAIL
-        address, port = self._values["client_address"], self._values.get("client_port", "")
-        return Client(
-            address if address != "unknown" else None,
-            int(port) if re.fullmatch("[0-9]{1,5}", port) else None,
-            self._values.get("sasl_username", ""),
-        )
+
+def _record(line: bytes) -> tuple[str, str | None]:
+    """The name and the value of one record of an envelope; None where the line has no value."""
+    text, separator = line.decode("utf-8", "surrogateescape"), ": "
+    if text.startswith("named_attribute: "):
+        text, separator = text.removeprefix("named_attribute: "), "="
+    key, found, value = text.partition(separator)
+    return key, value if found else None
+
+
+def _client(values: Mapping[str, str]) -> Client:
+    """The client, by the first value of each record."""
+    if "client_address" not in values:
+        return BY_SENDMAIL
+    address, port = values["client_address"], values.get("client_port", "")
+    return Client(
+        address if address != "unknown" else None,
+        int(port) if re.fullmatch("[0-9]{1,5}", port) else None,
+        values.get("sasl_username", ""),
+    )
 
 
 def _number(text: str) -> int:

@@ -8,14 +8,17 @@ reader with rules of its own would explain another message than the one that is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, TypeVar
+from typing import BinaryIO, Final, NamedTuple
 
 from undisclosed.addresses import addresses, mailboxes
-from undisclosed.decision.message import Client, Field, Message
+from undisclosed.decision import header_bytes
+from undisclosed.decision.header_bytes import as_field
+from undisclosed.decision.message import Client, Field, Message, key_of
 from undisclosed.decision.obstacles import BODY_LIMIT
+from undisclosed.decision.queue_file import SavedQueueFile, saved
 
 READ_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a file that are read: more than Postfix takes in its default configuration (message_size_limit)."""
@@ -28,7 +31,8 @@ DROPPED: Final = frozenset({"bcc", "content-length", "resent-bcc", "return-path"
 
 STDIN: Final = "-"
 
-T = TypeVar("T")
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""Written by an editor before the first field; no part of the message."""
 
 
 class SavedMessageError(Exception):
@@ -96,17 +100,18 @@ def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> Saved:
     """
     if not raw.strip():
         raise SavedMessageError(file, "empty", "save the message once more, with its header")
-    text, records = _queue_file(raw)
-    header = _header(text.removeprefix(b"\xef\xbb\xbf"))  # a byte order mark comes from an editor, not with the mail
-    if not any(name != _MAILBOX_LINE for name, _ in header.fields):
+    queue_file = saved(raw)
+    text = (queue_file.content if queue_file else raw).removeprefix(BYTE_ORDER_MARK)
+    header = _header(text)
+    if all(name == _MAILBOX_LINE for name, _ in header.fields):
         raise SavedMessageError(file, *_no_message(raw))
     if text.startswith(b"From ") and _NEXT_MESSAGE.search(header.body):
         raise SavedMessageError(file, "a mailbox of several messages", "save each message to a file of its own")
-    whole = [_field(name, value) for name, value in header.fields]
+    fields = [as_field(name, value[: _room(name)]) for name, value in header.fields]
     body = re.sub(rb"\r?\n", b"\r\n", header.body[: BODY_LIMIT + 1])
     return Saved(
         file=file,
-        message=_message([field for field in whole if field.name.casefold() not in DROPPED], whole, envelope, records),
+        message=_message(fields, envelope, queue_file),
         body=body[:BODY_LIMIT],
         complete=len(body) <= BODY_LIMIT and len(raw) <= READ_LIMIT,
         remarks=tuple(_remarks(header)),
@@ -122,60 +127,43 @@ class _Header(NamedTuple):
     """The number of the line that is no header field and so ended the header, though no empty line stood before it."""
 
 
-_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:", re.DOTALL)
-"""A field's name (RFC 5322, section 3.6.8) and, as was once allowed, blanks before the colon."""
-
-_FROM_LINE: Final = re.compile(rb">*From ")
+_FROM_LINE: Final = re.compile(rb">*From [^\n]*\n?")
 _MAILBOX_LINE: Final = "X-Mailbox-Line"
 """What Postfix makes of the `From ` lines of mailbox files at the top of a message."""
 
 _NEXT_MESSAGE: Final = re.compile(rb"\n\r?\nFrom [^\n]{0,200}\d:\d\d[^\n]{0,200}\n[!-9;-~]{1,200}[ \t]*:")
 
 
+_EMPTY_LINE: Final = re.compile(rb"\r?(?:\n|\Z)")
+
+
 def _header(text: bytes) -> _Header:
-    fields: list[tuple[str, list[bytes]]] = []
-    place = number = 0
-    while place < len(text):
-        end = text.find(b"\n", place)
-        end = len(text) if end < 0 else end
-        line = text[place:end].removesuffix(b"\r")
-        number += 1
-        if line[:1] in (b" ", b"\t") and fields and fields[-1][0] != _MAILBOX_LINE:
-            fields[-1][1].append(_readable(line))
-        elif _FROM_LINE.match(line) and all(name == _MAILBOX_LINE for name, _ in fields):
-            fields.append((_MAILBOX_LINE, [b" " + _readable(line)]))
-        elif match := _FIELD.match(line):
-            fields.append((match[1].decode("ascii"), [_readable(line[match.end() :])]))
-        else:
-            stray = number if line else None
-            return _Header(_joined(fields), text[place if line else end + 1 :], stray)
-        place = end + 1
-    return _Header(_joined(fields), b"", None)
+    fields: list[tuple[str, bytes]] = []
+    start = 0
+    while line := _FROM_LINE.match(text, start):
+        fields.append((_MAILBOX_LINE, b" " + _as_kept(line[0].removesuffix(b"\n"))))
+        start = line.end()
+    message = header_bytes.split(text[start:])
+    fields += [(name, _as_kept(value)) for name, value, _ in message.fields]
+    if empty := _EMPTY_LINE.match(message.rest):
+        return _Header(fields, message.rest[empty.end() :], None)
+    return _Header(fields, message.rest, text.count(b"\n", 0, len(text) - len(message.rest)) + 1)
 
 
-def _readable(line: bytes) -> bytes:
-    """A line as Postfix keeps it: nothing from a NUL on, and a lone carriage return is a blank."""
-    return line.partition(b"\0")[0].replace(b"\r", b" ")
-
-
-def _joined(fields: Iterable[tuple[str, list[bytes]]]) -> list[tuple[str, bytes]]:
-    return [(name, b"\n".join(lines)) for name, lines in fields]
-
-
-def _field(name: str, value: bytes) -> Field:
-    """A field as a milter gets it: cut where Postfix cuts it, and without one blank after the colon."""
-    kept = value[: _room(name)].removeprefix(b" ")
-    return Field(name, kept.decode("utf-8", "surrogateescape"))
+def _as_kept(value: bytes) -> bytes:
+    """The lines of a field as Postfix keeps them: nothing from a NUL on, and a lone carriage return is a blank."""
+    lines = (line.removesuffix(b"\r").partition(b"\0")[0].replace(b"\r", b" ") for line in value.split(b"\n"))
+    return b"\n".join(lines)
 
 
 def _room(name: str) -> int:
     return FIELD_LIMIT - len(name) - len(":")
 
 
-def _remarks(header: _Header) -> Iterable[str]:
-    names = {name.casefold() for name, _ in header.fields}
+def _remarks(header: _Header) -> Iterator[str]:
+    names = {key_of(name) for name, _ in header.fields}
     for name in ("Bcc", "Resent-Bcc"):
-        if name.casefold() in names:
+        if key_of(name) in names:
             yield f"{name} is left out, as Postfix does it (message_drop_headers): no recipient sees it"
     for name, value in header.fields:
         if len(value) > _room(name):
@@ -184,58 +172,24 @@ def _remarks(header: _Header) -> Iterable[str]:
         yield f"line {header.stray} is no header field: Postfix takes it, and all that follows, for the body"
 
 
-class _Records(NamedTuple):
-    """What a queue file says of the envelope; None where there was no queue file, or it does not say."""
-
-    sender: str | None = None
-    recipients: tuple[str, ...] | None = None
-    client: Client = Client("127.0.0.1")
-
-
-def _queue_file(raw: bytes) -> tuple[bytes, _Records]:
-    """The message in postcat's output, and its envelope; anything else is the message itself."""
-    if not raw.startswith(b"*** ENVELOPE RECORDS "):
-        return raw, _Records()
-    envelope, _, rest = raw.partition(b"\n*** MESSAGE CONTENTS ")
-    text = rest.partition(b"\n")[2]
-    if (end := text.rfind(b"\n*** HEADER EXTRACTED ")) >= 0:  # a longer file than is read has lost it
-        text = text[: end + 1]
-    records: dict[str, list[str]] = {}
-    for line in envelope.decode("utf-8", "surrogateescape").split("\n"):
-        key, _, value = line.removeprefix("named_attribute: ").partition("=" if line.startswith("named_") else ": ")
-        records.setdefault(key, []).append(value.strip())
-    port = records.get("client_port", ["0"])[0]
-    return text, _Records(
-        sender=records.get("sender", [None])[0],
-        recipients=tuple(records.get("recipient", []) + records.get("done_recipient", [])) or None,
-        client=Client(
-            # mail through sendmail(1) has no client on record; the milter is shown 127.0.0.1 and port 0 for it
-            records.get("client_address", ["127.0.0.1"])[0],
-            int(port) if port.isdecimal() else None,
-            records.get("sasl_username", [""])[0],
-        ),
-    )
-
-
-def _message(fields: list[Field], whole: list[Field], envelope: Envelope, records: _Records) -> Message:
-    guess = Message("", (), tuple(whole))
-    client = records.client
+def _message(fields: Sequence[Field], envelope: Envelope, queue_file: SavedQueueFile | None) -> Message:
+    """The message with its envelope: as the person who asks says, else as the queue file does, else a guess."""
+    whole = Message("", (), tuple(fields))
+    sender, recipients = envelope.sender, envelope.recipients
+    client = queue_file.client if queue_file else Client("127.0.0.1")
+    if queue_file is not None:
+        sender = queue_file.sender if sender is None else sender
+        recipients = queue_file.recipients or None if recipients is None else recipients
     if envelope.client is not None:
         client = Client(envelope.client, None, client.login)
     if envelope.login is not None:
-        client = Client(client.address, client.port, envelope.login)
+        client = replace(client, login=envelope.login)
     return Message(
-        sender=_first(envelope.sender, records.sender, lambda: _guess_sender(guess)),
-        recipients=_first(envelope.recipients, records.recipients, lambda: _guess_recipients(guess)),
-        fields=tuple(fields),
+        sender=_guess_sender(whole) if sender is None else sender,
+        recipients=_guess_recipients(whole) if recipients is None else recipients,
+        fields=tuple(field for field in fields if key_of(field.name) not in DROPPED),
         client=client,
     )
-
-
-def _first(asked: T | None, recorded: T | None, guess: Callable[[], T]) -> T:
-    if asked is not None:
-        return asked
-    return recorded if recorded is not None else guess()
 
 
 def _guess_sender(message: Message) -> str:

@@ -17,6 +17,7 @@ from undisclosed.addresses import Mailbox, addresses, domains, mailboxes
 from undisclosed.decision import field_text, rewrite
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
 from undisclosed.decision.exposure import expose
+from undisclosed.decision.header_bytes import RawMessage, as_field, split
 from undisclosed.decision.message import Field, Message, key_of
 from undisclosed.decision.obstacles import BODY_LIMIT, body_obstacle, broken_by, header_obstacle, needs_body
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
@@ -67,12 +68,12 @@ def is_complete(taken: Collection[str]) -> bool:
 def message(held: QueuedMessage) -> Message:
     """The message as the milter saw it, but for recipients that Postfix has rewritten since."""
     recipients = tuple(recipient.address for recipient in held.recipients)
-    return Message(held.sender, recipients, _header(held.content)[0], held.client, held.queue_id)
+    return Message(held.sender, recipients, _fields(split(held.content)), held.client, held.queue_id)
 
 
 def body(held: QueuedMessage) -> bytes:
     """All that follows the header."""
-    return _header(held.content)[2]
+    return split(held.content).rest
 
 
 def message_id(held: QueuedMessage) -> str | None:
@@ -106,7 +107,9 @@ class _Hidden:
 
     def __init__(self, policy: Policy, held: QueuedMessage) -> None:
         self._policy = policy
-        self._before, self._bytes, self._body = _header(held.content)
+        raw = split(held.content)
+        self._before, self._body = _fields(raw), raw.rest
+        self._bytes = {id(field): line for field, (_, _, line) in zip(self._before, raw.fields, strict=True)}
         # What we have signed ourselves is signed anew on its way out: it must not stand against edits that break it.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
         self._message = replace(message(held), fields=tuple(foreign))
@@ -120,7 +123,7 @@ class _Hidden:
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
             return self.content
-        edits: list[Edit] = [edit for edit in self._edits if edit.name.casefold() != "to"]
+        edits: list[Edit] = [edit for edit in self._edits if key_of(edit.name) != "to"]
         count = len(self._message.values("to"))
         edits += [HeaderDeletion("To", index) for index in range(count, 1, -1)]
         edits.append(HeaderChange("To", 1, field_text.value("To", [box])))
@@ -191,25 +194,9 @@ def _is_internal(policy: Policy, address: str) -> bool:
 
 # -- the header's bytes ------------------------------------------------------------------------------------------------
 
-_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:(?: |)")
 
-
-def _header(content: bytes) -> tuple[tuple[Field, ...], dict[int, bytes], bytes]:
-    """The fields as a milter is given them, the bytes of each by its identity, and all that follows the header."""
-    fields: list[Field] = []
-    raw: dict[int, bytes] = {}
-    place = 0
-    while match := _FIELD.match(content, place):
-        end = content.find(b"\n", match.end())
-        while 0 <= end < len(content) - 1 and content[end + 1] in b" \t":
-            end = content.find(b"\n", end + 1)
-        end = len(content) if end < 0 else end
-        value = content[match.end() : end].decode("utf-8", "surrogateescape")
-        field = Field(match[1].decode("ascii"), value)
-        fields.append(field)
-        raw[id(field)] = content[place : end + 1]
-        place = end + 1
-    return tuple(fields), raw, content[place:]
+def _fields(raw: RawMessage) -> tuple[Field, ...]:
+    return tuple(as_field(name, value) for name, value, _ in raw.fields)
 
 
 def _line(field: Field) -> bytes:
@@ -221,7 +208,7 @@ _DOMAIN: Final = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)\s*(?:;|$)")
 
 def _is_our_signature(policy: Policy, field: Field) -> bool:
     """Whether a field is a DKIM signature of the organisation's own (the d= tag, RFC 6376, section 3.5)."""
-    if field.name.casefold() != "dkim-signature":
+    if key_of(field.name) != "dkim-signature":
         return False
     found = _DOMAIN.search(field.value)
     return found is not None and policy.standing(domains.to_ascii(found[1])) is Standing.INTERNAL
