@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.comparison.letters import LIMIT, SENDER, message, people
 from undisclosed import log
-from undisclosed.milter.session import Accept, Runtime, Session, Settings
+from undisclosed.milter.answers import Accept
+from undisclosed.milter.session import Runtime, Session, Snapshot
 from undisclosed.policy import Policy
 
 MESSAGES = 300
@@ -77,7 +78,7 @@ def main() -> int:
         "organisation": {"name": "The council", "internal_domains": ["council.test"]},
         "rules": [{"name": "limit", "more_than_addresses": LIMIT, "action": "reject"}],
     })  # fmt: skip
-    session = Session(Runtime(Settings(policy, b"k" * 32), log.get()))
+    session = Session(Runtime(Snapshot(policy, b"k" * 32), log.get()))
     session.connect("127.0.0.1", 40000)
     for addresses in (2, 500):
         warm, cold = (measure(session, addresses, cold=empty) for empty in (False, True))

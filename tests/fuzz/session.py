@@ -24,7 +24,7 @@ from support.factories import policy, rule
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderInsertion, apply
 from undisclosed.decision.message import Field
 from undisclosed.milter import callbacks
-from undisclosed.milter.session import Runtime, Settings
+from undisclosed.milter.session import Runtime, Snapshot
 from undisclosed.policy import Mode, Policy
 
 LIMIT = 2
@@ -77,7 +77,7 @@ def _worker() -> tuple[Runtime, dict[str, Callable[..., int]]]:
         processors=[lambda _logger, _name, event: repr(event)],  # what makes a line of it is tested elsewhere
         wrapper_class=structlog.BoundLogger,
     )
-    runtime = Runtime(Settings(POLICIES[0], KEY), log)
+    runtime = Runtime(Snapshot(POLICIES[0], KEY), log)
     registered = Registered()
     with mock.patch.object(callbacks, "milter", registered):
         callbacks.Callbacks(runtime, callbacks.Gate()).register()
@@ -182,7 +182,7 @@ class Game:
     def __init__(self, *, lawful: bool) -> None:
         self.lawful = lawful
         self.runtime, self.callbacks = _worker()
-        self.runtime.settings = Settings(POLICIES[0], KEY)
+        self.runtime.snapshot = Snapshot(POLICIES[0], KEY)
         self.before = ""
         self.inside = False
         self._connect()
@@ -199,7 +199,7 @@ class Game:
     def play(self, letter: str, content: bytes) -> None:
         """One event, if it may come now."""
         if letter == "P":
-            self.runtime.settings = Settings(POLICIES[(content or b"\0")[0] % len(POLICIES)], KEY)
+            self.runtime.snapshot = Snapshot(POLICIES[(content or b"\0")[0] % len(POLICIES)], KEY)
         elif letter == "X":
             self.context.fails = True
         elif not self.lawful or self._may_come(letter):
@@ -222,7 +222,7 @@ class Game:
     def _event_m(self, content: bytes) -> None:
         login, _, sender = content.partition(b":") if content.startswith(b"+") else (b"", b"", content)
         self.context.macros["{auth_authen}"] = login.decode("latin-1")
-        self.message = Sent(self.runtime.settings.policy, sender.decode("latin-1"))
+        self.message = Sent(self.runtime.snapshot.policy, sender.decode("latin-1"))
         self.context.edits, self.context.held, self.context.reply = [], False, ""
         self.inside, self.skipped = True, False
         assert self._call("envfrom", sender) == libmilter.NOREPLY

@@ -59,7 +59,7 @@ def test_few_modules_stand_outside_a_room() -> None:
 def test_nothing_heavy_is_imported_on_a_messages_way() -> None:
     """The milter's room and all below it load no database, template or command line library of themselves.
 
-    The journal's engine is loaded once by `journal_usable`, before the fork, so that the workers share it.
+    The journal's engine is loaded once by `worker.check_journal`, before the fork, so that the workers share it.
     """
     rooms = ("milter", "incidents", "decision", "policy", "addresses")
     modules = sorted(f"undisclosed.{room}.{path.stem}" for room in rooms for path in (SOURCE / room).glob("*.py"))

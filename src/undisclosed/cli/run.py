@@ -21,22 +21,23 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     from undisclosed import log
     from undisclosed.incidents.records import UnusableError
     from undisclosed.milter.listener import ListenError
-    from undisclosed.milter.session import Settings
-    from undisclosed.milter.supervisor import Supervisor, journal_usable
+    from undisclosed.milter.session import Snapshot
+    from undisclosed.milter.supervisor import Supervisor
+    from undisclosed.milter.worker import check_journal
     from undisclosed.policy import lint
 
-    def reload(create: bool = False) -> Settings:
+    def reload(create: bool = False) -> Snapshot:
         policy = load(config_file)
-        settings = Settings(policy, read_key(policy, create=create))
-        journal_usable(settings)
-        return settings
+        snapshot = Snapshot(policy, read_key(policy, create=create))
+        check_journal(snapshot)
+        return snapshot
 
     try:
         with told():
-            settings = reload(create=True)
+            snapshot = reload(create=True)
     except UnusableError as error:
         fail(error)
-    policy = settings.policy
+    policy = snapshot.policy
     log.configure(policy.log.format)
     logger = log.get()
     logger.info(
@@ -51,7 +52,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     if os.geteuid() == 0:
         logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")
     try:
-        Supervisor(settings, reload, logger).run()
+        Supervisor(snapshot, reload, logger).run()
     except ListenError as error:
         logger.error("listen_failed", reason=str(error))
         fail(error)

@@ -16,8 +16,9 @@ from typing import Any, Final, assert_never
 import milter
 
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion
-from undisclosed.milter import session
-from undisclosed.milter.session import Answer, Runtime, Session
+from undisclosed.milter import answers
+from undisclosed.milter.answers import Answer
+from undisclosed.milter.session import Runtime, Session
 from undisclosed.policy import Mode
 
 ACTIONS: Final = milter.CHGHDRS | milter.ADDHDRS | milter.QUARANTINE
@@ -129,21 +130,21 @@ class Callbacks:
     def _tell(self, ctx: Any, connection: Connection, answer: Answer) -> int:
         """The one place where an answer is told to libmilter."""
         match answer:
-            case session.Accept():
+            case answers.Accept():
                 return int(milter.ACCEPT)
-            case session.Continue():
+            case answers.Continue():
                 return CONTINUE
-            case session.Skip():
+            case answers.Skip():
                 return int(milter.SKIP if connection.skip else milter.CONTINUE)
-            case session.Refuse(reply, in_one_line):
+            case answers.Refuse(reply, in_one_line):
                 lines = (reply.single(),) if in_one_line else reply.lines
                 ctx.setreply(str(reply.code), reply.enhanced, *(line.replace("%", "%%") for line in lines))
                 return int(milter.REJECT if reply.code >= 500 else milter.TEMPFAIL)
-            case session.Rewrite(edits):
+            case answers.Rewrite(edits):
                 for edit in edits:
                     self._edit(ctx, edit)
                 return int(milter.ACCEPT)
-            case session.Hold(reason):
+            case answers.Hold(reason):
                 ctx.quarantine(reason)
                 return int(milter.ACCEPT)
         assert_never(answer)
@@ -162,7 +163,7 @@ class Callbacks:
 
     def _finish(self, ctx: Any, connection: Connection, answer: Answer) -> int:
         result = self._tell(ctx, connection, answer)
-        if not isinstance(answer, session.Continue):
+        if not isinstance(answer, answers.Continue):
             connection.session.answered(answer)
         return result
 
@@ -245,7 +246,7 @@ def serve(runtime: Runtime, gate: Gate) -> None:
 
 def set_mode(runtime: Runtime) -> None:
     """What libmilter is told where not even the fail-safe wrapper answers. "Continue" never skips another message."""
-    monitors = runtime.settings.policy.mode is Mode.MONITOR
+    monitors = runtime.snapshot.policy.mode is Mode.MONITOR
     milter.set_exception_policy(milter.CONTINUE if monitors else milter.TEMPFAIL)
 
 

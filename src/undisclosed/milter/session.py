@@ -14,13 +14,12 @@ from typing import Any
 import structlog
 
 from undisclosed.decision import reply, rules
-from undisclosed.decision.edits import Edit
 from undisclosed.decision.message import Client, Field, Message
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.reference import reference
-from undisclosed.decision.reply import Reply
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.incidents.transaction import transaction_of
+from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
 from undisclosed.milter.recorder import Recorder
 from undisclosed.policy import Action, Mode, Policy
 
@@ -32,7 +31,7 @@ AT_THE_END = frozenset({Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARA
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Snapshot:
     """What a message is judged by: a snapshot, taken when the message begins."""
 
     policy: Policy
@@ -45,59 +44,19 @@ class HeaderTooLargeError(ValueError):
 
 
 class Runtime:
-    """What the sessions of one worker share. A reload swaps `settings`; a message under way keeps the old ones."""
+    """What the sessions of one worker share. A reload swaps `snapshot`; a message under way keeps the old ones."""
 
-    def __init__(self, settings: Settings, log: structlog.BoundLogger, journal: Recorder | None = None) -> None:
-        self.settings = settings
+    def __init__(self, snapshot: Snapshot, log: structlog.BoundLogger, journal: Recorder | None = None) -> None:
+        self.snapshot = snapshot
         self.log = log
         self.journal = journal
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """The message may pass as it is, and nothing more needs to be heard of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Continue:
-    """Go on: the message is acted on at its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """No more of the body is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The message is refused, for good or for now, with this reply."""
-
-    reply: Reply
-    in_one_line: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """The message may pass with these edits to its header."""
-
-    edits: tuple[Edit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """The message goes to the hold queue."""
-
-    reason: str
-
-
-Answer = Accept | Continue | Skip | Refuse | Rewrite | Hold
 
 
 @dataclass(slots=True)
 class _Transaction:
     """One message under way, from MAIL to its end."""
 
-    settings: Settings
+    snapshot: Snapshot
     sender: str
     client: Client
     may_be_ours: bool
@@ -132,8 +91,8 @@ class Session:
     @property
     def monitors(self) -> bool:
         """Whether nothing may be changed, delayed or refused, our own failures included."""
-        settings = self._transaction.settings if self._transaction else self._runtime.settings
-        return settings.policy.mode is Mode.MONITOR
+        snapshot = self._transaction.snapshot if self._transaction else self._runtime.snapshot
+        return snapshot.policy.mode is Mode.MONITOR
 
     def connect(self, address: str | None, port: int | None) -> None:
         """A client connected, or said with XCLIENT that it is another. The address is None where it is not known."""
@@ -141,9 +100,9 @@ class Session:
 
     def mail(self, sender: str, login: str) -> None:
         """A message begins."""
-        settings, client = self._runtime.settings, Client(self._address, self._port, login)
-        ours = rules.may_be_outgoing(settings.policy, client)
-        self._transaction = _Transaction(settings, _bare(sender), client, ours, failure=self._failure)
+        snapshot, client = self._runtime.snapshot, Client(self._address, self._port, login)
+        ours = rules.may_be_outgoing(snapshot.policy, client)
+        self._transaction = _Transaction(snapshot, _bare(sender), client, ours, failure=self._failure)
 
     def rcpt(self, recipient: str) -> None:
         """The message has one more recipient."""
@@ -174,7 +133,7 @@ class Session:
         message.queue_id = queue_id
         if message.failure is not None:
             raise message.failure
-        policy = message.settings.policy
+        policy = message.snapshot.policy
         whole = Message(
             sender=message.sender,
             recipients=tuple(message.recipients),
@@ -185,7 +144,7 @@ class Session:
         message.decision = decision = rules.decide(policy, whole)
         if decision.rule is not None and decision.action is not Action.ACCEPT:
             message.whole = whole
-            message.reference = reference(message.settings.key, whole, decision.exposure)
+            message.reference = reference(message.snapshot.key, whole, decision.exposure)
         message.nanoseconds = time.perf_counter_ns() - began
         if decision.needs_body:
             return Continue()  # what happens, or in monitor mode would have happened, depends on the body
@@ -217,7 +176,7 @@ class Session:
         if decision.needs_body:
             body = bytes(message.body)
             message.decision = decision = rules.after_body(
-                message.settings.policy, decision, body, message.body_complete
+                message.snapshot.policy, decision, body, message.body_complete
             )
         message.nanoseconds += time.perf_counter_ns() - began
         return self._conclude(message, decision)
@@ -237,8 +196,8 @@ class Session:
         """The answer to a message on which we failed: to come back. In monitor mode it passes all the same."""
         message, self._transaction = self._transaction, None
         queue_id = message.queue_id if message else ""
-        settings = message.settings if message else self._runtime.settings
-        monitors = settings.policy.mode is Mode.MONITOR
+        snapshot = message.snapshot if message else self._runtime.snapshot
+        monitors = snapshot.policy.mode is Mode.MONITOR
         self._runtime.log.error(
             "message_failed",
             stage=stage,
@@ -252,7 +211,7 @@ class Session:
             return Accept()
         if message and message.recorded and self._runtime.journal:
             self._runtime.journal.withdraw(message.recorded, "answered with a temporary failure: see the log")
-        return Refuse(reply.fault(settings.policy, queue_id), in_one_line=self._port == 0)
+        return Refuse(reply.fault(snapshot.policy, queue_id), in_one_line=self._port == 0)
 
     def _under_way(self) -> _Transaction:
         if self._transaction is None:
@@ -261,7 +220,7 @@ class Session:
 
     def _refusal(self, message: _Transaction) -> Refuse:
         assert message.decision is not None
-        refusal = reply.refusal(message.settings.policy, message.decision, message.reference)
+        refusal = reply.refusal(message.snapshot.policy, message.decision, message.reference)
         return Refuse(refusal, in_one_line=self._port == 0)
 
     def _conclude(self, message: _Transaction, decision: rules.Decision) -> Answer:
@@ -274,7 +233,7 @@ class Session:
         if self.monitors:
             return Accept()
         if message.unrecorded and decision.action in (Action.WARN, Action.REWRITE):
-            fault = reply.fault(message.settings.policy, message.queue_id)
+            fault = reply.fault(message.snapshot.policy, message.queue_id)
             return Refuse(fault, in_one_line=self._port == 0)
         return self._act(message, decision)
 
@@ -284,7 +243,7 @@ class Session:
         if journal is None or message.whole is None:
             return
         transaction = transaction_of(
-            message.settings.policy,
+            message.snapshot.policy,
             message.whole,
             decision,
             reference=message.reference,
@@ -339,7 +298,7 @@ class Session:
             line["reference"] = message.reference
         if message.unrecorded:
             line["journal"] = "failed"
-        if message.settings.policy.mode is Mode.MONITOR:
+        if message.snapshot.policy.mode is Mode.MONITOR:
             line["mode"] = "monitor"
         self._runtime.log.info("message", **line)
 

@@ -1,9 +1,11 @@
-"""The supervisor: pre-forked workers on one socket, signals, reload, restart.
+"""The supervisor: opens the socket, forks the workers, replaces those that die, and handles signals.
 
-The parent opens the socket, forks, and never runs libmilter itself, for Python handles no signal inside
-`milter.main()`. Its handlers only queue (through the wake-up descriptor of signal(7)); its loop acts, one
-`_handle_<name>` a signal. It speaks to each worker over a pipe; the end of file there ends the worker, so that none
-survives its supervisor.
+It never runs libmilter itself, since Python runs no signal handler inside `milter.main()`. The handlers only wake the
+loop (signal.set_wakeup_fd); the loop calls one `_handle_<name>` for each signal. A pipe joins the supervisor to each
+worker; end of file on it ends the worker, so that none survives the supervisor.
+
+No thread runs in this process: a fork copies only the thread that calls it, and a lock that another thread holds at
+that moment would stay locked in the worker for ever.
 """
 
 from __future__ import annotations
@@ -16,106 +18,102 @@ import selectors
 import signal
 import socket
 import struct
-import sys
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
-from undisclosed.incidents.records import JournalError, UnusableError
-from undisclosed.journal.gateway import gateway_name
-from undisclosed.milter import callbacks, heap
+from undisclosed.milter import worker as worker_process
 from undisclosed.milter.listener import Listener, ListenError
-from undisclosed.milter.recorder import Recorder
-from undisclosed.milter.session import Runtime, Settings
+from undisclosed.milter.session import Snapshot
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
 
-if TYPE_CHECKING:
-    from undisclosed.journal.journal import Journal
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+"""The signals that the supervisor handles."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-CALLBACKS_END = 5.0
-"""Seconds that a worker which is to end gives the callbacks that run."""
-ANSWERS_LEAVE = 0.05
-"""Seconds in which libmilter writes the last answers (2 ms under load were seen to do)."""
-WORKERS_END = 9.0
-"""Seconds after which a worker that is still there is killed; systemd kills all of us later (TimeoutStopSec)."""
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
-"""Seconds before a worker that died is replaced: doubled for each that died young."""
-PATIENCE = (2, 0)
-"""Seconds and microseconds for which the supervisor waits for a worker to take what it is told (socket(7))."""
-TAKES_SETTINGS = 5.0
-"""Seconds after which a worker that has not taken new settings is frozen."""
-WAITS_FOR_ITS_TURN = 0.02
-"""Seconds after which a thread asks the one that runs Python for its turn. libmilter starts a thread for every session
-that has something to say, and at Python's 5 ms a thousand that ask took all the time: 50 messages a second were left
-of 1,600. A callback takes less than a millisecond, so that few of them ask at all."""
-LOOKS_EVERY = 2.0
-"""Seconds between two looks whether Postfix still finds the socket."""
-OLD_ENOUGH = 10.0
-"""Seconds after which a worker's death says nothing about the next one's."""
+STOP_TIMEOUT: Final = 9.0
+"""Seconds that workers have to end before they are killed. systemd kills all processes later (TimeoutStopSec)."""
+
+FIRST_BACKOFF: Final = 0.1
+MAX_BACKOFF: Final = 10.0
+"""Seconds before a worker that died is replaced: the first pause and the longest."""
+
+STABLE_AFTER: Final = 10.0
+"""Seconds after which the death of a worker no longer lengthens the pause before the next one starts."""
+
+SEND_TIMEOUT: Final = (2, 0)
+"""SO_SNDTIMEO of the pipe to a worker, in seconds and microseconds: a worker that does not read is frozen."""
+
+RELOAD_TIMEOUT: Final = 5.0
+"""Seconds that a worker has to acknowledge a new snapshot before it counts as frozen."""
+
+SOCKET_CHECK_INTERVAL: Final = 2.0
+"""Seconds between two checks that the socket's file is still the one that was opened."""
 
 
 @dataclass(slots=True)
 class Worker:
-    """A child as the supervisor sees it."""
+    """A worker process as the supervisor sees it."""
 
     pid: int
     control: Connection
     born: float
-    owes: int = 1
-    """How many times it has yet to say that it is ready: at its start, and once for all settings it was told."""
-    deaf_after: float = math.inf
-    """When it counts as frozen, unless it has answered (time.monotonic())."""
+    pending_acks: int = 1
+    """Acknowledgements still to come: one at the start, and one for each snapshot that was sent."""
+    reply_deadline: float = math.inf
+    """The time (time.monotonic()) at which it counts as frozen if acknowledgements are still pending."""
     retired: bool = False
-    """Whether it was told to end, for another one that listens where Postfix connects."""
+    """Told to end, because another worker replaces it: its death is no failure."""
 
 
-@dataclass(slots=True)
 class Supervisor:
-    """Runs until it is told to stop. `load` reads the configuration again and raises what is wrong with it."""
+    """Runs until SIGTERM or SIGINT. `reload` reads the configuration again, and raises if it cannot be used."""
 
-    settings: Settings
-    load: Callable[[], Settings]
-    log: structlog.BoundLogger
-    _workers: dict[int, Worker] = field(default_factory=dict)
-    _stopping: bool = False
-    _announcement: str = "ready"
-    """What is still to be said once every worker is ready; empty when it has been."""
-    _size: int = 0
-    _restart_at: list[float] = field(default_factory=list)
-    _backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_BACKOFF, LONGEST_BACKOFF))
-    _look_at: float = field(default_factory=lambda: time.monotonic() + LOOKS_EVERY)
-    _socket_gone: bool = False
-    _listener: Listener = field(init=False)
-    _wakeup: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
-    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    def __init__(self, snapshot: Snapshot, reload: Callable[[], Snapshot], log: structlog.BoundLogger) -> None:
+        self._snapshot = snapshot
+        self._reload = reload
+        self._log = log
+        self._listener = Listener(snapshot.policy.milter)
+        self._size = snapshot.policy.milter.workers
+        """Workers at any time; a reload does not change it."""
+        self._workers: dict[int, Worker] = {}
+        self._stopping = False
+        self._announcement = "ready"
+        """The log event to write once every worker has acknowledged the snapshot; empty when it was written."""
+        self._restart_at: list[float] = []
+        """When a worker that died is to be replaced: one time for each (time.monotonic())."""
+        self._backoff = Backoff(FIRST_BACKOFF, MAX_BACKOFF)
+        self._next_socket_check = 0.0
+        self._socket_missing = False
+        """The socket's file is gone and could not be put back: logged once."""
+        self._wakeup = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises listener.ListenError if the socket cannot be opened."""
-        self._listener = Listener(self.settings.policy.milter)
         self._listener.open()
+        self._next_socket_check = time.monotonic() + SOCKET_CHECK_INTERVAL
         try:
             self._catch_signals()
-            gc.freeze()  # what the parent has built is shared by the workers, and is not copied by a collection
-            self._size = self.settings.policy.milter.workers
+            gc.freeze()  # else the first collection in a worker would copy every page that it shares with this process
             for _ in range(self._size):
                 self._start_worker()
             while not self._stopping:
-                self._wait(self._pause())
-                self._kill_the_deaf()
-                self._look_for_the_socket()
-                self._replace_the_dead()
+                self._wait(self._seconds_until_due())
+                self._kill_unresponsive()
+                self._check_socket()
+                self._replace_dead_workers()
         finally:
             sd_notify.send("STOPPING=1")
             self._listener.remove()
             self._end_workers()
-            self.log.info("milter_stopped")
+            self._log.info("milter_stopped")
+
+    # -- the loop
 
     def _catch_signals(self) -> None:
         for end in self._wakeup:
@@ -125,55 +123,13 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         self._selector.register(self._wakeup[0], selectors.EVENT_READ, self._read_signals)
 
-    def _wait(self, pause: float) -> None:
-        for key, _ in self._selector.select(pause):
+    def _wait(self, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
             key.data()
 
-    def _pause(self) -> float:
-        """Seconds until something is due of itself."""
-        due = min([self._look_at, *self._restart_at, *(worker.deaf_after for worker in self._workers.values())])
-        return max(0.0, due - time.monotonic())
-
-    def _kill_the_deaf(self) -> None:
-        """A worker that does not take new settings would go on judging by the old ones."""
-        for worker in self._workers.values():
-            if worker.deaf_after <= time.monotonic():
-                worker.deaf_after = math.inf
-                self._kill_frozen(worker)
-
-    def _look_for_the_socket(self, *, now: bool = False) -> None:
-        """Where somebody removed the socket's file, Postfix defers all mail: listen anew, with workers that do."""
-        if not now and time.monotonic() < self._look_at:
-            return
-        self._look_at = time.monotonic() + LOOKS_EVERY
-        if self._listener.in_place():
-            self._socket_gone = False
-            return
-        path = self.settings.policy.milter.socket
-        if not self._socket_gone:
-            self.log.error("socket_gone", socket=path, effect="Postfix defers mail until it is back")
-        try:
-            self._listener.put_back()
-        except (ListenError, OSError) as error:
-            if not self._socket_gone:
-                self.log.error("socket_not_put_back", socket=path, reason=str(error), retry_in=LOOKS_EVERY)
-            self._socket_gone = True
-            return
-        self.log.warning("socket_put_back", socket=path)
-        self._retire_workers()
-
-    def _retire_workers(self) -> None:
-        """Have other workers in place of those that there are, who listen where nobody connects any more."""
-        for worker in list(self._workers.values()):
-            if not worker.retired:
-                worker.retired = True
-                self._tell(worker, None)
-                self._start_worker()
-
-    def _kill_frozen(self, worker: Worker) -> None:
-        self.log.error("worker_frozen", pid=worker.pid, effect="it is killed and replaced")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
+    def _seconds_until_due(self) -> float:
+        deadlines = (worker.reply_deadline for worker in self._workers.values())
+        return max(0.0, min([self._next_socket_check, *self._restart_at, *deadlines]) - time.monotonic())
 
     def _read_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -188,27 +144,26 @@ class Supervisor:
         self._stopping = True
 
     def _handle_hup(self) -> None:
-        """Take the new configuration into use if it is sound, else keep the old one and say why."""
+        """Reload: send the new snapshot to every worker, or keep the old one and log why."""
         sd_notify.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            new = self.load()
+            new = self._reload()
         except Exception as error:  # noqa: BLE001 - a reload that fails, however, must leave the old policy in force
-            self.log.error("reload_refused", reason=str(error), effect="the old configuration stays in force")
-        else:
-            self._tell_what_needs_a_restart(new)
-            self.settings = new
-            self._announcement = "reloaded"
-            for worker in self._workers.values():
-                worker.owes += 1
-                worker.deaf_after = time.monotonic() + TAKES_SETTINGS
-                self._tell(worker, new)
-            self._look_for_the_socket(now=True)
+            self._log.error("reload_refused", reason=str(error), effect="the old configuration stays in force")
+            if not self._announcement:
+                sd_notify.send("READY=1")
             return
-        if not self._announcement:
-            sd_notify.send("READY=1")
+        self._log_restart_needed(new)
+        self._snapshot = new
+        self._announcement = "reloaded"
+        for worker in self._workers.values():
+            worker.pending_acks += 1
+            worker.reply_deadline = time.monotonic() + RELOAD_TIMEOUT
+            self._send(worker, new)
+        self._check_socket(now=True)
 
-    def _tell_what_needs_a_restart(self, new: Settings) -> None:
-        old = self.settings.policy
+    def _log_restart_needed(self, new: Snapshot) -> None:
+        old = self._snapshot.policy
         changed = [
             f"{section}.{name}"
             for section in ("milter", "log")
@@ -216,7 +171,7 @@ class Supervisor:
             if getattr(getattr(old, section), name) != getattr(getattr(new.policy, section), name)
         ]
         if changed:
-            self.log.warning("restart_needed", settings=changed, reason="a reload does not change them")
+            self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
 
     def _handle_chld(self) -> None:
         while self._workers:
@@ -227,98 +182,109 @@ class Supervisor:
             if pid == 0:
                 return
             if worker := self._workers.pop(pid, None):
-                self._bury(worker, status)
+                self._on_exit(worker, status)
 
-    def _bury(self, worker: Worker, status: int) -> None:
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(worker.control)
-        worker.control.close()
-        if self._stopping or worker.retired:
+    # -- the socket
+
+    def _check_socket(self, *, now: bool = False) -> None:
+        """Where the socket's file was removed, Postfix defers all mail: listen again, with new workers."""
+        if not now and time.monotonic() < self._next_socket_check:
             return
-        lived = time.monotonic() - worker.born
-        if lived > OLD_ENOUGH:
-            self._backoff.reset()
-        code = os.waitstatus_to_exitcode(status)
-        reason = f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
-        pause = self._backoff.next()
-        self.log.error("worker_died", pid=worker.pid, reason=reason, lived_seconds=round(lived, 3), retry_in=pause)
-        self._restart_at.append(time.monotonic() + pause)
+        self._next_socket_check = time.monotonic() + SOCKET_CHECK_INTERVAL
+        if self._listener.in_place():
+            self._socket_missing = False
+            return
+        path = self._snapshot.policy.milter.socket
+        if not self._socket_missing:
+            self._log.error("socket_gone", socket=path, effect="Postfix defers mail until it is back")
+        try:
+            self._listener.put_back()
+        except (ListenError, OSError) as error:
+            if not self._socket_missing:
+                self._log.error("socket_not_put_back", socket=path, reason=str(error), retry_in=SOCKET_CHECK_INTERVAL)
+            self._socket_missing = True
+            return
+        self._log.warning("socket_put_back", socket=path)
+        self._retire_workers()
 
-    def _replace_the_dead(self) -> None:
-        now = time.monotonic()
-        due = [moment for moment in self._restart_at if moment <= now]
-        if due and not self._stopping:
-            self._restart_at = [moment for moment in self._restart_at if moment > now]
-            for _ in due:
+    def _retire_workers(self) -> None:
+        """Replace all workers: those that run accept connections on the old socket, which Postfix no longer finds."""
+        for worker in list(self._workers.values()):
+            if not worker.retired:
+                worker.retired = True
+                self._send(worker, None)
                 self._start_worker()
+
+    # -- the workers
 
     def _start_worker(self) -> None:
         ours, theirs = Pipe()
         with socket.socket(fileno=os.dup(ours.fileno())) as end:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *PATIENCE))
-        # A signal between fork and libmilter's own blocking would end the child by its default action, or run our
-        # handler there: they are blocked before, and stay so in the child (pthread_sigmask(3)).
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *SEND_TIMEOUT))
+        # A signal between the fork and libmilter's own blocking would end the worker by its default action, or run the
+        # supervisor's handler there. So they are blocked before the fork, and stay blocked in the worker.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
                 self._become_worker(theirs, ours)
-        except OSError as error:  # no memory, no process table entry: try again later
+        except OSError as error:  # no memory, or no process table entry: try again later
             ours.close()
             pause = self._backoff.next()
-            self.log.error("fork_failed", reason=str(error), retry_in=pause)
+            self._log.error("fork_failed", reason=str(error), retry_in=pause)
             self._restart_at.append(time.monotonic() + pause)
             return
         finally:
             theirs.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         worker = self._workers[pid] = Worker(pid, ours, time.monotonic())
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(worker))
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_message(worker))
 
     def _become_worker(self, control: Connection, supervisors_end: Connection) -> NoReturn:
         status = 1
         try:
-            os.setpgid(0, 0)  # Ctrl-C on a terminal goes to the supervisor alone, which ends us gently
+            os.setpgid(0, 0)  # Ctrl-C on a terminal then goes to the supervisor alone, which ends the workers in order
             signal.set_wakeup_fd(-1)
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             supervisors_end.close()
             for sibling in self._workers.values():
-                sibling.control.close()  # else a sibling's end of file would never come while we live
+                sibling.control.close()  # else a sibling would get no end of file while this worker lives
             self._listener.close_in_worker()
             self._selector.close()
             for end in self._wakeup:
                 end.close()
-            sys.setswitchinterval(WAITS_FOR_ITS_TURN)
-            heap.keep_one()
-            work(self.settings, control, self.log)
+            worker_process.run(self._snapshot, control, self._log)
             status = 0
-        except BaseException as error:  # nothing may return into the supervisor's loop
-            self.log.error("worker_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
+        except BaseException as error:  # noqa: BLE001 - nothing may return into the supervisor's loop
+            self._log.error("worker_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
         finally:
             os._exit(status)
 
-    def _hear(self, worker: Worker) -> None:
+    def _on_message(self, worker: Worker) -> None:
+        """Count an acknowledgement."""
         if self._workers.get(worker.pid) is not worker:
-            return  # its death was heard of in the same look, and its pipe is closed
+            return  # the same select() reported its death first, and its pipe is closed
         try:
             worker.control.recv()
         except (EOFError, OSError):
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.control)
             return
-        worker.owes -= 1
-        if not worker.owes:
-            worker.deaf_after = math.inf
+        worker.pending_acks -= 1
+        if not worker.pending_acks:
+            worker.reply_deadline = math.inf
         self._announce()
 
     def _announce(self) -> None:
-        """Say that we are ready, at first or again, once every worker goes by the settings of now."""
-        ready = [worker for worker in self._workers.values() if not worker.owes and not worker.retired]
+        """Once every worker uses the current snapshot, log that the milter is ready, or has reloaded,
+        and tell systemd.
+        """
+        ready = [worker for worker in self._workers.values() if not worker.pending_acks and not worker.retired]
         if not self._announcement or len(ready) < self._size:
             return
-        policy = self.settings.policy
-        self.log.info(
+        policy = self._snapshot.policy
+        self._log.info(
             "reloaded" if self._announcement == "reloaded" else "milter_ready",
             socket=policy.milter.socket,
             workers=len(ready),
@@ -328,23 +294,60 @@ class Supervisor:
         self._announcement = ""
         sd_notify.send("READY=1")
 
-    def _tell(self, worker: Worker, message: Settings | None) -> None:
+    def _send(self, worker: Worker, message: Snapshot | None) -> None:
+        """Send a worker a new snapshot, or None to end it."""
         try:
             worker.control.send(message)
-        except BlockingIOError:  # frozen: it may have half of the message, and cannot be spoken to again
+        except BlockingIOError:  # frozen: half of the message may be in the pipe, so that nothing more can be sent
             self._kill_frozen(worker)
         except OSError:
-            pass  # it died meanwhile; its successor starts with the new settings
+            pass  # it died meanwhile; its successor starts with the current snapshot
+
+    def _kill_unresponsive(self) -> None:
+        """Kill workers that did not acknowledge a snapshot: they would go on deciding by the old policy."""
+        for worker in self._workers.values():
+            if worker.reply_deadline <= time.monotonic():
+                worker.reply_deadline = math.inf
+                self._kill_frozen(worker)
+
+    def _kill_frozen(self, worker: Worker) -> None:
+        self._log.error("worker_frozen", pid=worker.pid, effect="it is killed and replaced")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
+
+    def _on_exit(self, worker: Worker, status: int) -> None:
+        """Forget a worker that has ended, and plan its replacement unless it was told to end."""
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.control)
+        worker.control.close()
+        if self._stopping or worker.retired:
+            return
+        lived = time.monotonic() - worker.born
+        if lived > STABLE_AFTER:
+            self._backoff.reset()
+        code = os.waitstatus_to_exitcode(status)
+        reason = f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
+        pause = self._backoff.next()
+        self._log.error("worker_died", pid=worker.pid, reason=reason, lived_seconds=round(lived, 3), retry_in=pause)
+        self._restart_at.append(time.monotonic() + pause)
+
+    def _replace_dead_workers(self) -> None:
+        now = time.monotonic()
+        due = [moment for moment in self._restart_at if moment <= now]
+        if due and not self._stopping:
+            self._restart_at = [moment for moment in self._restart_at if moment > now]
+            for _ in due:
+                self._start_worker()
 
     def _end_workers(self) -> None:
         for worker in self._workers.values():
-            self._tell(worker, None)
-        deadline = time.monotonic() + WORKERS_END
+            self._send(worker, None)
+        deadline = time.monotonic() + STOP_TIMEOUT
         while self._workers and time.monotonic() < deadline:
             self._wait(max(0.0, deadline - time.monotonic()))
             self._handle_chld()
         for pid in list(self._workers):
-            self.log.error("worker_killed", pid=pid, reason=f"still there after {WORKERS_END} s")
+            self._log.error("worker_killed", pid=pid, reason=f"still there after {STOP_TIMEOUT} s")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -355,62 +358,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal: most have no name
         return f"signal {number}"
-
-
-def work(settings: Settings, control: Connection, log: structlog.BoundLogger) -> None:
-    """What a worker does, from its birth to the end of libmilter; its ordinary end is in the control thread."""
-    gate = callbacks.Gate()
-    recorder = Recorder(_journal(settings), gateway_name(settings.policy), log, lambda: gate.entered)
-    recorder.start()
-    runtime = Runtime(settings, log, recorder)
-    threading.Thread(target=_obey, args=(runtime, gate, control), name="control", daemon=True).start()
-    callbacks.serve(runtime, gate)
-
-
-def journal_usable(settings: Settings) -> None:
-    """Raises journal.UnusableError where the journal is of another version or key. One that cannot be reached may be.
-
-    For the supervisor, before it forks: what this imports is then shared by the workers, who never import it while a
-    message waits.
-    """
-    journal = _journal(settings)
-    try:
-        journal.check()
-    except UnusableError:
-        raise
-    except JournalError:
-        pass  # the workers find out too, say so, and go on trying
-    finally:
-        journal.close()
-
-
-def _journal(settings: Settings) -> Journal:
-    from undisclosed.journal.journal import Journal  # heavy: `journal_usable` loads it before the fork
-
-    return Journal(settings.policy.journal, settings.key)
-
-
-def _records_elsewhere(before: Settings, after: Settings) -> bool:
-    old, new = ((one.policy.journal, one.policy.postfix, one.key) for one in (before, after))
-    return old != new
-
-
-def _obey(runtime: Runtime, gate: callbacks.Gate, control: Connection) -> None:
-    """Take new settings from the supervisor, until it wants the worker to end, or is gone itself."""
-    try:
-        control.send("ready")
-        while (message := control.recv()) is not None:
-            before, runtime.settings = runtime.settings, message
-            callbacks.set_mode(runtime)
-            if runtime.journal is not None and _records_elsewhere(before, message):
-                runtime.journal.use(_journal(message), gateway_name(message.policy))
-            control.send("reloaded")
-    except (EOFError, OSError):
-        pass  # the supervisor was killed
-    finally:
-        # Not through libmilter: smfi_stop closes the sessions whose callbacks end after it, answers and all.
-        if gate.close(time.monotonic() + CALLBACKS_END):
-            time.sleep(ANSWERS_LEAVE)
-        if runtime.journal is not None:
-            runtime.journal.stop(ANSWERS_LEAVE)
-        os._exit(0)

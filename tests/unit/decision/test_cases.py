@@ -13,7 +13,8 @@ from support.casefile import Case, CaseError, Seen
 from support.delivered_header import leaks
 from undisclosed import log
 from undisclosed.config.load import load
-from undisclosed.milter.session import Accept, Answer, Continue, Hold, Refuse, Rewrite, Runtime, Session, Settings, Skip
+from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
+from undisclosed.milter.session import Runtime, Session, Snapshot
 
 CASES = casefile.every_case()
 
@@ -25,7 +26,7 @@ def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
     path = directory / "config.toml"
     case.configure(path)
     with structlog.testing.capture_logs() as lines:
-        session = Session(Runtime(Settings(load(path), b"0" * 32), log.get()))
+        session = Session(Runtime(Snapshot(load(path), b"0" * 32), log.get()))
         session.connect(case.client, case.port)
         session.mail(f"<{case.sender}>", case.login)
         for recipient in case.recipients:

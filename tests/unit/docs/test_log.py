@@ -14,7 +14,8 @@ import structlog
 from support.factories import policy, rule, strangers
 from undisclosed import log
 from undisclosed.incidents.records import JournalError
-from undisclosed.milter.session import Continue, Runtime, Session, Settings
+from undisclosed.milter.answers import Continue
+from undisclosed.milter.session import Runtime, Session, Snapshot
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "log.md").read_text()
@@ -135,7 +136,7 @@ def test_a_message_has_the_fields_that_the_page_says() -> None:
         own = policy(mode=mode, rules=[rule(more_than_addresses=10, action="rewrite")])
         for signature in ((), (("Content-Type", "multipart/signed"),)):
             with structlog.testing.capture_logs() as captured:
-                session = Session(Runtime(Settings(own, b"0" * 32), log.get(), NoJournal()))  # type: ignore[arg-type]
+                session = Session(Runtime(Snapshot(own, b"0" * 32), log.get(), NoJournal()))  # type: ignore[arg-type]
                 session.connect("127.0.0.1", 40000)
                 session.mail("<clerk@council.test>", "clerk")
                 session.rcpt("<parent@family.test>")

@@ -11,19 +11,8 @@ import structlog
 from support.factories import policy, rule, strangers
 from undisclosed import log
 from undisclosed.decision.obstacles import BODY_LIMIT
-from undisclosed.milter.session import (
-    Accept,
-    Answer,
-    Continue,
-    HeaderTooLargeError,
-    Hold,
-    Refuse,
-    Rewrite,
-    Runtime,
-    Session,
-    Settings,
-    Skip,
-)
+from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
+from undisclosed.milter.session import HeaderTooLargeError, Runtime, Session, Snapshot
 
 MANY = ", ".join(strangers(11))
 KEY = b"0" * 32
@@ -40,7 +29,7 @@ def lines() -> Iterator[Lines]:
 
 def open_session(**over: Any) -> tuple[Runtime, Session]:
     """A session of a client on this host, under a policy made of `over`."""
-    runtime = Runtime(Settings(policy(**over), KEY), log.get())
+    runtime = Runtime(Snapshot(policy(**over), KEY), log.get())
     session = Session(runtime)
     session.connect("127.0.0.1", 40000)
     return runtime, session
@@ -157,7 +146,7 @@ def test_a_message_keeps_the_policy_it_began_with(lines: Lines) -> None:
     runtime, session = open_session()
     session.mail("<clerk@council.test>", "")
     session.rcpt("<parent@family.test>")
-    runtime.settings = Settings(policy(rules=[rule(more_than_addresses=1000)]), KEY)
+    runtime.snapshot = Snapshot(policy(rules=[rule(more_than_addresses=1000)]), KEY)
     session.header("To", MANY)
     assert isinstance(session.end_of_header("4dX1"), Refuse)
     session.abort()
