@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from lab import processes
-from lab.waiting import until
+from lab.waiting import DEADLINE, until
 
 PROGRAM = "/usr/sbin/opendkim"
-DEADLINE = 20.0
-"""Seconds to wait for it to start or to stop."""
-
 USER, GROUP = "opendkim", "postfix"
 """As Debian describes it: its own user keeps the key, Postfix's group may connect."""
 
@@ -101,7 +98,7 @@ class OpenDkim:
                 [PROGRAM, "-f", "-x", str(self._directory / "opendkim.conf")], user=USER, group=GROUP, output=log
             )
         try:
-            until(lambda: self._listens() or child.poll() is not None, within=DEADLINE, what="OpenDKIM to listen")
+            until(lambda: self._listens() or child.poll() is not None, what="OpenDKIM to listen")
             if child.poll() is not None:
                 raise RuntimeError(f"OpenDKIM ended with {child.returncode}:\n{self._log.read_text(errors='replace')}")
         except BaseException:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lab import processes
-from lab.waiting import until
+from lab.waiting import DEADLINE, until
 
 INTERNAL_DOMAINS = ("council.test", "city.test")
 """The domains of the two councils whose breaches are played; mail to them reaches the sink as well."""
@@ -33,8 +33,8 @@ write to the internal domains only."""
 
 COMMANDS = Path("/usr/sbin")
 DAEMONS = Path("/usr/lib/postfix/sbin")
-DEADLINE = 20.0
-"""Seconds to wait for Postfix to start, reload or stop: many times what it takes on a busy machine."""
+SIGNAL_AGAIN = 2.0
+"""Seconds after which master is told a second time to reload."""
 
 STARTED = "postfix/master.*: daemon started"
 """What master logs when it listens."""
@@ -123,7 +123,7 @@ class PrivatePostfix:
     `outside` is the port of the sink. `chroot` runs smtpd, cleanup and their like in the queue directory, as Debian
     does. `settings` is laid over `main_cf()`.
 
-    Attributes: `directory` (all of it is below), `config_dir`, `queue_dir`, `maillog`, `port` (of smtpd, once started).
+    Attributes: `directory` (all of it is below), `config_dir`, `queue_dir`, `maillog`, `port` (of smtpd).
     """
 
     def __init__(self, *, outside: int, chroot: bool = False, settings: Mapping[str, str] | None = None) -> None:
@@ -134,7 +134,7 @@ class PrivatePostfix:
         self.config_dir = self.directory / "postfix"
         self.queue_dir = self.directory / "queue"
         self.maillog = self.directory / "mail.log"
-        self.port = 0
+        self.port = processes.reserve_port()
         self._chroot = "y" if chroot else "n"
         self._main_cf = main_cf(self.directory, outside) | dict(settings or {})
         self._guard: subprocess.Popen[bytes] | None = None
@@ -161,16 +161,11 @@ class PrivatePostfix:
 
     def start(self) -> None:
         """Start, and wait until the port answers. Raises RuntimeError with the log if it does not."""
-        for _ in range(3):
-            # Between asking for a free port and master's taking it another program may have got it: try again.
-            self.port = processes.free_port()
-            self._write_files()
-            self.run("postfix", "check")
-            self._run_master()
-            if self.is_running:
-                return
-            self._guard = None
-        raise RuntimeError("Postfix did not start:\n" + "\n".join(self.log_lines()))
+        self._write_files()
+        self.run("postfix", "check")
+        self._run_master()
+        if not self.is_running:
+            raise RuntimeError("Postfix did not start:\n" + "\n".join(self.log_lines()))
 
     def restart(self) -> None:
         """Stop, and start again with the files as they are, on the same port. Raises RuntimeError with the log."""
@@ -190,7 +185,7 @@ class PrivatePostfix:
             [str(DAEMONS / "master"), "-c", str(self.config_dir), "-d"], environment=self._environment()
         )
         try:
-            until(self._is_up, within=DEADLINE, what="Postfix to start")
+            until(self._is_up, what="Postfix to start")
         except TimeoutError:
             self.stop()
 
@@ -271,17 +266,16 @@ class PrivatePostfix:
         self._age_main_cf()
         before = set(processes.children(self.master_pid))
         said = len(self.log_lines("reload -- version"))
-        for _ in range(10):
+        for _ in range(int(DEADLINE / SIGNAL_AGAIN)):
             # Again if need be: master forgets a signal that comes while it notes down another one (master.c).
             os.kill(self.master_pid, signal.SIGHUP)
             with contextlib.suppress(TimeoutError):
-                until(lambda: len(self.log_lines("reload -- version")) > said, within=DEADLINE / 10, what="a reload")
+                until(lambda: len(self.log_lines("reload -- version")) > said, within=SIGNAL_AGAIN, what="a reload")
                 break
         else:
             raise TimeoutError(f"Postfix did not reload within {DEADLINE:g} s")
         until(
             lambda: not before & set(processes.children(self.master_pid)),
-            within=DEADLINE,
             what="the processes from before the reload to end",
         )
 
@@ -351,7 +345,8 @@ class PrivatePostfix:
             text = self.maillog.read_text(errors="surrogateescape")
         except FileNotFoundError:
             return []
-        return [line for line in text.splitlines() if re.search(pattern, line)]
+        complete = text.rpartition("\n")[0]  # a line that is being written has no end yet
+        return [line for line in complete.splitlines() if re.search(pattern, line)]
 
     def wait_for_log(self, pattern: str, *, within: float = DEADLINE) -> str:
         """The first line of the log that the regular expression is found in, waited for. Raises TimeoutError."""

@@ -13,10 +13,7 @@ from typing import Self
 from urllib.parse import quote
 
 from lab import processes
-from lab.waiting import until
-
-DEADLINE = 30.0
-"""Seconds to wait for the server to start or to end."""
+from lab.waiting import DEADLINE, until
 
 
 class PostgresError(RuntimeError):
@@ -102,7 +99,6 @@ class Postgres:
         ready = [str(programs() / "pg_isready"), "--quiet", "--host", str(self.directory)]
         until(
             lambda: child.poll() is not None or subprocess.run(ready, check=False).returncode == 0,
-            within=DEADLINE,
             what="PostgreSQL to be ready",
         )
         if child.poll() is not None:

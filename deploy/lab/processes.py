@@ -118,9 +118,20 @@ def end(child: subprocess.Popen[bytes], *, within: float, leader: int | None = N
     return child.returncode
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+_RESERVED: list[socket.socket] = []
+"""The sockets that keep the ports of `reserve_port` until this process ends."""
+
+
+def reserve_port() -> int:
+    """A TCP port on 127.0.0.1 for a server to listen on; no other program is given it while this process runs.
+
+    The port stays bound to a socket that does not listen. A server may bind it as well, because both sockets have
+    SO_REUSEADDR (Postfix and libmilter set it); the kernel gives it to nobody who asks for any free port. Without the
+    reservation another test run, or the source port of any connection, may take the port before the server does.
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    _RESERVED.append(reservation)
+    port: int = reservation.getsockname()[1]
+    return port

@@ -98,12 +98,12 @@ class Sink:
         self.stop()
 
     def start(self) -> None:
-        """Listen; afterwards `port` is the port. Raises RuntimeError if nothing listens within 10 s."""
+        """Listen; afterwards `port` is the port. Raises RuntimeError if nothing listens within 60 s."""
         # A daemon thread: a test run that is torn down hard must not hang on its outside world.
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="sink", daemon=True)
         self._thread.start()
-        if not self._ready.wait(10):
-            raise RuntimeError("the sink does not listen after 10 s")
+        if not self._ready.wait(60):
+            raise RuntimeError("the sink does not listen after 60 s")
 
     def stop(self) -> None:
         """Stop listening, drop the sessions, end the thread. What was kept can still be read."""
@@ -151,7 +151,7 @@ class Sink:
             self._kept.refused = 0
             self._kept.reply = TAKEN
 
-    def wait_for(self, count: int, *, within: float = 20) -> tuple[Delivery, ...]:
+    def wait_for(self, count: int, *, within: float = 60) -> tuple[Delivery, ...]:
         """Wait until at least `count` messages have come, and return all of them. Raises TimeoutError."""
 
         def enough() -> tuple[Delivery, ...] | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from lab import processes
-from lab.milter import DEADLINE, STOPS_WITHIN, Milter, console_script
-from lab.waiting import until
+from lab.milter import STOPS_WITHIN, Milter, console_script
+from lab.waiting import DEADLINE, until
 
 
 class Steward(Milter):
@@ -39,7 +39,7 @@ class Steward(Milter):
         return processes.children(self._child.pid)[0]
 
     def stop(self) -> int | None:
-        """SIGTERM, and wait until both halves have ended. Raises TimeoutError if they need more than 12 s."""
+        """SIGTERM, and wait until both halves have ended. Raises TimeoutError if they need more than 30 s."""
         child, self._child = self._child, None
         leader = next(iter(processes.children(child.pid)), None) if child is not None else None
         self._close()
@@ -52,6 +52,6 @@ class Steward(Milter):
             pid = next(iter(processes.children(child.pid)), None)
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
-                until(lambda: not processes.session(pid), within=DEADLINE, what="the root half to end")
+                until(lambda: not processes.session(pid), what="the root half to end")
             child.wait(DEADLINE)
         self._close()

@@ -12,11 +12,16 @@ PAUSE = 0.01
 """Seconds between two looks: short beside anything waited for here, long beside the look itself."""
 
 
-def until(condition: Callable[[], T], *, within: float, what: str) -> T:
-    """The first true value of `condition`, looked at again and again.
+DEADLINE = 60.0
+"""Seconds to wait for what takes less than one or two on an idle machine. It says that something never comes, not how
+fast it comes: nobody waits that long but for a test that fails."""
 
-    `within` is in seconds. Raises TimeoutError with the words of `what` when it is over; the last look is after the
-    deadline, so that a machine that was stopped meanwhile does not turn a met condition into a failure.
+
+def until(condition: Callable[[], T], *, what: str, within: float = DEADLINE) -> T:
+    """The first true value of `condition`, which is evaluated again and again.
+
+    Raises TimeoutError, which names `what`, after `within` seconds. The last evaluation is after the deadline: a
+    machine that stood still meanwhile does not turn a condition that is met into a failure.
     """
     deadline = time.monotonic() + within
     while True:

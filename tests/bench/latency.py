@@ -69,7 +69,7 @@ def gateways(stack: ExitStack) -> dict[str, int]:
         ports[f"in C, {kind}"] = server.port
     for kind in ("unix", "inet"):
         server = postfix()
-        socket = kind if kind == "unix" else f"inet:{processes.free_port()}@127.0.0.1"
+        socket = kind if kind == "unix" else f"inet:{processes.reserve_port()}@127.0.0.1"
         gateway = Gateway(server, sink, socket=socket)
         gateway.configure(gateway.policy(rules=RULES))
         stack.enter_context(gateway)

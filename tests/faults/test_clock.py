@@ -111,7 +111,7 @@ def test_the_clock(trial: Trial, clock: Clock, change: Callable[[Clock], None], 
         load.go_on(12)
         change(clock)
         load.go_on(12)
-        until(trial.as_ever, within=20, what="messages to be judged as ever")
+        until(trial.as_ever, what="messages to be judged as ever")
         wrong = times(trial)
         clock.jump(timedelta())
         load.go_on(12)

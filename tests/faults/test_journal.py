@@ -25,14 +25,14 @@ def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str
     with trial.load(per_session=4) as load:
         load.go_on(12)
         with breaking:
-            until(lambda: len(trial.logged(event="journal_failed")) == workers, within=30, what="each worker to notice")
+            until(lambda: len(trial.logged(event="journal_failed")) == workers, what="each worker to notice")
             begun = load.begun
-            until(lambda: load.codes()[451] and load.go_on(12), within=30, what="a rewritten message to come back")
+            until(lambda: load.codes()[451] and load.go_on(12), what="a rewritten message to come back")
             seen = {(answer.kind, answer.code) for answer in load.answers if answer.number >= begun}
             assert seen <= set(UNRECORDED.items())
         trial.recover()
     again = "journal_works_again"
-    until(lambda: len(trial.logged(event=again)) == workers, within=20, what="each worker to record again")
+    until(lambda: len(trial.logged(event=again)) == workers, what="each worker to record again")
     missed = sum(event["messages_not_recorded"] for event in trial.logged(event=again))
     assert missed == len(trial.logged(event="message", journal="failed"))
     assert [event["reason"] for event in trial.logged(event="journal_failed") if reason not in event["reason"]] == []

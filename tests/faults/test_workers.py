@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -49,13 +48,22 @@ def test_the_workers_are_killed_at(relay: Relay, trial: Trial, stage_of_message:
     with trial.load(per_session=4) as load:
         load.go_on(8)
         arm(letter, lambda: kill_all(trial.milter))
-        until(lambda: relay.has_struck, within=10, what="a message to get to that stage")
+        until(lambda: relay.has_struck, what="a message to get to that stage")
         trial.recover()
         load.go_on(8)
-    assert len(trial.logged(event="worker_died", reason="killed by SIGKILL")) == 2
+    killed(trial, 2)
     assert trial.codes()[451]
     what = f"at {stage_of_message}" if stage_of_message in EVENTS else f"between {stage_of_message} and the last word"
     trial.report(f"All workers killed (`kill -9`), a message {what}", "by itself: the supervisor starts new ones")
+
+
+def killed(trial: Trial, workers: int) -> None:
+    """Wait until the supervisor has logged that so many workers were killed: others may answer before that."""
+    until(
+        lambda: len(trial.logged(event="worker_died", reason="killed by SIGKILL")) >= workers,
+        what=f"{workers} deaths in the log",
+    )
+    assert len(trial.logged(event="worker_died")) == workers
 
 
 def test_a_worker_is_killed_again_and_again(trial: Trial) -> None:
@@ -70,11 +78,12 @@ def killed_again_and_again(trial: Trial) -> None:
     with trial.load(clients=5, pause=0) as load:
         for _ in range(4):
             load.go_on(30)
-            os.kill(chance.choice(until(trial.milter.workers, within=20, what="a worker")), signal.SIGKILL)
+            os.kill(chance.choice(until(trial.milter.workers, what="a worker")), signal.SIGKILL)
         load.go_on(30)
-    assert len(trial.logged(event="worker_died", reason="killed by SIGKILL")) == 4
-    assert {250, 451, 550} <= set(load.codes())
-    until(lambda: len(trial.milter.workers()) == 2, within=20, what="both workers to be back")
+    killed(trial, 4)
+    # Whether a worker had a message in hand when it was killed, and 451 was the answer to it, is a matter of chance.
+    assert {250, 550} <= set(load.codes()) <= {250, 451, 550}
+    until(lambda: len(trial.milter.workers()) == 2, what="both workers to be back")
     trial.recover()
 
 
@@ -118,12 +127,10 @@ def supervisor_killed(trial: Trial) -> None:
 
 
 def test_the_milter_is_stopped(trial: Trial) -> None:
-    """SIGTERM: gone within ten seconds, what it had in hand is answered; then all mail waits, and nothing is let by."""
+    """SIGTERM: it answers the messages in hand and ends by itself; then all mail is deferred, and nothing passes."""
     with trial.load() as load:
         load.go_on(20)
-        began = time.monotonic()
         assert trial.milter.stop() == 0
-        assert time.monotonic() - began < 10
         begun = load.begun
         load.go_on(12)
         assert {answer.code for answer in load.answers if answer.number >= begun} == {451}
@@ -141,7 +148,7 @@ def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
     refusals = "milter-reject|connect to Milter service"
     before = len(postfix.log_lines(refusals))
     postfix.sendmail(["-i", "-f", sender("rewrite"), *RECIPIENTS], trial.letter(1, "rewrite"))
-    until(lambda: len(postfix.log_lines(refusals)) > before, within=20, what="a first attempt in vain")
+    until(lambda: len(postfix.log_lines(refusals)) > before, what="a first attempt in vain")
     assert (trial.stage.sink.deliveries, trial.stage.held()) == ((), [])
     trial.start()
     trial.took(1, "rewrite")
@@ -171,14 +178,18 @@ def test_two_supervisors_on_one_socket(trial: Trial) -> None:
 
 
 def test_the_socket_is_gone(trial: Trial) -> None:
-    """Somebody removed the file: sessions that were open go on, new ones wait, and the milter puts it back itself."""
+    """Somebody removed the file: the milter makes a new one, and no message passes unjudged meanwhile.
+
+    Clients are told to come back (451) where they connect before that; a quick supervisor leaves them no time to.
+    """
     socket = trial.stage.postfix.queue_dir / "undisclosed" / "milter.sock"
     with trial.load(per_session=4) as load:
         load.go_on(8)
         socket.unlink()
-        until(lambda: 451 in {answer.code for answer in load.go_on(4)}, within=20, what="a message to be told to wait")
+        until(lambda: trial.logged(event="socket_put_back"), what="the socket to be put back")
         trial.recover()
         load.go_on(8)
-    assert trial.logged(event="socket_put_back")
+    assert len(trial.logged(event="socket_put_back")) == 1
     assert not trial.logged(event="worker_died")
+    assert {250, 550} <= set(load.codes()) <= {250, 451, 550}
     trial.report("The socket's file removed", "by itself: the supervisor makes it anew")

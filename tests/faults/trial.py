@@ -111,10 +111,10 @@ class Trial:
         """Whether a message of each kind is answered as if nothing had ever failed."""
         return all(answer.code == RIGHT[answer.kind] for answer in self.one_of_each())
 
-    def recover(self, *, within: float = 20) -> None:
+    def recover(self) -> None:
         """Wait until all is as ever, from the moment at which the fault is over. Raises TimeoutError."""
         began = time.monotonic()
-        until(self.as_ever, within=within, what="every kind of message to be answered as ever")
+        until(self.as_ever, what="every kind of message to be answered as ever")
         self._seconds = time.monotonic() - began
 
     @property

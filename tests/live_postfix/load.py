@@ -99,7 +99,7 @@ class Load:
     def go_on(self, messages: int) -> list[Answer]:
         """Wait until so many more messages have had their answer, and return these answers."""
         before = len(self.answers)
-        until(lambda: len(self.answers) >= before + messages, within=60, what=f"{messages} more answers")
+        until(lambda: len(self.answers) >= before + messages, what=f"{messages} more answers")
         return self.answers[before:]
 
     def codes(self) -> Counter[int]:

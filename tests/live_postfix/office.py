@@ -141,7 +141,7 @@ class Office:
         with os.fdopen(read_end) as told:
             words = told.read().split()
         killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-        until(lambda: not _runs(int(words[0])), within=10, what="the root half to end")
+        until(lambda: not _runs(int(words[0])), what="the root half to end")
         return words[-1].replace("_", " ") if killed else None
 
     def _die_after(self, number: int, run: Callable[[Steward], object], write_end: int) -> None:

@@ -374,7 +374,7 @@ def test_the_commands_and_the_process_without_rights(office: Office) -> None:
     user = (milter.unprivileged_user() or ("root", ""))[0]
     ids = [office.send() for _ in range(4)]
     with Steward(gateway.config, directory=gateway.state, rights_of=user) as steward:
-        until(lambda: all(office.incident(one).state is State.HELD for one in ids), within=20, what="all to be held")
+        until(lambda: all(office.incident(one).state is State.HELD for one in ids), what="all to be held")
         with open(f"/proc/{steward.pid}/status") as status:  # noqa: PTH123  a line of /proc
             uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
         assert user == "root" or "0" not in uids
@@ -405,5 +405,5 @@ def test_a_steward_that_is_killed_leaves_nothing_running_and_another_goes_on(off
     steward.kill()
     assert gateway.command("held", "release", incident.reference, "--as", "bcc", "--no-wait").returncode == 0
     with steward:
-        until(lambda: office.state(incident) is State.RELEASED, within=20, what="the release")
+        until(lambda: office.state(incident) is State.RELEASED, what="the release")
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)

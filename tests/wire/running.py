@@ -17,9 +17,12 @@ class Running:
     def __init__(self, directory: Path, socket: str) -> None:
         self.directory = directory
         self.path = directory / "milter.sock"
-        port = processes.free_port()
-        self.address: Path | tuple[str, int] = self.path if socket == "unix" else ("127.0.0.1", port)
-        self.socket = f"unix:{self.path}" if socket == "unix" else f"inet:{port}@127.0.0.1"
+        self.address: Path | tuple[str, int] = self.path
+        self.socket = f"unix:{self.path}"
+        if socket == "inet":
+            port = processes.reserve_port()
+            self.address = ("127.0.0.1", port)
+            self.socket = f"inet:{port}@127.0.0.1"
         self.config = directory / "config.toml"
         self.milter = Milter(self.config, directory=directory)
         self.journal_settings: dict[str, Any] = self.journal

@@ -41,12 +41,12 @@ def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind:
     before = running.milter.workers()
     for pid in before:
         os.kill(pid, number)
-        assert until(lambda: answers(running), within=10, what="an answer while a worker is away")
+        assert until(lambda: answers(running), what="an answer while a worker is away")
 
     def replaced() -> bool:
         return len(set(running.milter.workers()) - set(before)) == 2
 
-    until(replaced, within=10, what="two new workers")
+    until(replaced, what="two new workers")
     assert [event["reason"] for event in running.milter.log(event="worker_died")]
     assert answers(running)
 
@@ -59,13 +59,13 @@ def test_workers_that_die_during_a_reload_are_replaced(start: Start) -> None:
     (running.directory / "many.txt").write_text("\n".join(f"*clerk{number}@council.test" for number in range(10_000)))
     running.configure(rules=[rule(except_senders=["file:many.txt"])])
     running.milter.signal(signal.SIGHUP)
-    until(lambda: running.milter.has_said("RELOADING=1"), within=10, what="the reload to begin")
+    until(lambda: running.milter.has_said("RELOADING=1"), what="the reload to begin")
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: is_dead(pid), within=10, what="its death")  # type: ignore[misc]
+        until(lambda pid=pid: is_dead(pid), what="its death")  # type: ignore[misc]
     assert running.milter.notifications().count("READY=1") == 1, "the reload was over too early to try anything"
-    until(lambda: not set(running.milter.workers()) & set(before), within=10, what="the dead to be buried")
-    assert until(lambda: answers(running), within=10, what="an answer")
+    until(lambda: not set(running.milter.workers()) & set(before), what="the dead to be buried")
+    assert until(lambda: answers(running), what="an answer")
     assert running.milter.stop() == 0
 
 
@@ -78,12 +78,12 @@ def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly(start: Start) ->
     """The backoff doubles, so that a crash at start does not become a loop that eats the machine."""
     running = start(milter={"workers": 1})
     for _ in range(3):
-        [pid] = until(running.milter.workers, within=10, what="a worker")
+        [pid] = until(running.milter.workers, what="a worker")
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: pid not in running.milter.workers(), within=10, what="its end")  # type: ignore[misc]
-    until(lambda: len(running.milter.log(event="worker_died")) == 3, within=10, what="three obituaries")
+        until(lambda pid=pid: pid not in running.milter.workers(), what="its end")  # type: ignore[misc]
+    until(lambda: len(running.milter.log(event="worker_died")) == 3, what="three obituaries")
     assert [event["retry_in"] for event in running.milter.log(event="worker_died")] == [0.1, 0.2, 0.4]
-    assert until(lambda: answers(running), within=10, what="an answer")
+    assert until(lambda: answers(running), what="an answer")
 
 
 @pytest.mark.parametrize("kind", ["unix", "inet"])
@@ -125,7 +125,7 @@ def test_no_orphan_survives_the_supervisor_and_another_can_start(start: Start, k
     running = start(kind)
     workers = running.milter.workers()
     running.milter.kill()
-    until(lambda: not any(map(processes.is_running, workers)), within=10, what="the workers to end")
+    until(lambda: not any(map(processes.is_running, workers)), what="the workers to end")
     running.milter.start()
     assert answers(running)
 
@@ -137,7 +137,7 @@ def test_a_sound_file_is_taken_over_without_dropping_a_session(start: Start) -> 
         assert mta.send(MANY).word == "reject"
         running.configure(rules=[rule(more_than_addresses=11)])
         running.milter.reload()
-        until(lambda: mta.send(MANY).word == "accept", within=10, what="the new policy")
+        until(lambda: mta.send(MANY).word == "accept", what="the new policy")
     said = running.milter.notifications()
     assert [line for line in said if "=" in line and not line.startswith("MONOTONIC")] == [
         "READY=1",
@@ -177,7 +177,7 @@ def test_a_message_under_way_ends_under_the_policy_it_began_with(start: Start) -
         assert other.send(MANY).word == "reject"  # the events before it were read as well
         running.configure(rules=[rule(more_than_addresses=11)])
         running.milter.reload()
-        until(lambda: other.send(MANY).word == "accept", within=10, what="the new policy")
+        until(lambda: other.send(MANY).word == "accept", what="the new policy")
         mta.header(MANY[1:])
         verdict = mta.end_of_header()
     assert verdict is not None
@@ -278,7 +278,7 @@ def test_a_thousand_sessions_at_once_are_all_answered(start: Start) -> None:
     assert {mta.send(MANY).word for mta in sessions[::10]} == {"reject"}
     for mta in sessions:
         mta.socket.close()
-    until(lambda: descriptors() <= before + 2, within=20, what="the descriptors to be given back")
+    until(lambda: descriptors() <= before + 2, what="the descriptors to be given back")
 
 
 def run(config: Path) -> subprocess.CompletedProcess[str]:

@@ -48,7 +48,7 @@ class Socket(NamedTuple):
 def _socket(place: Path, kind: str) -> Socket:
     if kind == "unix":
         return Socket(f"unix:{place}/milter.sock", f"unix:{place}/milter.sock")
-    port = processes.free_port()
+    port = processes.reserve_port()
     return Socket(f"inet:127.0.0.1:{port}", f"inet:{port}@127.0.0.1")
 
 

@@ -95,7 +95,7 @@ def contest(say: Callable[[str], None]) -> Iterator[Contest]:
 
 def _attach(postfix: PrivatePostfix, milter: str) -> int:
     """A port of Postfix's whose mail this milter sees, and no other."""
-    port = processes.free_port()
+    port = processes.reserve_port()
     option = f" -o smtpd_milters={milter}" if milter else ""
     line = f"127.0.0.1:{port} inet n - n - - smtpd{option}"
     postfix.run("postconf", "-M", "-e", f"127.0.0.1:{port}/inet={line}")

@@ -254,7 +254,7 @@ def test_postfix_dies_with_a_test_run_that_is_killed() -> None:
     assert processes.is_running(int(master))
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    until(lambda: not processes.session(int(master)), within=20, what="Postfix to notice that it is alone")
+    until(lambda: not processes.session(int(master)), what="Postfix to notice that it is alone")
     subprocess.run(["rm", "-r", directory], check=True)
 
 

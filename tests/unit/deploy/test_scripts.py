@@ -246,7 +246,6 @@ def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> N
     killed.process.wait(PATIENCE)
     until(
         lambda: not members & {one.pid for one in processes.running()},
-        within=30,
         what="the killed play's processes to end",
     )
     assert directory.exists()
