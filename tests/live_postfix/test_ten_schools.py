@@ -28,7 +28,7 @@ from live_postfix.office import Office
 from play import breaches, held
 from play.breaches import Letter
 from support.delivered_header import leaks
-from undisclosed.cli.held_commands import user
+from undisclosed.cli.held import user
 from undisclosed.incidents.records import Event, Incident, State
 
 BREACH = breaches.schools()

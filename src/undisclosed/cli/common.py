@@ -1,47 +1,118 @@
-"""What the commands share: options, and the one way to end with an error."""
+"""What the commands share: options, the choice of incidents, help, and how a command ends with an error.
+
+Nothing heavy is imported before a command runs: `undisclosed --help` is to answer at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Self
 
 import typer
-
-from undisclosed.config.errors import ConfigError
-from undisclosed.config.key_file import read_key
-from undisclosed.config.load import load
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
+    from undisclosed.incidents.records import State
     from undisclosed.journal.journal import Journal
 
 DEFAULT_CONFIG = Path("/etc/undisclosed/config.toml")
+
+CLOSED_PIPE: Final = 141
+"""Exit status where nobody reads the output any more: 128 and SIGPIPE, as a shell reports it of other programs."""
 
 ConfigOption = Annotated[
     Path,
     typer.Option(
         "--config", envvar="UNDISCLOSED_CONFIG", help="The configuration file.", metavar="FILE", readable=False
-    ),  # readable=False: what is wrong with the file, config.py says better than the command line's library
+    ),  # readable=False: config/ says more about a file that cannot be read than typer does
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 SenderOption = Annotated[
-    str | None, typer.Option(help="Of this envelope sender, or of all that a glob such as *@schools.example names.")
+    str | None,
+    typer.Option(help="Only with this envelope sender; a glob such as *@schools.example will do.", metavar="ADDRESS"),
 ]
 SinceOption = Annotated[
-    str | None, typer.Option(help="Not older than this: a date, a date and time, or an age such as 7d or 12h.")
+    str | None,
+    typer.Option(
+        help="Only from this time on: a date, a date and time, or an age such as 7d or 12h.",
+        metavar="TIME",
+    ),
 ]
+ReferenceArgument = Annotated[
+    str, typer.Argument(help="The reference, or enough of its beginning to be unique.", metavar="REF")
+]
+
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Command(TyperCommand):
+    """A command whose help names an argument as people do: `REF`, and not `{REF}` or `REF <str>`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The options and arguments of the usage line."""
+        return ["[OPTIONS]", *(name for name, _ in self._arguments(ctx))]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options with their help."""
+        if arguments := self._arguments(ctx):
+            with formatter.section("Arguments"):
+                formatter.write_dl(arguments)
+        options = [param.get_help_record(ctx) for param in self.get_params(ctx) if param.param_type_name == "option"]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in options if record])
+
+    def _arguments(self, ctx: Any) -> list[tuple[str, str]]:
+        arguments = [param for param in self.get_params(ctx) if param.param_type_name == "argument"]
+        return [(str(argument.metavar), str(getattr(argument, "help", ""))) for argument in arguments]
+
+
+class Group(TyperGroup):
+    """Commands that end quietly when nobody reads their output any more, as with `| head -1`."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the command line, and write help and version where they are asked for."""
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError:
+            raise typer.Exit(CLOSED_PIPE) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A closed pipe is neither an error of the command (2) nor the answer no (1)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise typer.Exit(CLOSED_PIPE) from None
+
+
+def group(**options: Any) -> typer.Typer:
+    """A group of commands; its help is plain text, and fits 80 columns."""
+    return typer.Typer(
+        cls=Group,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **options,
+    )
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    """Say what is wrong on standard error, and exit."""
+    """Write what is wrong to standard error, and exit."""
     typer.echo(f"undisclosed: {message}", err=True)
     raise typer.Exit(status)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell what is wrong with the configuration in its own words, and end with status 2."""
+def exit_on_config_error() -> Iterator[None]:
+    """Exit with status 2 and the error's own words when the configuration cannot be used."""
+    from undisclosed.config.errors import ConfigError
+
     try:
         yield
     except ConfigError as error:
@@ -50,11 +121,13 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def opened_journal(config_file: Path, *, create_key: bool = False) -> Iterator[Journal]:
-    """The journal that the configuration names; what is wrong with it is told, and ends with status 2."""
+    """The journal that the configuration names. Exits with status 2 when it cannot be used."""
+    from undisclosed.config.key_file import read_key
+    from undisclosed.config.load import load
     from undisclosed.incidents.records import JournalError
     from undisclosed.journal.journal import Journal
 
-    with told():
+    with exit_on_config_error():
         policy = load(config_file)
         journal = Journal(policy.journal, read_key(policy, create=create_key))
     try:
@@ -63,3 +136,71 @@ def opened_journal(config_file: Path, *, create_key: bool = False) -> Iterator[J
         fail(error)
     finally:
         journal.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which incidents are meant. `since` is inclusive, `before` is not; None means any."""
+
+    sender: str | None = None
+    rule: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+    states: tuple[State, ...] | None = None
+    limit: int | None = None
+
+    @classmethod
+    def from_options(
+        cls,
+        *,
+        sender: str | None,
+        rule: str | None,
+        since: str | None,
+        older_than: str | None = None,
+        states: Sequence[str] = (),
+        limit: int = 0,
+    ) -> Self:
+        """The filter that was typed. Exits with status 2 and what could be written instead."""
+        now = datetime.now(UTC)
+        try:
+            return cls(
+                sender=sender,
+                rule=rule,
+                since=None if since is None else parse_time(since, now),
+                before=None if older_than is None else parse_time(older_than, now),
+                states=tuple(map(parse_state, states)) or None,
+                limit=limit or None,
+            )
+        except ValueError as error:
+            fail(error)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every incident is meant."""
+        return self == Filter()
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """A date, a date and time (local unless it has an offset), or an age before `now`. Raises ValueError."""
+    if match := re.fullmatch(r"([0-9]{1,6}) ?([mhdw])", text.strip()):
+        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except ValueError:
+        raise ValueError(f'{text!r} is not a time: write "2026-03-01", "2026-03-01 14:30", "12h" or "7d"') from None
+
+
+def parse_state(text: str) -> State:
+    """A state as people type it: with dashes or blanks, in any case. Raises ValueError."""
+    from undisclosed.incidents.records import State
+
+    try:
+        return State(text.strip().lower().replace("-", " ").replace("_", " "))
+    except ValueError:
+        known = ", ".join(state.value.replace(" ", "-") for state in State)
+        raise ValueError(f"{text!r} is not a state: write one of {known}") from None
+
+
+def local_time(moment: datetime | None) -> str:
+    """A time as this host's clock shows it, to the minute; "-" where there is none."""
+    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M")

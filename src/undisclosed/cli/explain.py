@@ -1,136 +1,147 @@
-"""`undisclosed explain`: saved messages in, verdicts out, as tables or as JSON.
-
-Not imported while a message passes; rich is imported only where a table or a progress bar is drawn.
-"""
+"""`undisclosed explain`: what would happen to saved messages, and why, as labelled lines or as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from io import TextIOWrapper
-from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
+import sys
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
-from undisclosed.cli.output import visible
-from undisclosed.explain import explanation, message_file
-from undisclosed.explain.explanation import Explained
-from undisclosed.policy import Action, Mode, Policy
+import typer
+
+from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, exit_on_config_error, fail
+from undisclosed.cli.output import Fact, Output, printable, progress
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from undisclosed.explain.explanation import Explained
+    from undisclosed.explain.message_file import Envelope
+    from undisclosed.policy import Policy
 
 DONE: Final = 0
 STOPPED: Final = 1
 FAILED: Final = 2
 
 MOST_ADDRESSES: Final = 20
-"""Addresses that a table names; --json names all."""
+"""Addresses that are shown to a person; --json has all."""
 
 MOST_TEXT: Final = 500
-"""Characters of a header field that a table shows of a rewrite."""
+"""Characters of a header field that are shown of a rewrite."""
 
-PLAIN_WIDTH: Final = 130
-"""Characters of a table's line where the output is no terminal: a reply line (100) is not broken."""
+
+def explain_messages(
+    files: Annotated[list[str], typer.Argument(help="Saved messages; - is standard input.", metavar="FILE...")],
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    sender: Annotated[
+        str | None,
+        typer.Option(
+            help="The envelope sender; <> is the null sender. Else Return-Path, else From.", metavar="ADDRESS"
+        ),
+    ] = None,
+    rcpt: Annotated[
+        list[str] | None,
+        typer.Option(help="An envelope recipient; may be given several times. Else To, Cc and Bcc.", metavar="ADDRESS"),
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option(help="The client's IP address. Else this host.", metavar="ADDRESS")
+    ] = None,
+    authenticated: Annotated[
+        str | None, typer.Option(help="The login name of an authenticated client.", metavar="NAME")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would happen to a message, and why.
+
+    Exit status 1 if any message would be stopped. On a terminal the text fits its width; elsewhere each line is a
+    label, a tab and a text.
+    """
+    from undisclosed.config.errors import ConfigError
+    from undisclosed.config.key_file import read_key
+    from undisclosed.config.load import load
+    from undisclosed.explain.message_file import Envelope
+
+    with exit_on_config_error():
+        policy = load(config_file)
+    try:
+        key = read_key(policy, create=False)
+    except ConfigError:
+        key = None  # another user than the milter's may not read the key; without it no reference is shown
+    if client is not None and not _is_ip_address(client):
+        fail(f"--client {client}: not an IP address; write one such as 192.0.2.1 or 2001:db8::1")
+    envelope = Envelope(
+        sender=_without_angle_brackets(sender) if sender is not None else None,
+        recipients=tuple(map(_without_angle_brackets, rcpt)) if rcpt else None,
+        client=client,
+        login=authenticated,
+    )
+    raise typer.Exit(run(policy, key, files, envelope, sys.stdin.buffer, Output(sys.stdout, sys.stderr, as_json)))
+
+
+def _without_angle_brackets(address: str) -> str:
+    return address.removeprefix("<").removesuffix(">")
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def run(
-    policy: Policy,
-    key: bytes | None,
-    files: Sequence[str],
-    envelope: message_file.Envelope,
-    *,
-    as_json: bool,
-    stdin: BinaryIO,
-    out: TextIO,
-    err: TextIO,
+    policy: Policy, key: bytes | None, files: Sequence[str], envelope: Envelope, stdin: BinaryIO, output: Output
 ) -> int:
     """Explain each file, one after the other, and return the exit status.
 
-    0: none would be stopped; 1: at least one would be (rejected or quarantined; in monitor mode too, since the policy
-    is what is asked about); 2: at least one could not be read, whatever became of the others.
+    0: no message would be stopped; 1: at least one would be (rejected or quarantined; in monitor mode too, since the
+    question is about the policy); 2: at least one file could not be read, whatever the others are.
     """
-    for stream in (out, err):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to stop halfway
-    show = _json_lines(out) if as_json else _tables(out)
+    from undisclosed.explain import explanation, message_file
+
     status = DONE
-    with _progress(files, out, err) as counted:
-        for file in counted:
+    bars_wanted = not output.out.isatty()  # a bar would stand between the explanations
+    with progress(len(files) if bars_wanted else 0, output.err) as advance:
+        for file in files:
             try:
                 message = message_file.read(file, message_file.content(file, stdin), envelope)
             except message_file.SavedMessageError as error:
-                err.write(f"undisclosed: {visible(str(error))}\n")
+                output.err.write(f"undisclosed: {printable(str(error))}\n")
                 status = FAILED
                 continue
+            finally:
+                advance()
             explained = explanation.verdict(policy, key, message)
-            show(explained)
+            if output.json:
+                output.line(explanation.as_json(explained))
+            else:
+                output.facts(_facts(explained))
+                output.line("")
             if explained.would_be_stopped:
                 status = max(status, STOPPED)
     return status
 
 
-def _json_lines(out: TextIO) -> Callable[[Explained], None]:
-    def show(explained: Explained) -> None:
-        out.write(explanation.as_json(explained) + "\n")
-
-    return show
-
-
-def _tables(out: TextIO) -> Callable[[Explained], None]:
-    from rich.console import Console
-
-    width = None if out.isatty() else PLAIN_WIDTH
-    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
-
-    def show(explained: Explained) -> None:
-        console.print(_table(explained))
-
-    return show
-
-
-@contextmanager
-def _progress(files: Sequence[str], out: TextIO, err: TextIO) -> Iterator[Iterable[str]]:
-    """The files, with a bar on a terminal's standard error, where the verdicts themselves go elsewhere."""
-    if len(files) < 2 or not err.isatty() or out.isatty():
-        yield files
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=err), transient=True) as progress:
-        yield progress.track(files)
-
-
 _EFFECTS: Final = {
-    Action.ACCEPT: ("green", "delivered as it is"),
-    Action.WARN: ("yellow", "delivered as it is"),
-    Action.REWRITE: ("yellow", "delivered with the addresses hidden, as shown below"),
-    Action.SPLIT: ("yellow", "delivered to each recipient alone"),
-    Action.DELAY: ("yellow", "held for a while, then delivered with the addresses hidden"),
-    Action.QUARANTINE: ("red", "held in Postfix's hold queue until somebody decides"),
-    Action.REJECT: ("red", "refused, with the reply below"),
+    "accept": ("green", "delivered as it is"),
+    "warn": ("yellow", "delivered as it is"),
+    "rewrite": ("yellow", "delivered with the addresses hidden, as shown below"),
+    "split": ("yellow", "delivered to each recipient alone"),
+    "delay": ("yellow", "held for a while, then delivered with the addresses hidden"),
+    "quarantine": ("red", "held in Postfix's hold queue until somebody decides"),
+    "reject": ("red", "refused, with the reply below"),
 }
-"""What each action means, and its colour."""
+"""The colour of each action, and what it means."""
 
 _MONITORED: Final = "only recorded: in monitor mode it is delivered unchanged"
 
 
-def _table(explained: Explained) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    colour, effect = _EFFECTS[Action(explained.action)]
-    if explained.mode == Mode.MONITOR and explained.action != Action.ACCEPT:
+def _facts(explained: Explained) -> Iterator[Fact]:
+    colour, effect = _EFFECTS[explained.action]
+    if explained.mode == "monitor" and explained.action != "accept":
         effect = _MONITORED
-    table = Table(title=Text(visible(explained.file)), title_justify="left", box=box.ROUNDED, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("action", Text(explained.action, style=f"bold {colour}") + Text(f" - {effect}", style=""))
-    for label, lines in _rows(explained):
-        if lines:
-            table.add_row(label, Text("\n".join(map(visible, lines))))
-    return table
+    yield Fact("file", [explained.file])
+    yield Fact("action", [f"{explained.action} - {effect}"], f"bold {colour}")
+    yield from (Fact(label, texts) for label, texts in _rows(explained))
 
 
 def _rows(explained: Explained) -> Iterator[tuple[str, Sequence[str]]]:
@@ -141,7 +152,8 @@ def _rows(explained: Explained) -> Iterator[tuple[str, Sequence[str]]]:
     yield "because", [explained.reason] + ([f"not rewritten: {explained.obstacle}"] if explained.obstacle else [])
     if explained.scope == "outgoing":
         yield "in sight", [_in_sight(explained)]
-    yield "in fields", [", ".join(f"{name.title()} {count}" for name, count in explained.per_field.items())]
+    if explained.per_field:
+        yield "in fields", [", ".join(f"{name.title()} {count}" for name, count in explained.per_field.items())]
     yield "reference", [explained.reference] if explained.reference else []
     yield "reply", (explained.reply or "").splitlines()
     yield "header now", [_short(field) for field in explained.before]

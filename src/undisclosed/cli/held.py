@@ -1,40 +1,68 @@
-"""`held list | show | release | delete`."""
+"""`undisclosed held list | show | release | delete`.
+
+A release or deletion is requested in the journal; the steward of the host that holds the mail carries it out, and the
+command waits for its answer.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import pwd
 import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from undisclosed.cli import records
+from undisclosed.cli import incidents
 from undisclosed.cli.common import (
     DEFAULT_CONFIG,
+    Command,
     ConfigOption,
+    Filter,
     JsonOption,
+    ReferenceArgument,
     SenderOption,
     SinceOption,
     fail,
+    group,
+    local_time,
     opened_journal,
 )
+from undisclosed.cli.output import Column, Output, Table, printable, progress
 
 if TYPE_CHECKING:
-    from undisclosed.cli.held_commands import Filter, Wish
+    from undisclosed.incidents.records import Incident, Request, Wanted, Way
+    from undisclosed.journal.journal import Journal
 
-app = typer.Typer(no_args_is_help=True, help="Held mail: see it, release it, delete it.")
+ANSWER_TIMEOUT: Final = 60.0
+"""Seconds without any answer after which the command stops waiting: a steward is probably not running."""
 
-RuleOption = Annotated[str | None, typer.Option(help="That this rule holds.")]
-OlderOption = Annotated[str | None, typer.Option("--older-than", help="Older than this.")]
+POLL_INTERVAL: Final = 0.2
+
+app = group(help="Held mail: list it, release it, delete it.")
+
+RuleOption = Annotated[str | None, typer.Option(help="Only mail that this rule holds.", metavar="NAME")]
+OlderOption = Annotated[
+    str | None, typer.Option("--older-than", help="Only mail older than this: as for --since.", metavar="TIME")
+]
 ReferencesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="References, or enough of the beginning of each. Without any, all that the options name."),
+    typer.Argument(
+        help="References, or enough of the beginning of each to be unique. Without any: all held mail that the"
+        " options select.",
+        metavar="[REF]...",
+    ),
 ]
-ReasonOption = Annotated[str, typer.Option(help="Why: it is recorded.")]
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the steward has done it.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.", metavar="TEXT")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the steward has answered.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_held(
     config_file: ConfigOption = DEFAULT_CONFIG,
     sender: SenderOption = None,
@@ -43,31 +71,36 @@ def list_held(
     older_than: OlderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is held, the newest first."""
-    from undisclosed.cli import held_commands
+    """List held mail, the newest first.
 
-    wanted = _held_filter(sender, rule, since, older_than)
+    On a terminal the table fits its width. Elsewhere each message is one line of tab-separated columns, below a line
+    with their names.
+    """
+    wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
     with opened_journal(config_file) as journal:
-        held_commands.show_list(journal, wanted, as_json, sys.stdout)
+        show_list(journal, wanted, Output(sys.stdout, sys.stderr, as_json))
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show_held(
-    reference: Annotated[str, typer.Argument(help="Its reference, or enough of the beginning.", metavar="REF")],
-    config_file: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
+    reference: ReferenceArgument, config_file: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
 ) -> None:
-    """Show one held message: what it was, where each copy is, and who did what. Exit status 1 if there is none."""
-    records.show_incident(reference, config_file, as_json)
+    """Show one held message, its copies, and who did what.
+
+    Exit status 1 if there is no message with that reference.
+    """
+    incidents.show(reference, config_file, as_json)
 
 
-@app.command("release")
+@app.command("release", cls=Command)
 def release_held(
     way: Annotated[
         Literal["bcc", "split", "unchanged"],
         typer.Option(
             "--as",
-            help="bcc: the recipients hidden; split: a copy of their own for each outside; unchanged: as it is.",
+            help="bcc: with the outside recipients hidden; split: a copy of its own to each outside recipient;"
+            " unchanged: as it is.",
+            metavar="bcc|split|unchanged",
         ),
     ],
     references: ReferencesArgument = None,
@@ -80,14 +113,15 @@ def release_held(
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Have held mail delivered. Exit status 1 unless all of it was."""
-    from undisclosed.cli.held_commands import Wish, user
+    """Deliver held mail.
 
-    wanted = _held_filter(sender, rule, since, older_than)
-    _ask_steward(config_file, references, wanted, Wish("release", way, reason, user()), wait=wait, as_json=as_json)
+    Exit status 1 unless all of it was delivered.
+    """
+    wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
+    _request(config_file, references, wanted, Order("release", way, reason, user(), wait), as_json)
 
 
-@app.command("delete")
+@app.command("delete", cls=Command)
 def delete_held(
     references: ReferencesArgument = None,
     config_file: ConfigOption = DEFAULT_CONFIG,
@@ -99,42 +133,193 @@ def delete_held(
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Have held mail deleted. Exit status 1 unless all of it was."""
-    from undisclosed.cli.held_commands import Wish, user
+    """Delete held mail.
 
-    wanted = _held_filter(sender, rule, since, older_than)
-    _ask_steward(config_file, references, wanted, Wish("delete", None, reason, user()), wait=wait, as_json=as_json)
-
-
-def _held_filter(sender: str | None, rule: str | None, since: str | None, older_than: str | None) -> Filter:
-    from datetime import UTC, datetime
-
-    from undisclosed.cli.held_commands import Filter
-    from undisclosed.cli.incidents_commands import moment
-
-    now = datetime.now(UTC)
-    try:
-        times = [None if text is None else moment(text, now) for text in (since, older_than)]
-    except ValueError as error:
-        fail(error)
-    return Filter(sender, rule, *times)
+    Exit status 1 unless all of it was deleted.
+    """
+    wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
+    _request(config_file, references, wanted, Order("delete", None, reason, user(), wait), as_json)
 
 
-def _ask_steward(
-    config_file: Path, references: list[str] | None, wanted: Filter, wish: Wish, *, wait: bool, as_json: bool
-) -> None:
-    from undisclosed.cli import held_commands
+def _request(config_file: Path, references: list[str] | None, wanted: Filter, order: Order, as_json: bool) -> None:
     from undisclosed.incidents.records import AmbiguousError, NotFoundError
 
     if bool(references) is not wanted.is_empty:
-        fail("name references, or say by options which held mail is meant, and not both")
+        fail("give either references, or options that select held mail, and not both")
     with opened_journal(config_file) as journal:
         try:
-            meant = held_commands.named(journal, references) if references else held_commands.held(journal, wanted)
+            selected = find_all(journal, references) if references else held(journal, wanted)
         except NotFoundError as error:
             fail(error, 1)
         except AmbiguousError as error:
             fail(error)
-        granted = held_commands.ask(journal, meant, wish, wait=wait, with_json=as_json, out=sys.stdout, err=sys.stderr)
-    if not granted:
+        done = request_and_wait(journal, selected, order, Output(sys.stdout, sys.stderr, as_json))
+    if not done:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done with held mail, and whether to wait until it is done."""
+
+    wanted: Wanted
+    way: Way | None
+    reason: str
+    actor: str
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the steward answered to the request about one incident. The fields are the keys of the JSON."""
+
+    reference: str
+    wanted: str
+    way: str | None
+    answer: str
+    """`done`, `refused`, `failed`, or `waiting` where there is no answer yet."""
+    why: str
+
+
+def user() -> str:
+    """The Unix user who runs the command; under sudo(8) the one who called it."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"uid {uid}"
+    caller = os.environ.get("SUDO_USER", "")
+    return f"{printable(caller)[:64]} (as root)" if uid == 0 and caller else name
+
+
+def held(journal: Journal, wanted: Filter) -> list[Incident]:
+    """The incidents with a held copy, the newest first. Raises JournalError."""
+    from undisclosed.incidents.records import OPEN
+
+    found = journal.incidents(sender=wanted.sender, rule=wanted.rule, since=wanted.since, states=OPEN)
+    return [incident for incident in found if wanted.before is None or incident.at < wanted.before]
+
+
+def find_all(journal: Journal, references: Sequence[str]) -> list[Incident]:
+    """The incidents with these references, each once. Raises NotFoundError, AmbiguousError, JournalError."""
+    return list({incident.id: incident for incident in map(journal.find, references)}.values())
+
+
+def show_list(journal: Journal, wanted: Filter, output: Output) -> None:
+    """Write the list of held mail. Raises JournalError."""
+    found = held(journal, wanted)
+    if output.json:
+        for incident in found:
+            output.line(incidents.json_line(incident))
+    elif found:
+        output.table(_table(found))
+    else:
+        output.line("nothing is held")
+
+
+def _table(found: Iterable[Incident]) -> Table:
+    from undisclosed.incidents.records import OPEN
+
+    columns = (
+        Column("reference"),
+        Column("held since"),
+        Column("until"),
+        Column("state"),
+        Column("visible", right=True),
+        Column("rcpts", right=True),
+        Column("sender"),
+        Column("rule", "cut"),
+        Column("subject", "cut"),
+    )
+    rows = []
+    for incident in found:
+        untils = [copy.until for copy in incident.copies if copy.until is not None]
+        row = (
+            incident.reference,
+            local_time(incident.at),
+            local_time(min(untils, default=None)),
+            incident.state.value,
+            str(incident.count),
+            str(sum(copy.recipients for copy in incident.copies if copy.state in OPEN)),
+            incident.sender or "<>",
+            incident.rule or "(none)",
+            incident.subject or "",
+        )
+        rows.append(row)
+    return Table(columns, rows, head=6)
+
+
+def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Order, output: Output) -> bool:
+    """Request the order for each incident, and write each answer. Returns whether all were carried out.
+
+    Raises JournalError.
+    """
+    from undisclosed.incidents.records import OPEN
+
+    pending: dict[int, tuple[Incident, Request]] = {}
+    all_done = True
+
+    def write(answer: Answer) -> None:
+        output.line(_line_of_json(answer) if output.json else _sentence(answer))
+
+    with progress(len(selected) if order.wait else 0, output.err) as advance:
+        for incident in selected:
+            if not any(copy.state in OPEN for copy in incident.copies):
+                all_done = False
+                why = f"no copy of it is held: {incident.state}"
+                write(Answer(incident.reference, order.wanted, order.way, "refused", why))
+                advance()
+                continue
+            request = journal.ask(
+                incident.id, wanted=order.wanted, way=order.way, actor=order.actor, reason=order.reason
+            )
+            pending[request.id] = (incident, request)
+            if not order.wait:
+                write(Answer(incident.reference, order.wanted, order.way, "waiting", "the steward has been asked"))
+        for answer in _answers(journal, pending) if order.wait else ():
+            all_done = all_done and answer.answer == "done"
+            write(answer)
+            advance()
+    return all_done
+
+
+def _answers(journal: Journal, pending: dict[int, tuple[Incident, Request]]) -> Iterator[Answer]:
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    gateways = {copy.gateway for incident, _ in pending.values() for copy in incident.copies}
+    while pending and time.monotonic() < deadline:
+        still_open = {request.id for gateway in gateways for request in journal.requests(gateway=gateway)}
+        for request_id in [number for number in pending if number not in still_open]:
+            incident, request = pending.pop(request_id)
+            deadline = time.monotonic() + ANSWER_TIMEOUT
+            yield _answer_to(journal, incident, request)
+        if pending:
+            time.sleep(POLL_INTERVAL)
+    for incident, request in pending.values():
+        hosts = ", ".join(sorted(_hosts(incident)))
+        why = f"no answer yet; check that `undisclosed steward` runs on {hosts}, which will carry out the request"
+        yield Answer(incident.reference, request.wanted, request.way, "waiting", why)
+
+
+def _hosts(incident: Incident) -> set[str]:
+    from undisclosed.incidents.records import OPEN
+
+    return {copy.gateway for copy in incident.copies if copy.state in OPEN}
+
+
+def _answer_to(journal: Journal, incident: Incident, request: Request) -> Answer:
+    for event in reversed(journal.events(incident.id)):
+        if event.detail.get("request") == request.id and event.what.startswith("request to "):
+            answer = event.what.rpartition(" ")[2]
+            return Answer(incident.reference, request.wanted, request.way, answer, event.why)
+    return Answer(incident.reference, request.wanted, request.way, "failed", "the answer is not in the journal")
+
+
+def _line_of_json(answer: Answer) -> str:
+    return json.dumps({name: getattr(answer, name) for name in Answer.__slots__})
+
+
+def _sentence(answer: Answer) -> str:
+    past = {"release": f"released as {answer.way}", "delete": "deleted"}[answer.wanted]
+    if answer.answer == "done":
+        return f"{answer.reference}: {past}"
+    return f"{answer.reference}: not {past} ({answer.answer}): {printable(answer.why)}"

@@ -1,29 +1,88 @@
-"""`postfix attach | detach | status`."""
+"""`undisclosed postfix attach | detach | status`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, fail, told
-from undisclosed.config.load import load
+from undisclosed.cli.common import DEFAULT_CONFIG, Command, ConfigOption, exit_on_config_error, fail, group
+from undisclosed.cli.output import Output
 
-app = typer.Typer(no_args_is_help=True, help="Attach the milter to Postfix, detach it, see what is in place.")
+if TYPE_CHECKING:
+    from undisclosed.postfix import Finding, Plan
+
+app = group(help="Attach the milter to Postfix, detach it, check it.")
 
 ConfigDirOption = Annotated[
     Path | None,
     typer.Option(
-        "--config-dir", help="Postfix's configuration directory, instead of postfix.config_dir.", metavar="DIR"
+        "--config-dir", help="Postfix's configuration directory; else postfix.config_dir.", metavar="DIRECTORY"
     ),
 ]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the changes, and write nothing.")]
+
+
+@app.command(cls=Command)
+def attach(
+    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Make the milter the first of Postfix's milters.
+
+    For mail by SMTP and by sendmail(1). It also adds the listener over which held mail is released.
+    """
+    from undisclosed import postfix
+    from undisclosed.config.load import load
+
+    with exit_on_config_error(), _exit_on_postfix_error():
+        policy = load(config_file)
+        plan = postfix.attach(policy, config_dir or policy.postfix.config_dir, dry_run)
+    _write_plan(plan, Output(sys.stdout, sys.stderr))
+
+
+@app.command(cls=Command)
+def detach(
+    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Undo what attach changed.
+
+    Settings that somebody has changed since then stay as they are.
+    """
+    from undisclosed import postfix
+    from undisclosed.config.load import load
+
+    with exit_on_config_error(), _exit_on_postfix_error():
+        policy = load(config_file)
+        plan = postfix.detach(policy, config_dir or policy.postfix.config_dir, dry_run)
+    _write_plan(plan, Output(sys.stdout, sys.stderr))
+
+
+@app.command(cls=Command)
+def status(config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None) -> None:
+    """Check whether outgoing mail can bypass the milter.
+
+    Each finding is ok, a note or a problem, with its remedy. Exit status 1 if there is a problem.
+    """
+    from undisclosed import postfix
+    from undisclosed.config.load import load
+    from undisclosed.postfix import Level
+
+    with exit_on_config_error(), _exit_on_postfix_error():
+        policy = load(config_file)
+        findings = postfix.status(policy, config_dir or policy.postfix.config_dir)
+    output = Output(sys.stdout, sys.stderr)
+    for finding in findings:
+        _write_finding(finding, output)
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise typer.Exit(1)
 
 
 @contextmanager
-def _postfix_told() -> Iterator[None]:
+def _exit_on_postfix_error() -> Iterator[None]:
     from undisclosed.postfix import PostfixError
 
     try:
@@ -32,43 +91,9 @@ def _postfix_told() -> Iterator[None]:
         fail(error)
 
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")]
+def _write_plan(plan: Plan, output: Output) -> None:
+    output.out.write(str(plan) + "\n")
 
 
-@app.command()
-def attach(
-    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
-) -> None:
-    """Put the milter first in Postfix's lists of milters, for SMTP and for sendmail(1)."""
-    from undisclosed import postfix
-
-    with told(), _postfix_told():
-        policy = load(config_file)
-        typer.echo(str(postfix.attach(policy, config_dir or policy.postfix.config_dir, dry_run)))
-
-
-@app.command()
-def detach(
-    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
-) -> None:
-    """Take back what attach added and nobody has changed since."""
-    from undisclosed import postfix
-
-    with told(), _postfix_told():
-        policy = load(config_file)
-        typer.echo(str(postfix.detach(policy, config_dir or policy.postfix.config_dir, dry_run)))
-
-
-@app.command()
-def status(config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None) -> None:
-    """Say what is in place and what is not. Exit status 1 if mail can pass the milter by."""
-    from undisclosed import postfix
-    from undisclosed.postfix import Level
-
-    with told(), _postfix_told():
-        policy = load(config_file)
-        findings = postfix.status(policy, config_dir or policy.postfix.config_dir)
-    for finding in findings:
-        typer.echo(str(finding))
-    if any(finding.level is Level.PROBLEM for finding in findings):
-        raise typer.Exit(1)
+def _write_finding(finding: Finding, output: Output) -> None:
+    output.out.write(str(finding) + "\n")

@@ -1,24 +1,27 @@
-"""`run`, `steward`, `check-config`, `explain`."""
+"""`run`, `steward`, `check-config`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
 
-from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, fail, told
-from undisclosed.config.errors import ConfigError
-from undisclosed.config.key_file import read_key
-from undisclosed.config.load import load
+from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail
+from undisclosed.cli.output import Output
 
 
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the milter in the foreground, as a service manager wants it. SIGHUP reloads, SIGTERM ends."""
+    """Run the milter in the foreground, for a service manager.
+
+    SIGHUP reloads the configuration, SIGTERM ends it.
+    """
+    from importlib.metadata import version
+
     from undisclosed import log
+    from undisclosed.config.key_file import read_key
+    from undisclosed.config.load import load
     from undisclosed.incidents.records import UnusableError
     from undisclosed.milter.listener import ListenError
     from undisclosed.milter.session import Snapshot
@@ -33,7 +36,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         return snapshot
 
     try:
-        with told():
+        with exit_on_config_error():
             snapshot = reload(create=True)
     except UnusableError as error:
         fail(error)
@@ -59,75 +62,35 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Load and validate the configuration and the words of notices, and print what it means in words."""
+    """Check the configuration, and explain it in words.
+
+    The templates of notices are checked too. On a terminal the text fits its width; elsewhere each sentence is one
+    line.
+    """
     from undisclosed import notices
+    from undisclosed.config.load import load
     from undisclosed.policy import summary
 
-    with told():
+    with exit_on_config_error():
         policy = load(config_file)
         notices.load(policy, config_file)
-    typer.echo(summary.describe(policy))
-
-
-def explain_messages(
-    files: Annotated[list[str], typer.Argument(help="Saved messages; - is standard input.", metavar="FILE…")],
-    config_file: ConfigOption = DEFAULT_CONFIG,
-    sender: Annotated[
-        str | None, typer.Option(help="The envelope sender; <> is the null sender. Else Return-Path, else From.")
-    ] = None,
-    rcpt: Annotated[
-        list[str] | None, typer.Option(help="An envelope recipient, any number of times. Else To, Cc and Bcc.")
-    ] = None,
-    client: Annotated[str | None, typer.Option(help="The client's address. Else this host.", metavar="IP")] = None,
-    authenticated: Annotated[
-        str | None, typer.Option(help="The login name of an authenticated client.", metavar="LOGIN")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what would happen to a message, and why. Exit status 1 if any would be stopped."""
-    from undisclosed.cli import explain
-    from undisclosed.explain import message_file
-
-    with told():
-        policy = load(config_file)
-    try:
-        key = read_key(policy, create=False)
-    except ConfigError:
-        key = None  # whoever asks need not be the milter's user; without the key there is no reference to show
-    if client is not None and not _is_address(client):
-        fail(f"--client {client}: not an address; write one such as 192.0.2.1 or 2001:db8::1")
-    envelope = message_file.Envelope(
-        sender=_bare(sender) if sender is not None else None,
-        recipients=tuple(map(_bare, rcpt)) if rcpt else None,
-        client=client,
-        login=authenticated,
-    )
-    status = explain.run(
-        policy, key, files, envelope, as_json=as_json, stdin=sys.stdin.buffer, out=sys.stdout, err=sys.stderr
-    )
-    raise typer.Exit(status)
-
-
-def _bare(address: str) -> str:
-    return address.removeprefix("<").removesuffix(">")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    output = Output(sys.stdout, sys.stderr)
+    output.line(summary.describe(policy, output.width))
 
 
 def steward(
     config_file: ConfigOption = DEFAULT_CONFIG,
     user: Annotated[
-        str, typer.Option(help="Whose rights it keeps when root starts it: those of the milter's user.")
+        str, typer.Option(help="The user whose rights it keeps when root starts it: the milter's.", metavar="NAME")
     ] = "undisclosed",
 ) -> None:
-    """See to held mail and notices in the foreground. A small part stays root; SIGHUP reloads, SIGTERM ends."""
+    """Look after held mail and notices, in the foreground.
+
+    A small part keeps running as root. SIGHUP reloads the configuration, SIGTERM ends it.
+    """
     from undisclosed import log, notices
+    from undisclosed.config.key_file import read_key
+    from undisclosed.config.load import load
     from undisclosed.incidents.records import JournalError
     from undisclosed.journal.gateway import gateway_name
     from undisclosed.steward import process
@@ -139,7 +102,7 @@ def steward(
         place = Place(policy, read_key(policy, create=True), gateway_name(policy))
         return process.Settings(place, notices.load(policy, config_file))
 
-    with told():
+    with exit_on_config_error():
         log.configure(reload().place.policy.log.format)
         try:
             process.run(reload, user, log.get())

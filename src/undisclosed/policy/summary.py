@@ -13,11 +13,12 @@ from undisclosed.policy.policy import NOT_USED_YET, Policy
 from undisclosed.policy.sections import Rule
 from undisclosed.policy.wording import effect, limits, listed, spoken_domains, spoken_senders
 
-WIDTH = 100
 
+def describe(policy: Policy, width: int | None = None) -> str:
+    """What the policy does, in words: whose mail it looks at, what it counts, rule by rule, and what to mind.
 
-def describe(policy: Policy) -> str:
-    """What the policy does, in words: whose mail it looks at, what it counts, rule by rule, and what to mind."""
+    `width`: the columns of the terminal; without it each sentence is one line.
+    """
     sections = [
         (f"The mail of {policy.organisation.name}", [_mode(policy)]),
         ("Which mail", _scope(policy)),
@@ -34,7 +35,7 @@ def describe(policy: Policy) -> str:
         ("Not used in this version, wherever they stand", [f"{_all_not_used()}."]),
         ("Mind", warnings(policy)),
     ]
-    return "\n\n".join(_section(title, items) for title, items in sections if items)
+    return "\n\n".join(_section(title, items, width) for title, items in sections if items)
 
 
 def _recording(policy: Policy) -> list[str]:
@@ -48,9 +49,11 @@ def _recording(policy: Policy) -> list[str]:
     ]
 
 
-def _section(title: str, items: Sequence[str]) -> str:
+def _section(title: str, items: Sequence[str], width: int | None) -> str:
+    if width is None:
+        return "\n".join([title, *(f"  {item}" for item in items)])
     wrapper = textwrap.TextWrapper(
-        WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+        width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
     )
     return "\n".join([title, *map(wrapper.fill, items)])
 

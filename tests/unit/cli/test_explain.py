@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from support.factories import policy, rule, strangers
 from undisclosed.cli.explain import run
-from undisclosed.cli.output import visible
+from undisclosed.cli.output import Output
 from undisclosed.explain.message_file import Envelope
 from undisclosed.policy import Policy
 
@@ -62,9 +60,8 @@ class Shell:
         sender: str | None = None,
     ) -> int:
         """Run the command, and return its exit status."""
-        out, err = self.out, self.err
-        envelope = Envelope(sender=sender)
-        return run(policy, b"k" * 32, files, envelope, as_json=as_json, stdin=io.BytesIO(stdin), out=out, err=err)
+        output = Output(self.out, self.err, as_json)
+        return run(policy, b"k" * 32, files, Envelope(sender=sender), io.BytesIO(stdin), output)
 
 
 @pytest.fixture
@@ -88,7 +85,7 @@ def test_a_table_tells_everything(shell: Shell) -> None:
     text = shell.printed()
     for part in (
         "school.eml",
-        "reject - refused, with the reply below",
+        "action\treject - refused, with the reply below\n",
         "clerk@council.test, to 95 recipients",
         "too many in sight",
         "95 external addresses, the limit is 10",
@@ -108,7 +105,7 @@ def test_a_rewrite_is_shown(shell: Shell) -> None:
     """The table shows the header as it is and as it would leave; a long field is shortened."""
     assert shell.explain([shell.save("a.eml", mail(95))], policy(rules=[rule(action="rewrite")])) == 0
     text = shell.printed()
-    assert re.search(r"header then │ To: clerk@council\.test +│", text)
+    assert "header then\tTo: clerk@council.test\n" in text
     assert "characters)" in text
 
 
@@ -175,22 +172,14 @@ def test_a_message_cannot_speak_to_the_terminal(shell: Shell) -> None:
     rules = [rule(name="[link=https://evil.example]x[/link]", more_than_addresses=0, action="rewrite")]
     shell.explain([name], policy(rules=rules), sender=hostile)
     text = re.sub(r"\x1b\[[0-9;]*m", "", shell.printed())
-    assert not re.search(r"[^\x20-\x7e\n─-╿]", text)
-    assert "[bold]\\x1b]0;x\\x07.eml" in text.replace("\n", "")
+    assert not re.search(r"[^\x20-\x7e\n]", text)
+    assert "[bold]\\x1b]0;x\\x07.eml" in text
     assert "a\\x1b[2J\\x9b2J\\u202e[red]b[/red]@family.test" in text
     assert "[link=https://evil.example]x[/link]" in text
 
 
-@given(st.text())
-def test_nothing_but_signs_and_blanks_is_shown(text: str) -> None:
-    """Whatever a text holds, what is shown of it is printable, and printable text stays as it is."""
-    assert visible(text).isprintable()
-    if text.isprintable():
-        assert visible(text) == text
-
-
 def test_a_stream_without_utf8_is_no_reason_to_stop(tmp_path: Path) -> None:
-    """Under an ASCII locale the table is drawn in other signs, and letters it lacks are spelled out."""
+    """Under an ASCII locale, letters that it lacks are written as escapes."""
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     shell = Shell(tmp_path)

@@ -72,7 +72,7 @@ def test_the_whole_description() -> None:
         counting={"fields": ["To", "Cc"]},
         rules=[exempt, rule()],
     )
-    assert WHOLE.format(providers=f"{len(PERSONAL_MAIL):,}") == describe(ours) + "\n"
+    assert WHOLE.format(providers=f"{len(PERSONAL_MAIL):,}") == describe(ours, width=100) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_no_line_is_wider_than_a_terminal() -> None:
     ours = policy(
         organisation={"internal_domains": [f"{'school' * 5}{n}.test" for n in range(20)]}, rules=[rule(name="n" * 99)]
     )
-    assert max(map(len, describe(ours).splitlines())) <= 100 + len("n" * 99)
-    assert max(len(line) for line in describe(ours).splitlines() if "nnn" not in line) <= 100
+    assert max(map(len, describe(ours, width=100).splitlines())) <= 100 + len("n" * 99)
+    assert max(len(line) for line in describe(ours, width=100).splitlines() if "nnn" not in line) <= 100
 
 
 EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)

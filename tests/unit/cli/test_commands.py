@@ -1,0 +1,167 @@
+"""The commands as they are typed: help, terminals of several widths, pipes, and pipes that nobody reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from rich.cells import cell_len
+from typer.testing import CliRunner
+
+from support.factories import strangers, transaction
+from support.journals import KEY
+from support.terminal import into_closed_pipe, into_pipe, on_terminal
+from undisclosed import cli
+from undisclosed.journal.journal import Journal
+from undisclosed.policy.sections import JournalSection
+
+LONG_SENDER = "the.headteachers.personal.assistant@admissions.long-school-name.council.example"
+CJK = "保護者の皆様へ 入学手続きのご案内と提出書類について"
+CONFIG = """\
+[organisation]
+name = "Exampleshire County Council"
+internal_domains = ["council.test"]
+
+[[rules]]
+name = "too many in sight"
+more_than_addresses = 10
+action = "reject"
+
+[journal]
+url = "sqlite:///{directory}/journal.db"
+key_file = "{directory}/key"
+"""
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and group, as it is typed."""
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*words, name))
+
+
+COMMANDS = sorted(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration whose journal has incidents with long, wide and plain texts, one of them in many copies."""
+    directory = tmp_path_factory.mktemp("cli")
+    file = directory / "config.toml"
+    file.write_text(CONFIG.format(directory=directory))
+    key = directory / "key"
+    key.write_bytes(KEY)
+    key.chmod(0o600)
+    (directory / "message.eml").write_text(
+        f"From: clerk@council.test\nTo: {', '.join(strangers(30))}\nSubject: {CJK}\n\nhello\n"
+    )
+    journal = Journal(JournalSection.model_validate({"url": f"sqlite:///{directory}/journal.db"}), KEY)
+    journal.upgrade()
+    for number in range(12):
+        journal.record(transaction(queue_id=f"4dX1c23kLmz{number:02}"))
+    journal.record(transaction(reference="8W2T-SM3V", message_id="<2@x>", sender=LONG_SENDER, subject=CJK * 4))
+    reason = "95 external addresses of 95 organisations, the limit is 10; " * 3
+    journal.record(
+        transaction(
+            reference="2345-6789", message_id="<3@x>", subject="word " * 60, reason=reason, client="2001:db8::1"
+        )
+    )
+    journal.close()
+    return str(file)
+
+
+TABLES = [("held", "list"), ("held", "show", "K7QF"), ("incidents", "list"), ("incidents", "show", "2345")]
+
+
+@pytest.mark.parametrize("width", [80, 100, 132])
+@pytest.mark.parametrize("command", [*TABLES, ("check-config",)], ids=" ".join)
+def test_output_fits_the_terminal(config: str, command: tuple[str, ...], width: int) -> None:
+    """No line is wider than the terminal, and addresses, references and dates stand in it whole."""
+    printed = on_terminal(width, *command, "--config", config)
+    assert printed.status == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed.out).splitlines()
+    too_wide = [line for line in lines if cell_len(line) > width and line.split() != [LONG_SENDER]]
+    assert too_wide == []
+    if command == ("held", "list"):
+        text = "\n".join(lines)
+        assert all(part in text for part in (LONG_SENDER, "clerk@council.test", "8W2T-SM3V", "2026-03-01"))
+
+
+@pytest.mark.parametrize("width", [80, 132])
+def test_an_explanation_fits_the_terminal(config: str, width: int) -> None:
+    """All of it, with the reply's lines and thirty addresses."""
+    printed = on_terminal(width, "explain", str(Path(config).parent / "message.eml"), "--config", config)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed.out).splitlines()
+    assert printed.status == 1
+    assert max(map(cell_len, lines)) <= width
+    assert "parent20@family20.test" in printed.out
+
+
+@pytest.mark.parametrize("command", [("held", "list"), ("incidents", "list")], ids=" ".join)
+def test_in_a_pipe_each_row_is_a_line(config: str, command: tuple[str, ...]) -> None:
+    """cut, grep and head find one incident a line, with the same columns in each."""
+    printed = into_pipe(*command, "--config", config)
+    heading, *rows = [line.split("\t") for line in printed.out.splitlines()]
+    assert heading[0] == "reference"
+    assert {row[0] for row in rows} == {"K7QF-3M2D", "8W2T-SM3V", "2345-6789"}
+    assert {len(row) for row in rows} == {len(heading)}
+    assert {row[heading.index("sender")] for row in rows} == {LONG_SENDER, "clerk@council.test"}
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stdout stderr"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *TABLES,
+        ("incidents", "list", "--json"),
+        ("incidents", "list", "--csv"),
+        ("check-config",),
+        ("held", "list", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_a_closed_pipe_is_quiet(config: str, command: tuple[str, ...], closed: str) -> None:
+    """No trace, and the exit status with which a shell reports SIGPIPE of other programs."""
+    printed = into_closed_pipe(*command, "--config", config, closed=closed)
+    assert (printed.status, printed.err) == (141, "")
+
+
+@pytest.mark.parametrize("command", [("--help",), ("held", "list", "-h"), ("--version",)], ids=" ".join)
+def test_help_into_a_closed_pipe_is_quiet(command: tuple[str, ...]) -> None:
+    """Help and version too."""
+    printed = into_closed_pipe(*command)
+    assert (printed.status, printed.err) == (141, "")
+
+
+def test_an_error_into_a_closed_pipe_is_quiet() -> None:
+    """A closed standard error leaves nothing to say it on; the status is not 0."""
+    printed = into_closed_pipe("check-config", "--config", "/nowhere", closed="stderr")
+    assert (printed.status, printed.out) == (141, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words) or "undisclosed")
+def test_help_is_readable(command: tuple[str, ...]) -> None:
+    """At 80 columns nothing is cut, types are named as people name them, and -h is --help."""
+    runner = CliRunner()
+    long, short = (runner.invoke(cli.app, [*command, option], terminal_width=80) for option in ("--help", "-h"))
+    assert long.exit_code == short.exit_code == 0
+    assert long.output == short.output
+    usage, _, rest = long.output.partition("\n\n")
+    assert not re.search(r"<\w|\{|\.\.\.$|list\[|int range", rest, re.MULTILINE)
+    assert "{" not in usage
+    assert max(map(len, long.output.splitlines())) <= 80
+    assert "-h, --help" in long.output
+
+
+def test_help_shows_every_summary_whole() -> None:
+    """Each command's line is the first sentence of its help, with its full stop."""
+    for command in COMMANDS:
+        output = CliRunner().invoke(cli.app, [*command, "-h"], terminal_width=80).output
+        listed = output.partition("Commands:\n")[2]
+        for entry in re.split(r"\n(?=  \w)", listed.rstrip()) if listed else ():
+            assert entry.endswith("."), entry
+            assert "\n" not in entry.strip(), entry

@@ -1,0 +1,42 @@
+"""common.py: times and states as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from undisclosed.cli.common import Filter, parse_state, parse_time
+from undisclosed.incidents.records import State
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7d", NOW - timedelta(days=7)),
+        ("12 h", NOW - timedelta(hours=12)),
+        ("2w", NOW - timedelta(weeks=2)),
+        ("2026-02-28T10:00:00+01:00", datetime(2026, 2, 28, 9, 0, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_read(text: str, expected: datetime) -> None:
+    """As an age, or in ISO 8601."""
+    assert parse_time(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "7", "7y", "2026-13-01"])
+def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
+    """The error says what could be written."""
+    with pytest.raises(ValueError, match='"7d"'):
+        parse_time(text, NOW)
+
+
+def test_states_are_typed_as_people_do() -> None:
+    """With dashes or blanks, in any case; an unknown one is refused with the known ones."""
+    wanted = Filter.from_options(sender=None, rule=None, since=None, states=["Never-Queued", "held"], limit=0)
+    assert wanted.states == (State.NEVER_QUEUED, State.HELD)
+    assert wanted.limit is None
+    with pytest.raises(ValueError, match="released-by-hand"):
+        parse_state("lost")
