@@ -114,8 +114,9 @@ def run(
             if output.json:
                 output.line(explanation.as_json(explained))
             else:
+                if file != files[0]:
+                    output.line("")
                 output.facts(_facts(explained))
-                output.line("")
             if explained.would_be_stopped:
                 status = max(status, STOPPED)
     return status

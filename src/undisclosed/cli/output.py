@@ -76,22 +76,21 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     head: int
 
-    def lines(self, width: int | None) -> Iterator[str]:
-        """The heading and the rows, for a terminal of so many columns; tab-separated where `width` is None."""
+    def lines(self, width: int | None) -> tuple[list[str], list[str]]:
+        """The heading's lines and the rows', for a terminal of so many columns; tab-separated where `width` is None."""
         headings = [column.heading for column in self.columns]
         rows = [[printable(cell) for cell in row] for row in self.rows]
         if width is None:
-            yield from ("\t".join(cells) for cells in (headings, *rows))
-            return
+            return ["\t".join(headings)], ["\t".join(row) for row in rows]
         widths = [max(map(_cells, cells)) for cells in zip(headings, *rows, strict=True)]
         if (fitted := self._on_one_line(widths, width)) is not None:
-            yield from (self._line(cells, fitted) for cells in (headings, *rows))
-            return
-        yield self._line(headings[: self.head], widths)
-        yield INDENT + GAP.join(headings[self.head :])
+            return [self._line(headings, fitted)], [self._line(row, fitted) for row in rows]
+        heading = [self._line(headings[: self.head], widths), INDENT + GAP.join(headings[self.head :])]
+        lines = []
         for row in rows:
-            yield self._line(row[: self.head], widths)
-            yield from (INDENT + line for line in self._below(row, width - len(INDENT)))
+            lines.append(self._line(row[: self.head], widths))
+            lines += [INDENT + line for line in self._below(row, width - len(INDENT))]
+        return heading, lines
 
     def _on_one_line(self, widths: Sequence[int], width: int) -> list[int] | None:
         """The columns' widths where a row fits on one line, its texts cut as far as they may be; else None."""
@@ -168,8 +167,9 @@ class Output:
 
     def table(self, table: Table) -> None:
         """Write a table; on a terminal its heading is bold."""
-        heading, *lines = table.lines(self.width)
-        self.line(heading, "bold")
+        heading, lines = table.lines(self.width)
+        for line in heading:
+            self.line(line, "bold")
         for line in lines:
             self.line(line)
 

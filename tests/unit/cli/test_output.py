@@ -26,6 +26,12 @@ ROWS = [
 ]
 
 
+def lines_of(table: Table, width: int | None) -> list[str]:
+    """All lines of a table."""
+    heading, lines = table.lines(width)
+    return heading + lines
+
+
 class Terminal(io.StringIO):
     """Text that takes itself for a terminal, of 80 columns since it does not say how many."""
 
@@ -56,7 +62,7 @@ def test_an_ordinary_csv_cell_stays_as_it_is(text: str) -> None:
 
 def test_without_a_terminal_a_row_is_one_line() -> None:
     """Tab-separated and unpadded, below the headings; no cell is cut."""
-    lines = list(Table(COLUMNS, ROWS, head=3).lines(None))
+    lines = lines_of(Table(COLUMNS, ROWS, head=3), None)
     assert lines[0] == "reference\tuntil\tcount\tsender\tsubject"
     assert lines[1] == "K7QF-3M2D\t2026-03-01 14:30\t95\tclerk@council.example\tSchool admissions 2026"
     assert [line.count("\t") for line in lines] == [4, 4, 4]
@@ -66,7 +72,7 @@ def test_without_a_terminal_a_row_is_one_line() -> None:
 @pytest.mark.parametrize("width", [80, 100, 132, 200, 400])
 def test_a_table_fits_the_terminal(width: int) -> None:
     """No line is wider than the terminal but one that holds a longer address, and nothing but the subject is cut."""
-    lines = list(Table(COLUMNS, ROWS, head=3).lines(width))
+    lines = lines_of(Table(COLUMNS, ROWS, head=3), width)
     assert all(cell_len(line) <= max(width, 4 + len(ADDRESS)) for line in lines)
     text = "\n".join(lines)
     for row in ROWS:
@@ -76,7 +82,7 @@ def test_a_table_fits_the_terminal(width: int) -> None:
 
 def test_a_narrow_terminal_has_two_lines_a_row() -> None:
     """The first columns stay side by side, the others follow below, indented, under headings of their own."""
-    assert list(Table(COLUMNS, ROWS[:1], head=3).lines(60)) == [
+    assert lines_of(Table(COLUMNS, ROWS[:1], head=3), 60) == [
         "reference  until             count",
         "    sender  subject",
         "K7QF-3M2D  2026-03-01 14:30     95",
@@ -86,7 +92,7 @@ def test_a_narrow_terminal_has_two_lines_a_row() -> None:
 
 def test_a_wide_terminal_shows_more() -> None:
     """The wider the terminal, the more of a subject is shown."""
-    texts = ["\n".join(Table(COLUMNS, ROWS, head=3).lines(width)) for width in (80, 100, 132)]
+    texts = ["\n".join(lines_of(Table(COLUMNS, ROWS, head=3), width)) for width in (80, 100, 132)]
     shown = [len(re.findall(r"[\u3040-\u9fff]", text)) for text in texts]
     assert shown == sorted(set(shown))
 
@@ -95,7 +101,7 @@ def test_a_reason_is_wrapped_and_never_cut() -> None:
     """A long reason continues on further lines."""
     why = "the message is signed, and a change would break the signature; " * 4
     columns = (Column("when"), Column("why", "wrap"))
-    lines = list(Table(columns, [("2026-03-01 14:30", why)], head=1).lines(80))
+    lines = lines_of(Table(columns, [("2026-03-01 14:30", why)], head=1), 80)
     assert " ".join(line.strip() for line in lines[3:]) == why.strip()
     assert max(map(len, lines)) <= 80
 
