@@ -1,4 +1,4 @@
-"""Incidents that notices are written about, as tests want them."""
+"""Incidents for tests of notices."""
 
 from __future__ import annotations
 
@@ -72,16 +72,17 @@ def incident(state: State = State.HELD, **over: Any) -> Incident:
 
 
 def organisation(*languages: str, **over: Any) -> Policy:
-    """A policy whose organisation writes these languages; each keyword is a section."""
+    """A policy whose organisation uses these languages; each keyword is a section."""
     return policy(organisation={"languages": list(languages or ("en",)), "help": HELP}, **over)
 
 
 def notice(
-    kind: NoticeKind, *languages: str, about: Incident | None = None, taken: tuple[str, ...] = (), **over: Any
+    kind: NoticeKind, *languages: str, about: Incident | None = None, release_modes: tuple[str, ...] = (), **over: Any
 ) -> EmailMessage:
     """A notice, with dates in UTC; each keyword is a section of the policy."""
     about = about or incident(STATES[kind])
-    return render(organisation(*languages, **over), about, kind, now=SENT, taken=taken, zone=UTC)
+    own = organisation(*languages, **over)
+    return render(own, about, kind, now=SENT, release_modes=release_modes, zone=UTC)
 
 
 def content(message: EmailMessage, kind: str) -> str:
@@ -94,18 +95,18 @@ def content(message: EmailMessage, kind: str) -> str:
 
 
 def words(message: EmailMessage) -> str:
-    """The text part in one line: what is said, wherever the lines end."""
+    """The text part in one line."""
     return " ".join(content(message, "plain").split())
 
 
 def readable(message: EmailMessage) -> str:
-    """The header with its values decoded, and the text part: what a person reads who looks at all of it."""
+    """The header with its values decoded, and the text part."""
     header = "".join(f"{name}: {value}\n" for name, value in message.items())
     return f"{header}\n{content(message, 'plain')}"
 
 
 def text_of(html: str) -> str:
-    """The words of an HTML page, in one line, as a reader sees them."""
+    """The visible text of an HTML page, in one line."""
     body = html.partition("<body>")[2]
     shown = re.sub(r"<[^>]*>", "", body)
     for entity, char in (("&lt;", "<"), ("&gt;", ">"), ("&#34;", '"'), ("&#39;", "'"), ("&amp;", "&")):

@@ -1,25 +1,22 @@
-"""Notices (RFC 3834): who is told what happened to a message, in which words, and sending them by sendmail(1).
+"""Notices (RFC 3834): which senders are told what happened to their messages, in which words, by sendmail(1).
 
-May import journal, incidents, decision, policy, addresses and config.
+May import journal, incidents, decision, policy, addresses, config and service.
 """
 
 from undisclosed.notices.compose import render
-from undisclosed.notices.dispatch import Courier, Fate, Outcome
-from undisclosed.notices.eligibility import FIRST_KIND, suppressed
+from undisclosed.notices.dispatch import Dispatched, Dispatcher, DispatchStatus
 from undisclosed.notices.errors import NoticeError
 from undisclosed.notices.sendmail import send
 from undisclosed.notices.template_files import load
-from undisclosed.notices.templates import Words
+from undisclosed.notices.templates import Templates
 
 __all__ = [
-    "FIRST_KIND",
-    "Courier",
-    "Fate",
+    "DispatchStatus",
+    "Dispatched",
+    "Dispatcher",
     "NoticeError",
-    "Outcome",
-    "Words",
+    "Templates",
     "load",
     "render",
     "send",
-    "suppressed",
 ]

@@ -1,4 +1,4 @@
-"""A notice as a message: RFC 3834, in text and HTML, to the sender and nobody else."""
+"""Composes a notice as a message (RFC 3834): text and HTML, addressed to the sender only."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jinja2 import TemplateError
 
 from undisclosed.addresses import domains, mailboxes
 from undisclosed.incidents.records import Incident, NoticeKind
-from undisclosed.notices.eligibility import domain_of
+from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
-from undisclosed.notices.template_files import MADE_BY_TEMPLATES, shipped
-from undisclosed.notices.templates import Part, Words
-from undisclosed.notices.variables import facts, plain
+from undisclosed.notices.template_files import TEMPLATE_ERRORS, shipped
+from undisclosed.notices.templates import LanguagePart, Templates
+from undisclosed.notices.variables import plain, variables_of
 from undisclosed.policy import Policy
 
 WIDTH: Final = 72
@@ -29,17 +29,19 @@ WIDTH: Final = 72
 
 BETWEEN_LANGUAGES: Final = "-" * WIDTH
 
-LONGEST_SUBJECT: Final = 200
-"""Characters of the notice's own subject, whatever its templates make of it."""
+MAX_SUBJECT: Final = 200
+"""Characters of the notice's own subject, without the reference."""
 
-_WORDS: Final = r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"
-_MESSAGE_ID: Final = re.compile(rf"<(?=[^@]{{1,120}}@){_WORDS}@(?=.{{1,120}}>)(?:{_WORDS}|\[[\w.:-]+\])>", re.ASCII)
-"""A Message-ID that can be repeated: short enough for one line, and none of RFC 5322's obsolete forms (3.6.4), on some
-of which the standard library's parser fails with an IndexError."""
+_DOT_ATOM: Final = r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"
+_MESSAGE_ID: Final = re.compile(
+    rf"<(?=[^@]{{1,120}}@){_DOT_ATOM}@(?=.{{1,120}}>)(?:{_DOT_ATOM}|\[[\w.:-]+\])>", re.ASCII
+)
+"""A Message-ID for In-Reply-To: short enough for one line, and in none of RFC 5322's obsolete forms (3.6.4), some of
+which make the standard library's parser raise IndexError."""
 
 
 def _registry() -> HeaderRegistry:
-    # Without this, a Message-ID that is too long for a line with the field's name is folded as an encoded word.
+    # By default a Message-ID that is too long for one line is folded as an encoded word.
     registry = HeaderRegistry()
     for name in ("in-reply-to", "references"):
         registry.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed: no header
@@ -48,7 +50,7 @@ def _registry() -> HeaderRegistry:
 
 _ASCII: Final = EmailPolicy(header_factory=_registry(), cte_type="7bit", max_line_length=78)
 _UTF8: Final = _ASCII.clone(utf8=True)
-"""For a sender whose own address needs SMTPUTF8 (RFC 6532)."""
+"""For a sender whose address needs SMTPUTF8 (RFC 6532)."""
 
 
 def render(
@@ -57,24 +59,36 @@ def render(
     kind: NoticeKind,
     *,
     now: datetime,
-    words: Words | None = None,
-    taken: Collection[str] = (),
+    templates: Templates | None = None,
+    release_modes: Collection[str] = (),
     zone: tzinfo | None = None,
 ) -> EmailMessage:
-    """The notice about an incident, to its sender; line ends are LF, as sendmail(1) wants them.
+    """Compose the notice about an incident to its sender. Line ends are LF, as sendmail(1) expects.
 
-    `words` are the organisation's (without them, those that come with the program); `taken` the parts of a release that
-    were taken, such as `bcc:0-94`. Instants are written in `zone`; None is the host's local time. The same incident and
-    kind give the same Message-ID, so that a notice sent twice can be known as one. Raises NoticeError.
+    Without `templates` the shipped ones are used. `release_modes`: the modes of all parts that Postfix accepted.
+    Instants are written in `zone`; None is the host's local time. The same incident and kind give the same Message-ID,
+    so that duplicates can be recognised. Raises NoticeError.
     """
     if domain_of(incident.sender) is None:
-        raise NoticeError("the envelope sender is no address that can be written to")
-    words = words or shipped(policy.organisation.languages)
+        raise NoticeError(NOT_AN_ADDRESS)
+    templates = templates or shipped(policy.organisation.languages)
     try:
-        parts = words.parts(kind, facts(policy, incident, kind, taken=taken), zone)
-        html = words.html(parts, plain(incident.reference))
-    except (*MADE_BY_TEMPLATES, TemplateError) as error:
+        variables = variables_of(policy, incident, kind, release_modes=release_modes)
+        parts = templates.parts(kind, variables, zone)
+        html = templates.html(parts, plain(incident.reference))
+    except (*TEMPLATE_ERRORS, TemplateError) as error:
         raise NoticeError(f"a template failed: {error}") from error
+    name = f"{kind}.{re.sub('[^A-Za-z0-9-]', '', incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}"
+    subject = _subject(parts, plain(incident.reference))
+    message = _header(policy, incident, name, subject=subject, date=now.astimezone(zone))
+    _add_body(message, text(parts), html)
+    message["Content-Language"] = ", ".join(part.language for part in parts)
+    message.set_boundary(f"=_{name}")  # "=_" occurs in no quoted-printable line
+    return message
+
+
+def _header(policy: Policy, incident: Incident, name: str, *, subject: str, date: datetime) -> EmailMessage:
+    """A message without a body. `name` is the left part of its Message-ID."""
     sender = _from(policy)
     ascii_only = sender.username.isascii() and incident.sender.rpartition("@")[0].isascii()
     message = EmailMessage(policy=_ASCII if ascii_only else _UTF8)
@@ -82,35 +96,36 @@ def render(
     try:
         message["To"] = _address("", incident.sender)
     except (ValueError, HeaderParseError) as error:
-        raise NoticeError(f"the envelope sender is no address that can be written to: {error}") from error
-    message["Subject"] = _subject(parts, plain(incident.reference))
-    message["Date"] = now.astimezone(zone)
-    name = f"{kind}.{re.sub('[^A-Za-z0-9-]', '', incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}"
+        raise NoticeError(f"{NOT_AN_ADDRESS}: {error}") from error
+    message["Subject"] = subject
+    message["Date"] = date
     message["Message-ID"] = f"<{name}@{sender.domain}>"
     if incident.message_id is not None and _MESSAGE_ID.fullmatch(incident.message_id):
         message["In-Reply-To"] = message["References"] = incident.message_id
     message["Auto-Submitted"] = "auto-replied"
     message["X-Auto-Response-Suppress"] = "All"
-    message.set_content(text(parts), cte="quoted-printable")
-    message.add_alternative(html, subtype="html", cte="quoted-printable")
-    message["Content-Language"] = ", ".join(part.language for part in parts)
-    for part in message.iter_parts():
-        del part["MIME-Version"]  # a part has none (RFC 2045, section 4)
-    message.set_boundary(f"=_{name}")  # "=_" stands in no quoted-printable line
     return message
 
 
-def _subject(parts: Sequence[Part], reference: str) -> str:
-    """What the templates say, in every language, and the reference, so that it can be quoted whatever they say."""
-    return f"{plain(' / '.join(part.subject for part in parts))[:LONGEST_SUBJECT]} ({reference})"
+def _add_body(message: EmailMessage, plain_text: str, html: str) -> None:
+    """Add the two alternatives."""
+    message.set_content(plain_text, cte="quoted-printable")
+    message.add_alternative(html, subtype="html", cte="quoted-printable")
+    for part in message.iter_parts():
+        del part["MIME-Version"]  # a part has none (RFC 2045, section 4)
 
 
-def text(parts: Sequence[Part]) -> str:
+def _subject(parts: Sequence[LanguagePart], reference: str) -> str:
+    """The subjects of all languages, and the reference, so that the sender can quote it whatever the templates say."""
+    return f"{plain(' / '.join(part.subject for part in parts))[:MAX_SUBJECT]} ({reference})"
+
+
+def text(parts: Sequence[LanguagePart]) -> str:
     """The parts as plain text."""
     return f"\n\n{BETWEEN_LANGUAGES}\n\n".join("\n\n".join(_paragraphs(part)) for part in parts) + "\n"
 
 
-def _paragraphs(part: Part) -> Iterator[str]:
+def _paragraphs(part: LanguagePart) -> Iterator[str]:
     wrapper = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
     entries = textwrap.TextWrapper(
         WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
@@ -121,17 +136,17 @@ def _paragraphs(part: Part) -> Iterator[str]:
 
 
 def _from(policy: Policy) -> HeaderAddress:
-    """Who writes: `notices.from`, else the postmaster whom every domain has (RFC 5321, section 4.5.1)."""
+    """The author: `notices.from`, else the postmaster, whom every domain has (RFC 5321, section 4.5.1)."""
     if configured := mailboxes(policy.notices.from_):
         name, address = configured[0]
         return _address(plain(name), address.text)
     internal = policy.organisation.internal_domains
-    domain = next((one for one in internal if not one.startswith(".")), internal[0].removeprefix("."))
+    domain = next((name for name in internal if not name.startswith(".")), internal[0].removeprefix("."))
     return HeaderAddress(plain(policy.organisation.name), "postmaster", domain)
 
 
 def _address(name: str, address: str) -> HeaderAddress:
-    """An address for the header. Its parts are given one by one: parsed, letters that are not ASCII are refused."""
+    """An address for the header, from its parts: the parser of `email` refuses letters that are not ASCII."""
     local, _, domain = address.rpartition("@")
     if local.startswith('"'):
         local = local[1:-1]

@@ -1,4 +1,4 @@
-"""What the steward calls: due notices are written, sent and recorded as sent, or recorded as not to be sent."""
+"""Composes and sends the notices that are due, and records each as sent, or as suppressed with the reason."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from undisclosed.incidents.records import Incident, NotFoundError, Notice
 from undisclosed.notices.compose import render
-from undisclosed.notices.eligibility import MOST, WITHIN, Moment, moment, suppressed, within_limit
+from undisclosed.notices.eligibility import (
+    LIMIT_PERIOD,
+    MAX_NOTICES,
+    Timeliness,
+    is_within_limit,
+    timeliness,
+    why_suppressed,
+)
 from undisclosed.notices.errors import NoticeError
-from undisclosed.notices.templates import Words
+from undisclosed.notices.templates import Templates
 from undisclosed.policy import Policy
 from undisclosed.service.backoff import Backoff
 
@@ -21,15 +28,15 @@ if TYPE_CHECKING:
     from undisclosed.journal.journal import Journal
 
 FIRST_PAUSE: Final = 60.0
-LONGEST_PAUSE: Final = 3600.0
+MAX_PAUSE: Final = 3600.0
 """Seconds between two attempts to send a notice: the first pause and the longest."""
 
 Send = Callable[[EmailMessage, str], None]
-"""Takes a notice and the address that it goes to; raises NoticeError."""
+"""Sends a notice to an address. Raises NoticeError."""
 
 
-class Fate(StrEnum):
-    """What became of a due notice."""
+class DispatchStatus(StrEnum):
+    """The state of a notice after an attempt."""
 
     SENT = "sent"
     SUPPRESSED = "suppressed"
@@ -38,31 +45,31 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one notice in one round, for the log."""
+class Dispatched:
+    """The result for one notice, for the log."""
 
     notice: Notice
     reference: str
-    fate: Fate
+    status: DispatchStatus
     why: str = ""
 
 
 @dataclass(slots=True)
 class _Retry:
-    """When a notice that could not be sent is tried again."""
+    """The next attempt for a notice that could not be sent."""
 
     at: datetime
-    pauses: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
+    pauses: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, MAX_PAUSE))
 
     def postpone(self, now: datetime) -> None:
         self.at = now + timedelta(seconds=self.pauses.next())
 
 
-class Courier:
-    """Sends the notices of one gateway. Remembers, while it lives, how many each sender got and what failed."""
+class Dispatcher:
+    """Sends the notices of one gateway. Keeps in memory how many notices each sender got, and which ones failed."""
 
     def __init__(self, journal: Journal, gateway: str, send: Send) -> None:
-        """`gateway` is this host as the journal knows it: what another one stopped, its own steward tells of."""
+        """`gateway` is the name of this host in the journal: each gateway sends the notices about its own mail."""
         self._journal = journal
         self._gateway = gateway
         self._send = send
@@ -70,24 +77,25 @@ class Courier:
         self._retries: dict[int, _Retry] = {}
         self._unrecorded: set[int] = set()
 
-    def deliver(self, policy: Policy, words: Words, now: datetime) -> list[Outcome]:
-        """Send what is due and true by now. `now` is an instant. Raises JournalError.
+    def dispatch(self, policy: Policy, templates: Templates, now: datetime) -> list[Dispatched]:
+        """Send the notices that are due and true. `now` is aware. Raises JournalError.
 
-        Ends with the first notice that cannot be sent: the others would most likely fail like it, and each may take as
-        long as sendmail(1) may. That one waits for a while, so that it cannot stand before the others for ever.
+        Ends at the first notice that cannot be sent: the next ones would probably fail too, and each attempt may last
+        as long as the timeout of sendmail(1). That notice then waits, so that it does not block the others.
         """
-        outcomes = []
+        results = []
         self._forget(now)
         for notice in self._journal.due_notices(now):
-            outcome = self._one(policy, words, notice, now)
-            if outcome is not None:
-                outcomes.append(outcome)
-                if outcome.fate is Fate.FAILED:
+            result = self._dispatch(policy, templates, notice, now)
+            if result is not None:
+                results.append(result)
+                if result.status is DispatchStatus.FAILED:
                     break
-        return outcomes
+        return results
 
-    def _one(self, policy: Policy, words: Words, notice: Notice, now: datetime) -> Outcome | None:
-        if notice.id in self._unrecorded:  # sent, and then the journal could not be written: only that is left
+    def _dispatch(self, policy: Policy, templates: Templates, notice: Notice, now: datetime) -> Dispatched | None:
+        """Send or suppress one notice; None if it has to wait, or belongs to another gateway."""
+        if notice.id in self._unrecorded:  # sent before, but the journal could not be written then
             return self._record(notice, "")
         if notice.id in self._retries and now < self._retries[notice.id].at:
             return None
@@ -97,46 +105,51 @@ class Courier:
             return None
         if not incident.copies or incident.copies[0].gateway != self._gateway:
             return None
-        times = self._sent.setdefault(incident.sender.casefold(), [])
-        why = suppressed(policy, incident)
-        when = moment(incident, notice.kind)
-        if why is None and when is Moment.NOT_YET:
+        timely = timeliness(incident, notice.kind)
+        why = why_suppressed(policy, incident)
+        if why is None and timely is Timeliness.NOT_YET:
             return None
-        if why is None and when is Moment.TOO_LATE:
+        if why is None and timely is Timeliness.TOO_LATE:
             why = f"by now the message is {incident.state}"
-        if why is None and not within_limit(times, now):
-            why = f"the sender got {MOST} notices within an hour"
+        if why is None and not is_within_limit(self._times(incident), now):
+            why = f"the sender got {MAX_NOTICES} notices within an hour"
         if why is not None:
             self._journal.notice_sent(notice.id, suppressed=True, why=why)
-            return Outcome(notice, incident.reference, Fate.SUPPRESSED, why)
-        return self._write(policy, words, notice, incident, now)
+            return Dispatched(notice, incident.reference, DispatchStatus.SUPPRESSED, why)
+        return self._compose_and_send(policy, templates, notice, incident, now)
 
-    def _write(self, policy: Policy, words: Words, notice: Notice, incident: Incident, now: datetime) -> Outcome:
+    def _compose_and_send(
+        self, policy: Policy, templates: Templates, notice: Notice, incident: Incident, now: datetime
+    ) -> Dispatched:
         try:
-            taken = {part for copy in incident.copies for part in self._journal.taken(copy.id)}
-            message = render(policy, incident, notice.kind, now=now, words=words, taken=taken)
+            modes = {part.partition(":")[0] for copy in incident.copies for part in self._journal.taken(copy.id)}
+            message = render(policy, incident, notice.kind, now=now, templates=templates, release_modes=modes)
             self._send(message, incident.sender)
         except NoticeError as error:
             self._retries.setdefault(notice.id, _Retry(now)).postpone(now)
-            return Outcome(notice, incident.reference, Fate.FAILED, str(error))
-        self._sent[incident.sender.casefold()].append(now)
+            return Dispatched(notice, incident.reference, DispatchStatus.FAILED, str(error))
+        self._times(incident).append(now)
         self._unrecorded.add(notice.id)
         return self._record(notice, incident.reference)
 
-    def _record(self, notice: Notice, reference: str) -> Outcome:
+    def _record(self, notice: Notice, reference: str) -> Dispatched:
         self._journal.notice_sent(notice.id)
         self._unrecorded.discard(notice.id)
-        return Outcome(notice, reference, Fate.SENT)
+        return Dispatched(notice, reference, DispatchStatus.SENT)
+
+    def _times(self, incident: Incident) -> list[datetime]:
+        """The times of the notices that the sender of an incident got within the last hour."""
+        return self._sent.setdefault(incident.sender.casefold(), [])
 
     def _forget(self, now: datetime) -> None:
-        """Let go of what no longer matters, so that memory does not grow with the number of senders."""
+        """Drop old entries, so that memory does not grow with the number of senders."""
         self._sent = {
             sender: recent
             for sender, times in self._sent.items()
-            if (recent := [at for at in times if now - WITHIN < at])
+            if (recent := [at for at in times if now - LIMIT_PERIOD < at])
         }
         self._retries = {
-            notice: retry
-            for notice, retry in self._retries.items()
-            if now < retry.at + timedelta(seconds=LONGEST_PAUSE)
+            notice_id: retry
+            for notice_id, retry in self._retries.items()
+            if now < retry.at + timedelta(seconds=MAX_PAUSE)
         }

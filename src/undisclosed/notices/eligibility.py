@@ -1,4 +1,4 @@
-"""Who gets no notice, and when: RFC 3834 section 2, the policy, and what has become of the message meanwhile."""
+"""Which senders get no notice, and when a notice is true: RFC 3834 section 2, the policy, the incident's state."""
 
 from __future__ import annotations
 
@@ -10,26 +10,16 @@ from typing import Final
 
 from undisclosed.addresses import domains
 from undisclosed.incidents.records import Incident, NoticeKind, State
-from undisclosed.policy import Action, Policy, Standing
+from undisclosed.policy import Policy, Standing
 
-FIRST_KIND: Final[Mapping[Action, NoticeKind]] = {
-    Action.WARN: "warned",
-    Action.REWRITE: "rewritten",
-    Action.SPLIT: "split",
-    Action.DELAY: "delayed",
-    Action.QUARANTINE: "held",
-}
-"""What a sender is told first after an action.
+MAX_NOTICES: Final = 20
+"""Notices for one sender within `LIMIT_PERIOD`: a program that sends a list repeatedly must not fill a mailbox."""
 
-A rejected message was answered over SMTP, an accepted one needs no word.
-"""
+LIMIT_PERIOD: Final = timedelta(hours=1)
 
-MOST: Final = 20
-"""Notices that one sender gets within `WITHIN`: a program that sends a list again and again must not fill a mailbox."""
+NOT_AN_ADDRESS: Final = "the envelope sender is no address that can be written to"
 
-WITHIN: Final = timedelta(hours=1)
-
-LONGEST_ADDRESS: Final = 254
+MAX_ADDRESS: Final = 254
 """Characters of an address that SMTP can carry (RFC 5321, section 4.5.3.1.3, less the angle brackets)."""
 
 _ATOM: Final = r"[^\s\x00-\x20\x7f-\x9f()<>@,;:\\\".\[\]\ud800-\udfff]+"
@@ -37,15 +27,15 @@ _LABEL: Final = r"[^\W_]+(?:-+[^\W_]+)*"
 _ADDRESS: Final = re.compile(
     rf"""(?!-)(?:{_ATOM}(?:\.{_ATOM})* | "[ !#-+\-./0-9=?A-Z\[\]-~]+" ) @ ({_LABEL}(?:\.{_LABEL})*\.?)""", re.VERBOSE
 )
-"""An envelope sender that a notice can go to (RFC 5321, section 4.1.2), as sendmail(1) reads it: as one address.
+"""An envelope sender that sendmail(1) takes as exactly one address (RFC 5321, section 4.1.2).
 
-A quoted local part may have blanks in it, but nothing that separates addresses: somebody would read two in it. Postfix
-drops mail to an address that begins with a dash (postconf(5), allow_min_user), and nobody would learn of it.
+A quoted local part may contain blanks, but no address separator: some software would read two addresses. Postfix drops
+mail to an address that begins with a dash (postconf(5), allow_min_user) without a bounce.
 """
 
 
-def suppressed(policy: Policy, incident: Incident) -> str | None:
-    """Why the sender of an incident gets no notice at all; None if there is no reason."""
+def why_suppressed(policy: Policy, incident: Incident) -> str | None:
+    """The reason why the sender of an incident gets no notice at all; None if there is none."""
     if not incident.sender:
         return "the null sender is never written to"
     if incident.automatic:
@@ -54,7 +44,7 @@ def suppressed(policy: Policy, incident: Incident) -> str | None:
         return f"notices.after does not name {incident.action}"
     domain = domain_of(incident.sender)
     if domain is None:
-        return "the envelope sender is no address that can be written to"
+        return NOT_AN_ADDRESS
     if policy.standing(domain) is not Standing.INTERNAL:
         return "the sender is not of the organisation"
     if incident.state is State.MONITORED:
@@ -63,13 +53,13 @@ def suppressed(policy: Policy, incident: Incident) -> str | None:
 
 
 def domain_of(sender: str) -> str | None:
-    """The domain of an envelope sender, as policies know it; None where it is no address that a notice can go to."""
-    match = _ADDRESS.fullmatch(sender) if len(sender) <= LONGEST_ADDRESS else None
+    """The domain of an envelope sender as policies spell it; None if a notice cannot be sent to that address."""
+    match = _ADDRESS.fullmatch(sender) if len(sender) <= MAX_ADDRESS else None
     return domains.to_ascii(match[1]) if match else None
 
 
-class Moment(Enum):
-    """Whether what a notice says is true by now."""
+class Timeliness(Enum):
+    """Whether the text of a notice is true now."""
 
     NOT_YET = "not yet"
     NOW = "now"
@@ -90,23 +80,23 @@ _TRUE_IN: Final[Mapping[NoticeKind, frozenset[State]]] = {
     "released": _RELEASED,
     "deleted": frozenset({State.DELETED}),
 }
-"""The states of an incident in which each notice says the truth."""
+"""The states of an incident in which each kind of notice is true."""
 
-_BEFORE: Final[Mapping[NoticeKind, frozenset[State]]] = {
+_CAN_BECOME_TRUE_IN: Final[Mapping[NoticeKind, frozenset[State]]] = {
     **dict.fromkeys(("held", "delayed", "rewritten", "warned"), frozenset({State.PENDING})),
     **dict.fromkeys(("reminder", "kept"), frozenset({State.PENDING, State.RELEASING})),
     **dict.fromkeys(("split", "expired", "released", "deleted"), frozenset({State.PENDING}) | _HELD),
 }
-"""The states from which it may still come true. In all others it never will: something else has happened."""
+"""The states from which it can still become true. From all other states it cannot: the notice is suppressed."""
 
 
-def moment(incident: Incident, kind: NoticeKind) -> Moment:
-    """Whether a notice says what is true of the incident: only then is it sent."""
+def timeliness(incident: Incident, kind: NoticeKind) -> Timeliness:
+    """Whether a notice is true in the incident's state: only then it is sent."""
     if incident.state in _TRUE_IN[kind]:
-        return Moment.NOW
-    return Moment.NOT_YET if incident.state in _BEFORE[kind] else Moment.TOO_LATE
+        return Timeliness.NOW
+    return Timeliness.NOT_YET if incident.state in _CAN_BECOME_TRUE_IN[kind] else Timeliness.TOO_LATE
 
 
-def within_limit(sent: Iterable[datetime], now: datetime) -> bool:
-    """Whether a sender who got notices at these times may get one more."""
-    return sum(now - WITHIN < at <= now for at in sent) < MOST
+def is_within_limit(sent: Iterable[datetime], now: datetime) -> bool:
+    """Whether a sender who got notices at these times may get another one."""
+    return sum(now - LIMIT_PERIOD < at <= now for at in sent) < MAX_NOTICES

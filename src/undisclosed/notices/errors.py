@@ -1,5 +1,5 @@
-"""What can go wrong with a notice."""
+"""The error of a notice."""
 
 
 class NoticeError(Exception):
-    """A notice that cannot be made or handed over. The text says why, and where it can be told, what to do."""
+    """A notice cannot be composed or sent. The text says why."""

@@ -1,4 +1,4 @@
-"""Handing a notice to Postfix through sendmail(1): it takes mail while Postfix itself is down."""
+"""Sends a notice through sendmail(1), which takes mail even while Postfix is down."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from undisclosed.addresses import domains
-from undisclosed.notices.eligibility import domain_of
+from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
 
 SENDMAIL: Final = Path("/usr/sbin/sendmail")
 
-PATIENCE: Final = 30.0
-"""Seconds that sendmail(1) may take: it writes one small file."""
+SENDMAIL_TIMEOUT: Final = 30.0
+"""Seconds for sendmail(1), which writes one small file."""
 
 
 def send(
@@ -24,16 +24,16 @@ def send(
     sender: str,
     sendmail: Path = SENDMAIL,
     config_dir: Path = Path("/etc/postfix"),
-    patience: float = PATIENCE,
+    timeout: float = SENDMAIL_TIMEOUT,
 ) -> None:
-    """Hand a notice over, to the sender of the message that it is about; its own envelope sender is the null sender.
+    """Send a notice to `sender`, from the null sender. When this returns, Postfix has it on disk.
 
-    `config_dir` is that of the Postfix instance. Once this returns, Postfix has it on disk. Raises NoticeError.
+    `config_dir` is the one of the Postfix instance. Raises NoticeError.
     """
     domain = domain_of(sender)
-    if domain is None:  # sendmail(1) would read "a,b@c" as two addresses, and one of them could be anybody's
-        raise NoticeError("the envelope sender is no address that can be written to")
-    # -i: a line with a single dot does not end the message. --: an address that begins with a dash is no option.
+    if domain is None:  # sendmail(1) reads "a,b@c" as two addresses
+        raise NoticeError(NOT_AN_ADDRESS)
+    # -i: a line with a single dot does not end the message. --: an address with a leading dash is not an option.
     recipient = f"{sender.rpartition('@')[0]}@{domains.to_ascii(domain)}"
     command = [str(sendmail), "-C", str(config_dir), "-i", "-f", "<>", "--", recipient]
     try:
@@ -50,11 +50,11 @@ def send(
         raise NoticeError(f"{sendmail} cannot be started: {error.strerror}") from error
     with process:
         try:
-            _, said = process.communicate(message.as_bytes(), timeout=patience)
+            _, output = process.communicate(message.as_bytes(), timeout=timeout)
         except subprocess.TimeoutExpired:
-            # With its children: postdrop(1) has the pipe, too, and we would wait for it.
+            # Kill the children too: postdrop(1) holds the pipe open, and leaving `with process` waits for it.
             os.killpg(process.pid, signal.SIGKILL)
-            raise NoticeError(f"{sendmail} did not end within {patience:g} s") from None
+            raise NoticeError(f"{sendmail} did not end within {timeout:g} s") from None
     if process.returncode:
-        words = " ".join(said.decode("utf-8", "replace").split())[-300:]
-        raise NoticeError(f"{sendmail} ended with status {process.returncode}: {words or 'it said nothing'}")
+        text = " ".join(output.decode("utf-8", "replace").split())[-300:]
+        raise NoticeError(f"{sendmail} ended with status {process.returncode}: {text or 'no message'}")

@@ -1,7 +1,7 @@
-"""Reading the words: ours, and the organisation's own over them; and refusing what would fail when a notice is due.
+"""Loads the shipped templates, with the organisation's own in place of some, and checks all of them.
 
-Every template is read, compiled and tried at once. Without this a wrong one would be found by the first incident, and
-its sender would never hear of it.
+Every template is read, compiled and rendered with samples. Otherwise the first incident would find a broken template,
+and its sender would get no notice.
 """
 
 from __future__ import annotations
@@ -21,67 +21,73 @@ from undisclosed.config.errors import ABSENT, ConfigError, Problem
 from undisclosed.config.line_numbers import key_lines
 from undisclosed.config.small_file import read_plain
 from undisclosed.incidents.records import NoticeKind
-from undisclosed.notices.templates import KINDS, LAYOUT, Source, Words
-from undisclosed.notices.variables import VARIABLES, Fact
+from undisclosed.notices.templates import KINDS, LAYOUT, Source, Templates
+from undisclosed.notices.variables import VARIABLES, Value
 from undisclosed.policy import Policy
 
 SHIPPED: Final = Path(__file__).parent / "templates"
 
-LARGEST_FILE: Final = 1024 * 1024
-"""Bytes of a template, or of the configuration."""
+MAX_FILE: Final = 1024 * 1024
+"""Bytes of a template, or of the configuration file."""
 
 LAYOUT_VARIABLES: Final = ("parts", "reference")
 
-MADE_BY_TEMPLATES: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a template can raise: jinja2's errors, its sandbox's, and Python's for what it does with a value."""
+TEMPLATE_ERRORS: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""The errors of rendering: jinja2's own, its sandbox's, and Python's for operations on values."""
 
 
-def load(policy: Policy, config_file: Path) -> Words:
-    """The words of a policy that was read from `config_file`. Raises ConfigError, with all that must be mended."""
-    sources = _ours()
+def load(policy: Policy, config_file: Path) -> Templates:
+    """The templates of a policy that was read from `config_file`. Raises ConfigError with all problems."""
+    sources = _shipped_sources()
     if policy.notices.templates:
         directory = config_file.parent / policy.notices.templates
-        sources |= _own(directory, _Setting(config_file, ("notices", "templates"), policy.notices.templates), sources)
+        setting = _Setting(config_file, ("notices", "templates"), policy.notices.templates)
+        sources |= _own_sources(directory, setting, sources)
     languages = list(dict.fromkeys(policy.organisation.languages))
     folders = {language: folder for language in languages if (folder := _folder(language, sources))}
     if without := [language for language in languages if language not in folders]:
-        raise ConfigError(*(_no_words(config_file, policy, language, sources) for language in without))
-    words = Words(folders, sources)
-    check(words)
-    return words
+        raise ConfigError(*(_no_templates(config_file, policy, language, sources) for language in without))
+    templates = Templates(folders, sources)
+    check(templates)
+    return templates
 
 
 @cache
-def shipped(languages: tuple[str, ...]) -> Words:
-    """The words that come with the program; English for a language that has none."""
-    sources = _ours()
+def shipped(languages: tuple[str, ...]) -> Templates:
+    """The shipped templates; English if none of the languages is shipped."""
+    sources = _shipped_sources()
     folders = {language: folder for language in languages if (folder := _folder(language, sources))}
-    return Words(folders or {"en": "en"}, sources)
+    return Templates(folders or {"en": "en"}, sources)
 
 
-def check(words: Words) -> None:
-    """Raises ConfigError for templates that are missing, cannot be read, name what there is not, or fail when tried."""
-    folders = list(dict.fromkeys(words.folders.values()))
-    problems = [one for folder in folders for one in _missing(words, folder)]
+def check(templates: Templates) -> None:
+    """Raise ConfigError for missing templates, syntax errors, unknown variables, and errors of rendering."""
+    folders = list(dict.fromkeys(templates.folders.values()))
+    problems = [problem for folder in folders for problem in _missing(templates, folder)]
     if not problems:
-        used = sorted(name for name in words.sources if name.partition("/")[0] in (LAYOUT, *folders))
-        problems = [one for name in used for one in _static(words, name)]
+        used = sorted(name for name in templates.sources if name.partition("/")[0] in (LAYOUT, *folders))
+        problems = [problem for name in used for problem in _syntax_problems(templates, name)]
     if not problems:
-        problems = [one for language in words.folders for kind in KINDS for one in _tried(words, language, kind)]
+        problems = [
+            problem
+            for language in templates.folders
+            for kind in KINDS
+            for problem in _rendering_problems(templates, language, kind)
+        ]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """A setting of the configuration that something is wrong with."""
+    """A setting of the configuration file, to report a problem with its line."""
 
     file: Path
     path: tuple[str | int, ...]
     value: object
 
     def problem(self, problem: str, fix: str) -> Problem:
-        text = read_plain(self.file, LARGEST_FILE)[0].decode("utf-8-sig", "replace").replace("\r\n", "\n")
+        text = read_plain(self.file, MAX_FILE)[0].decode("utf-8-sig", "replace").replace("\r\n", "\n")
         lines = key_lines(text)
         line = next((lines[self.path[:end]] for end in (3, 2, 1) if self.path[:end] in lines), None)
         quote = text.split("\n")[line - 1] if line else ""
@@ -89,59 +95,59 @@ class _Setting:
         return Problem(self.file, key, self.value, problem, fix, line, quote)
 
 
-def _no_words(config_file: Path, policy: Policy, language: str, sources: Mapping[str, Source]) -> Problem:
-    place = policy.organisation.languages.index(language)
-    setting = _Setting(config_file, ("organisation", "languages", place), language)
-    there = ", ".join(sorted({name.partition("/")[0] for name in sources if "/" in name}))
-    fix = f"write one of {there}, or write its words into a directory {language} in notices.templates"
-    return setting.problem("there are no words for notices in this language", fix)
+def _no_templates(config_file: Path, policy: Policy, language: str, sources: Mapping[str, Source]) -> Problem:
+    index = policy.organisation.languages.index(language)
+    setting = _Setting(config_file, ("organisation", "languages", index), language)
+    known = ", ".join(sorted({name.partition("/")[0] for name in sources if "/" in name}))
+    fix = f"write one of {known}, or put templates for it into a directory {language} in notices.templates"
+    return setting.problem("there are no templates for notices in this language", fix)
 
 
 def _folder(language: str, sources: Mapping[str, Source]) -> str | None:
-    """Where a language's templates are: in its own folder, or in that of the language without its region."""
-    there = {name.partition("/")[0] for name in sources if "/" in name}
-    return next((one for one in (language, language.partition("-")[0]) if one in there), None)
+    """The folder of a language: its own, or the one of the language without its region."""
+    folders = {name.partition("/")[0] for name in sources if "/" in name}
+    return next((folder for folder in (language, language.partition("-")[0]) if folder in folders), None)
 
 
 # -- reading
 
 
+def _shipped_sources() -> dict[str, Source]:
+    return dict(_read_shipped())
+
+
 @cache
-def _shipped_sources() -> Mapping[str, Source]:
+def _read_shipped() -> Mapping[str, Source]:
     return {name: Source(file, file.read_text("utf-8")) for name, file in _files(SHIPPED)}
 
 
-def _ours() -> dict[str, Source]:
-    return dict(_shipped_sources())
-
-
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Templates by name: `layout.html`, and `LANGUAGE/KIND.txt`. Other files, such as an editor's, are none."""
+    """The templates by name: `layout.html` and `LANGUAGE/KIND.txt`. Hidden files and editors' backups are skipped."""
     for file in sorted((*directory.glob("*.html"), *directory.glob("*/*.txt"))):
         if not file.name.startswith("."):
             yield file.relative_to(directory).as_posix(), file
 
 
-def _own(directory: Path, setting: _Setting, ours: Mapping[str, Source]) -> dict[str, Source]:
+def _own_sources(directory: Path, setting: _Setting, shipped: Mapping[str, Source]) -> dict[str, Source]:
     """The organisation's own templates."""
     try:
         files = list(_files(directory)) if directory.stat() else []
-        found = {name: _read(file) for name, file in files}
+        sources = {name: _read(file) for name, file in files}
     except (OSError, ValueError) as error:
         problem = f"the directory {directory} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ConfigError(setting.problem(problem, "name a directory of templates, or leave it out")) from error
-    if not found:
+    if not sources:
         fix = "put templates there as LANGUAGE/KIND.txt, such as en/held.txt, or leave the setting out"
         raise ConfigError(setting.problem(f"there are no templates in {directory}", fix))
-    problems = [one for name, source in found.items() for one in _misnamed(name, source, ours)]
+    problems = [problem for name, source in sources.items() for problem in _misnamed(name, source, shipped)]
     if problems:
         raise ConfigError(*problems)
-    return found
+    return sources
 
 
 def _read(file: Path) -> Source:
-    content, _ = read_plain(file, LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
+    content, _ = read_plain(file, MAX_FILE + 1)
+    if len(content) > MAX_FILE:
         raise OSError(0, f"{file} is larger than 1 MiB")
     try:
         return Source(file, content.decode("utf-8-sig").replace("\r\n", "\n"))
@@ -150,10 +156,10 @@ def _read(file: Path) -> Source:
         raise ConfigError(Problem(file, "", ABSENT, "not UTF-8 text", "save it as UTF-8", line)) from error
 
 
-def _misnamed(name: str, source: Source, ours: Mapping[str, Source]) -> Iterator[Problem]:
-    """A file that no notice would ever be made of: its writer believes that it is used."""
+def _misnamed(name: str, source: Source, shipped: Mapping[str, Source]) -> Iterator[Problem]:
+    """Problems of a file name that no notice uses: its author believes that the file is used."""
     file = name.rpartition("/")[2]
-    possible = (LAYOUT, *(f"{kind}.txt" for kind in KINDS), *(one.rpartition("/")[2] for one in ours))
+    possible = (LAYOUT, *(f"{kind}.txt" for kind in KINDS), *(other.rpartition("/")[2] for other in shipped))
     if file not in possible and not file.startswith("_"):
         nearest = difflib.get_close_matches(file, possible, n=1)
         fix = f"call it {nearest[0] if nearest else possible[1]}; a part that others include begins with _"
@@ -163,66 +169,68 @@ def _misnamed(name: str, source: Source, ours: Mapping[str, Source]) -> Iterator
 # -- checking
 
 
-def _missing(words: Words, folder: str) -> Iterator[Problem]:
-    """The kinds of notices that a language of the organisation's own has no words for."""
-    names = [f"{kind}.txt" for kind in KINDS if f"{folder}/{kind}.txt" not in words.sources]
+def _missing(templates: Templates, folder: str) -> Iterator[Problem]:
+    """Problems of a language that lacks templates for some kinds of notices."""
+    names = [f"{kind}.txt" for kind in KINDS if f"{folder}/{kind}.txt" not in templates.sources]
     if names:
-        directory = next(source.file.parent for name, source in words.sources.items() if name.startswith(f"{folder}/"))
-        fix = "write them too: whatever happens to a message, its sender is to be told"
-        yield Problem(directory, "", ABSENT, f"there are no words for these notices: {', '.join(names)}", fix)
+        directory = next(
+            source.file.parent for name, source in templates.sources.items() if name.startswith(f"{folder}/")
+        )
+        fix = "add these files: senders get a notice of every kind"
+        yield Problem(directory, "", ABSENT, f"there are no templates for these notices: {', '.join(names)}", fix)
 
 
-def _static(words: Words, name: str) -> Iterator[Problem]:
-    """What is wrong with a template as it stands: it cannot be read, or it names what there is not."""
+def _syntax_problems(templates: Templates, name: str) -> Iterator[Problem]:
+    """Problems of a template that can be seen without rendering it: its syntax, and unknown variables."""
     known = LAYOUT_VARIABLES if name == LAYOUT else tuple(VARIABLES)
     try:
-        tree = words.environment.parse(words.sources[name].text, name)
+        tree = templates.environment.parse(templates.sources[name].text, name)
         unknown = meta.find_undeclared_variables(tree).difference(known)
-        words.environment.get_template(name)
+        templates.environment.get_template(name)
     except TemplateSyntaxError as error:
-        yield _wrong(words, name, error.lineno, f"not a template: {error.message}", "mend the line")
+        yield _problem(templates, name, error.lineno, f"not a template: {error.message}", "correct the line")
         return
     for variable in sorted(unknown):
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == variable), None)
         nearest = difflib.get_close_matches(variable, known, n=1)
         fix = f"{f'write {nearest[0]}; ' if nearest else ''}known are {', '.join(known)}"
-        yield _wrong(words, name, line, f"there is no variable {variable}", fix)
+        yield _problem(templates, name, line, f"there is no variable {variable}", fix)
 
 
-def _tried(words: Words, language: str, kind: NoticeKind) -> Iterator[Problem]:
-    """What goes wrong when the notice is written, for facts of every sort."""
-    name = f"{words.folders[language]}/{kind}.txt"
-    for facts in samples():
+def _rendering_problems(templates: Templates, language: str, kind: NoticeKind) -> Iterator[Problem]:
+    """Problems of rendering a notice with each of the samples."""
+    name = f"{templates.folders[language]}/{kind}.txt"
+    for variables in samples():
         try:
-            part = words.part(language, kind, facts, UTC)
-            words.html((part,), "K7QF-3M2D")
-        except MADE_BY_TEMPLATES as error:
-            at, line = _place(words, error, name)
-            yield _wrong(words, at, line, f"the notice cannot be written: {error}", "mend the line")
+            part = templates.part(language, kind, variables, UTC)
+            templates.html((part,), "K7QF-3M2D")
+        except TEMPLATE_ERRORS as error:
+            at, line = _place(templates, error, name)
+            yield _problem(templates, at, line, f"the notice cannot be written: {error}", "correct the line")
             return
         if not (part.subject and part.blocks):
             fix = "write the subject in the first line, an empty line, and the text below it"
-            yield _wrong(words, name, None, "its subject or its text is empty", fix)
+            yield _problem(templates, name, None, "its subject or its text is empty", fix)
             return
 
 
-def _place(words: Words, error: BaseException, otherwise: str) -> tuple[str, int | None]:
-    """The template and the line in which an error came up: jinja2 puts them into the traceback."""
+def _place(templates: Templates, error: BaseException, otherwise: str) -> tuple[str, int | None]:
+    """The template and the line of an error, from the traceback, where jinja2 puts them."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        for name, source in words.sources.items():
+        for name, source in templates.sources.items():
             if frame.filename == str(source.file):
                 return name, frame.lineno
     return otherwise, None
 
 
-def _wrong(words: Words, name: str, line: int | None, problem: str, fix: str) -> Problem:
-    source = words.sources[name]
+def _problem(templates: Templates, name: str, line: int | None, problem: str, fix: str) -> Problem:
+    source = templates.sources[name]
     quote = source.text.split("\n")[line - 1] if line else ""
     return Problem(source.file, "", ABSENT, problem, fix, line, quote)
 
 
-def samples() -> Iterator[dict[str, Fact]]:
-    """Facts of every sort that a template may meet: a usual incident, and for each fact what else it can be."""
+def samples() -> Iterator[dict[str, Value]]:
+    """The variables of a usual incident, and the same with each variable replaced by its other values."""
     at = datetime(2026, 11, 19, 14, 5, tzinfo=UTC)
     usual: dict[str, Any] = {
         "organisation": "Exampleshire County Council",
@@ -236,13 +244,13 @@ def samples() -> Iterator[dict[str, Fact]]:
         "named": 90,
         "obstacle": "",
         "choices": ("bcc", "split", "delete"),
-        "way": "",
+        "released_as": "",
         "some_received": False,
         "until": at,
         "release_at": at,
         "on_expiry": "delete",
     }
-    others: dict[str, tuple[Fact, ...]] = {
+    others: dict[str, tuple[Value, ...]] = {
         "help": ("",),
         "subject": ("",),
         "recipients": (0, 1, 2),
@@ -251,7 +259,7 @@ def samples() -> Iterator[dict[str, Fact]]:
         "named": (0, 1),
         "obstacle": ("invitation", "outlook", "signed", "other"),
         "choices": ((), ("unchanged",), ("delete",), ("bcc", "split", "unchanged", "delete")),
-        "way": ("bcc", "split", "unchanged"),
+        "released_as": ("bcc", "split", "unchanged"),
         "some_received": (True,),
         "on_expiry": ("keep",),
     }

@@ -1,8 +1,8 @@
-"""The words of notices: one template a language and kind, for text and HTML alike.
+"""The templates of notices: one for each language and kind of notice, used for the text and the HTML part.
 
-`en/held.txt`: the first line is the subject, what follows are paragraphs with an empty line between them, and lists
-whose entries begin with `- `. A template runs in jinja2's sandbox, although it is the administrator's own, and knows
-nothing but the facts of one incident.
+In `en/held.txt` the first line is the subject. Paragraphs follow, separated by empty lines, and lists whose entries
+begin with `- `. A template runs in jinja2's sandbox, although the administrator wrote it, and sees the variables of one
+incident only.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from jinja2 import FunctionLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from undisclosed.incidents.records import NoticeKind
-from undisclosed.notices.variables import Fact
+from undisclosed.notices.variables import Value
 
 KINDS: Final[tuple[NoticeKind, ...]] = get_args(NoticeKind)
 
 LAYOUT: Final = "layout.html"
-"""The template that puts the words of every language into HTML: the `parts`, and the incident's `reference`."""
+"""The HTML template for the whole notice. Its variables: `parts`, one for each language, and `reference`."""
 
 DAY_ONLY: Final = frozenset({"until"})
-"""Instants of which only the day is told: mail expires when the steward next looks, not on the second."""
+"""Instants that are written as a day: mail expires in the next round of the steward, not on the second."""
 
 
 _STATEMENT: Final = re.compile(
     r"^[ \t]*(\{%[ \t]*(?:if|elif|else|endif|for|endfor|macro|endmacro|set)\b(?:(?!%\}|\{%).)*)%\}[ \t]*\n",
     re.MULTILINE,
 )
-"""A line with nothing in it but a statement: it is to leave nothing behind, no empty line that would end a paragraph.
+"""A line that contains one statement only: it must produce no output, since an empty line ends a paragraph.
 
-jinja2's own trim_blocks would also take the line end behind an `include`, and run two paragraphs together. Here the
-line end moves into the statement, so that the lines of an error are those of the file.
+jinja2's own trim_blocks also removes the line end after an `include`, which joins two paragraphs. Here the line end is
+moved into the statement, so that the line numbers of errors stay those of the file.
 """
 
 
 class Source(NamedTuple):
-    """A template, and the file that it was read from."""
+    """The text of a template, and its file."""
 
     file: Path
     text: str
@@ -55,7 +55,7 @@ class Block(NamedTuple):
     is_list: bool
 
 
-class Part(NamedTuple):
+class LanguagePart(NamedTuple):
     """A notice in one language."""
 
     language: str
@@ -63,11 +63,11 @@ class Part(NamedTuple):
     blocks: tuple[Block, ...]
 
 
-class Words:
-    """Templates by language: what notices say."""
+class Templates:
+    """The templates of all languages of an organisation."""
 
     def __init__(self, folders: Mapping[str, str], sources: Mapping[str, Source]) -> None:
-        """`folders` are the languages in order, each with the folder of its templates in the names of `sources`."""
+        """`folders`: each language's folder, in order. `sources`: the templates by `FOLDER/KIND.txt`, and LAYOUT."""
         self.folders = dict(folders)
         self.sources = dict(sources)
         self.environment = ImmutableSandboxedEnvironment(
@@ -77,44 +77,48 @@ class Words:
         )
         self.environment.globals.clear()
 
-    def parts(self, kind: NoticeKind, facts: Mapping[str, Fact], zone: tzinfo | None = None) -> tuple[Part, ...]:
+    def parts(
+        self, kind: NoticeKind, variables: Mapping[str, Value], zone: tzinfo | None = None
+    ) -> tuple[LanguagePart, ...]:
         """The notice in every language. Instants are written in `zone`; None is the host's local time.
 
-        Raises what jinja2 raises for a template that has not been checked.
+        Raises jinja2's errors if the templates were not checked.
         """
-        return tuple(self.part(language, kind, facts, zone) for language in self.folders)
+        return tuple(self.part(language, kind, variables, zone) for language in self.folders)
 
-    def part(self, language: str, kind: NoticeKind, facts: Mapping[str, Fact], zone: tzinfo | None = None) -> Part:
+    def part(
+        self, language: str, kind: NoticeKind, variables: Mapping[str, Value], zone: tzinfo | None = None
+    ) -> LanguagePart:
         """The notice in one of the languages."""
         template = self.environment.get_template(f"{self.folders[language]}/{kind}.txt")
-        subject, _, rest = template.render(spoken(facts, language, zone)).strip().partition("\n")
-        return Part(language, " ".join(subject.split()), tuple(blocks(rest)))
+        subject, _, rest = template.render(localised(variables, language, zone)).strip().partition("\n")
+        return LanguagePart(language, " ".join(subject.split()), tuple(blocks(rest)))
 
-    def html(self, parts: Sequence[Part], reference: str) -> str:
-        """The parts as one HTML page, in which the reference stands out."""
+    def html(self, parts: Sequence[LanguagePart], reference: str) -> str:
+        """The parts as one HTML page, with the reference emphasised."""
         return self.environment.get_template(LAYOUT).render(parts=parts, reference=reference)
 
     def _load(self, name: str) -> tuple[str, str, None] | None:
-        found = self.sources.get(name)
-        return None if found is None else (_STATEMENT.sub(r"\1\n%}", found.text), str(found.file), None)
+        source = self.sources.get(name)
+        return None if source is None else (_STATEMENT.sub(r"\1\n%}", source.text), str(source.file), None)
 
 
-def spoken(facts: Mapping[str, Fact], language: str, zone: tzinfo | None) -> dict[str, Fact]:
-    """The facts, with each instant as the language writes it: `3 December 2026`, `3 Rhagfyr 2026, 14:05`."""
+def localised(variables: Mapping[str, Value], language: str, zone: tzinfo | None) -> dict[str, Value]:
+    """The variables with instants written in the language: `3 December 2026`, `3 Rhagfyr 2026, 14:05`."""
     locale = _locale(language)
 
-    def written(name: str, value: Fact) -> Fact:
+    def written(name: str, value: Value) -> Value:
         if not isinstance(value, datetime):
             return value
         local = value.astimezone(zone)
         day = format_date(local, "long", locale=locale)
         return day if name in DAY_ONLY else f"{day}, {format_time(local, 'short', locale=locale)}"
 
-    return {name: written(name, value) for name, value in facts.items()}
+    return {name: written(name, value) for name, value in variables.items()}
 
 
 def _locale(language: str) -> Locale:
-    """How a language writes dates; English without a country as in Great Britain, one that nobody knows likewise."""
+    """The locale for dates. British English for `en` without a country, and for an unknown language."""
     if language == "en":
         return Locale("en", "GB")
     for tag in (language, language.partition("-")[0]):
@@ -126,8 +130,8 @@ def _locale(language: str) -> Locale:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """The paragraphs and lists of a text; line ends within them are blanks."""
-    for paragraph in re.split(r"\n\s*\n(?!- )", text.strip()):  # one list, whatever stands between its entries
+    """The paragraphs and lists of a text; a line end inside one is a blank."""
+    for paragraph in re.split(r"\n\s*\n(?!- )", text.strip()):  # empty lines between entries do not end a list
         lead, *entries = re.split(r"(?:\A|\n)- ", paragraph)
         if lead.strip():
             yield Block((" ".join(lead.split()),), is_list=False)

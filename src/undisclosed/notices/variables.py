@@ -1,7 +1,7 @@
-"""An incident -> what a notice's words may say of it: numbers, dates as instants, and words that are safe to show.
+"""The variables of notice templates: values of one incident, as numbers, instants and text that is safe to show.
 
-Whatever came out of the message is one line of printable text here, and shows no address: a notice must not repeat
-the list that it is about, and a subject may hold a part of it.
+Text from the message is reduced to one line of printable characters without addresses: a notice must not repeat the
+list that it reports, and a subject may contain a part of it.
 """
 
 from __future__ import annotations
@@ -15,50 +15,49 @@ from typing import Final
 
 from undisclosed.addresses import addresses
 from undisclosed.decision.obstacles import INVITATION, PROTECTED, TNEF
-from undisclosed.incidents.records import Copy, Incident, NoticeKind, State, Way
+from undisclosed.incidents.records import Copy, Incident, NoticeKind, State
 from undisclosed.policy import Policy
 from undisclosed.policy.sections import OrganisationSection
 
-LONGEST_SUBJECT: Final = 150
+MAX_SUBJECT: Final = 150
 """Characters of the message's subject that a notice repeats."""
 
-Fact = str | int | bool | tuple[str, ...] | datetime | None
+Value = str | int | bool | tuple[str, ...] | datetime | None
 
 VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "organisation": "the organisation's name",
-        "help": "whom to ask (`organisation.help`); empty where the configuration names nobody",
+        "help": "the contact for questions (`organisation.help`); empty where it is not configured",
         "reference": "the incident's reference, such as `K7QF-3M2D`",
         "subject": "the message's subject, at most 150 characters and without addresses; empty where there is none",
         "sent": "when it was sent: date and time, as the language writes them",
-        "recipients": "how many recipients the message was for",
-        "count": "how many addresses each of them would have seen (or did see); 0 where nobody counted them",
+        "recipients": "how many recipients the message has",
+        "count": "how many addresses each recipient would have seen (or did see); 0 where they were not counted",
         "organisations": "to how many organisations those addresses belong",
         "named": "how many of those addresses carry a person's name",
         "obstacle": "why the addresses could not be hidden: `invitation`, `outlook`, `signed` or `other`; empty where"
-        " nothing stood in the way",
-        "choices": "what the sender may ask for: any of `bcc`, `split`, `unchanged`, `delete`",
-        "way": "how the message was released: `bcc`, `split` or `unchanged`; else empty",
-        "some_received": "whether some of its recipients had received it before",
+        " they can be",
+        "choices": "the choices of the sender: any of `bcc`, `split`, `unchanged`, `delete`",
+        "released_as": "how the message was released: `bcc`, `split` or `unchanged`; else empty",
+        "some_received": "whether some recipients have already received it",
         "until": "the day on which held mail expires: a date, as the language writes it",
         "release_at": "when a delayed message is sent: date and time, as the language writes them",
         "on_expiry": "what happens to held mail then: `delete` or `keep`",
     }
 )
-"""What the words of a notice may name, and what each is."""
+"""The variables that a template may use, and their meanings."""
 
 GONE_OUT: Final = frozenset({State.RELEASING, State.RELEASED, State.RELEASED_BY_HAND, State.DELIVERED})
-"""States of a copy that some recipients have, or may have."""
+"""States of a copy that some recipients have, or may have, received."""
 
 _OBSTACLES: Final = (((INVITATION,), "invitation"), ((TNEF,), "outlook"), (("signed", "sealed", PROTECTED), "signed"))
-"""How obstacles.py's texts begin, and what a template calls them."""
+"""The beginnings of the texts of obstacles.py, and their names in templates."""
 
 
-def facts(policy: Policy, incident: Incident, kind: NoticeKind, *, taken: Collection[str] = ()) -> dict[str, Fact]:
-    """The value of every one of `VARIABLES`; dates as they are in the incident (UTC).
-
-    `taken` are the names of the parts that were released, such as `bcc:0-94` (release.py).
-    """
+def variables_of(
+    policy: Policy, incident: Incident, kind: NoticeKind, *, release_modes: Collection[str] = ()
+) -> dict[str, Value]:
+    """The values of all `VARIABLES`; instants in UTC. `release_modes`: the modes of all parts that Postfix accepted."""
     copies = [copy for copy in incident.copies if copy.state is not State.NEVER_QUEUED]
     organisation = policy.organisation
     return {
@@ -67,7 +66,7 @@ def facts(policy: Policy, incident: Incident, kind: NoticeKind, *, taken: Collec
         if organisation.help == OrganisationSection.model_fields["help"].default
         else plain(organisation.help),
         "reference": plain(incident.reference),
-        "subject": without_addresses(plain(incident.subject or ""))[:LONGEST_SUBJECT].rstrip(),
+        "subject": without_addresses(plain(incident.subject or ""))[:MAX_SUBJECT].rstrip(),
         "sent": incident.at,
         "recipients": sum(copy.recipients for copy in copies or incident.copies),
         "count": incident.count,
@@ -75,8 +74,8 @@ def facts(policy: Policy, incident: Incident, kind: NoticeKind, *, taken: Collec
         "named": incident.named,
         "obstacle": _obstacle(incident.obstacle),
         "choices": _choices(policy, incident),
-        "way": _way(copies, taken),
-        "some_received": kind not in ("released", "split") and _some_received(copies, taken),
+        "released_as": _released_as(copies, release_modes),
+        "some_received": kind not in ("released", "split") and _some_received(copies, release_modes),
         "until": _until(policy, incident, copies),
         "release_at": incident.at + policy.hold.delay,
         "on_expiry": policy.hold.on_expiry,
@@ -84,20 +83,20 @@ def facts(policy: Policy, incident: Incident, kind: NoticeKind, *, taken: Collec
 
 
 def plain(text: str) -> str:
-    """One line of text that does nothing to what shows it: no control characters, no change of writing direction."""
+    """The text as one printable line, without control characters and changes of writing direction."""
     return " ".join("".join(map(_printable, text)).split())
 
 
 def _printable(char: str) -> str:
-    if char.isprintable() or char in "\u200c\u200d":  # without the joiners some scripts are spelled wrong
+    if char.isprintable() or char in "\u200c\u200d":  # some scripts need these joiners
         return char
-    if unicodedata.category(char) == "Cf":  # turns the text round, or hides in the middle of an address
+    if unicodedata.category(char) == "Cf":  # changes the direction, or is invisible in an address
         return ""
     return " " if char.isspace() or unicodedata.category(char) == "Cc" else "\ufffd"
 
 
 def without_addresses(text: str) -> str:
-    """The text with `…` for whatever has an at sign in it; empty where an address can be read even so."""
+    """The text with `…` for each word with an at sign; empty if an address can still be read in it."""
     masked = re.sub(r"\S*[@\uff20\ufe6b]\S*", "…", text)
     return "" if addresses(masked) else masked
 
@@ -108,21 +107,22 @@ def _obstacle(reason: str | None) -> str:
     return next((name for starts, name in _OBSTACLES if reason.startswith(starts)), "other")
 
 
-def _choices(policy: Policy, incident: Incident) -> tuple[Way | str, ...]:
-    """What the sender may ask for; what cannot be hidden can only leave as it is, or not at all."""
+def _choices(policy: Policy, incident: Incident) -> tuple[str, ...]:
+    """The choices of the sender. If the addresses cannot be hidden: unchanged or not at all."""
     possible = ("unchanged", "delete") if incident.obstacle else ("bcc", "split", "unchanged", "delete")
     return tuple(choice for choice in possible if choice in policy.hold.sender_may)
 
 
-def _way(copies: Collection[Copy], taken: Collection[str]) -> str:
-    ways = {name.partition(":")[0] for name in taken}
-    if any(copy.state is State.RELEASED_BY_HAND for copy in copies):  # by postsuper: with everything in sight
-        ways.add("unchanged")
-    return ways.pop() if len(ways) == 1 else ""
+def _released_as(copies: Collection[Copy], release_modes: Collection[str]) -> str:
+    """The one mode of the release; empty if there were several, or none is known."""
+    modes = set(release_modes)
+    if any(copy.state is State.RELEASED_BY_HAND for copy in copies):  # by postsuper(1), which shows all addresses
+        modes.add("unchanged")
+    return modes.pop() if len(modes) == 1 else ""
 
 
-def _some_received(copies: Collection[Copy], taken: Collection[str]) -> bool:
-    return bool(taken) or any(copy.state in GONE_OUT for copy in copies)
+def _some_received(copies: Collection[Copy], release_modes: Collection[str]) -> bool:
+    return bool(release_modes) or any(copy.state in GONE_OUT for copy in copies)
 
 
 def _until(policy: Policy, incident: Incident, copies: Collection[Copy]) -> datetime:

@@ -18,7 +18,7 @@ import structlog
 from undisclosed import notices
 from undisclosed.incidents.records import JournalError
 from undisclosed.journal.journal import Journal
-from undisclosed.notices import Words
+from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
@@ -42,7 +42,7 @@ class Settings:
     """What a configuration says to the steward."""
 
     place: Place
-    words: Words
+    templates: Templates
 
 
 def run(load: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> None:
@@ -95,7 +95,7 @@ class _Loop:
         self._settings = settings
         self._steward = Steward(settings.place, journal, queue, log, self._deliver)
         send = partial(notices.send, config_dir=settings.place.policy.postfix.config_dir)
-        self._courier = notices.Courier(journal, settings.place.gateway, send)
+        self._dispatcher = notices.Dispatcher(journal, settings.place.gateway, send)
         self._journal = journal
         self._load = load
         self._log = log
@@ -128,14 +128,14 @@ class _Loop:
         sd_notify.send("STOPPING=1")
 
     def _deliver(self, now: datetime) -> None:
-        for outcome in self._courier.deliver(self._settings.place.policy, self._settings.words, now):
+        for outcome in self._dispatcher.dispatch(self._settings.place.policy, self._settings.templates, now):
             reference, kind = outcome.reference, outcome.notice.kind
-            match outcome.fate:
-                case notices.Fate.SENT:
+            match outcome.status:
+                case DispatchStatus.SENT:
                     self._log.info("notice_sent", reference=reference, kind=kind)
-                case notices.Fate.SUPPRESSED:
+                case DispatchStatus.SUPPRESSED:
                     self._log.info("notice_suppressed", reference=reference, kind=kind, reason=outcome.why)
-                case notices.Fate.FAILED:
+                case DispatchStatus.FAILED:
                     self._log.warning("notice_failed", reference=reference, kind=kind, reason=outcome.why)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
@@ -174,7 +174,7 @@ class _Loop:
                 self._log.warning(
                     "restart_needed", settings=["journal", "postfix"], reason="a reload does not change them"
                 )
-            self._settings = Settings(Place(policy, before.key, before.gateway), settings.words)
+            self._settings = Settings(Place(policy, before.key, before.gateway), settings.templates)
             self._steward.place = self._settings.place
             self._log.info("reloaded")
         sd_notify.send("READY=1")

@@ -1,4 +1,4 @@
-"""What a sender can write, and what comes of it in a notice: nothing but the words they wrote."""
+"""Hostile subjects, senders and identifiers in a notice: they are shown as text and have no other effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.factories import policy
 from support.notice_factories import SENT, content, incident, notice, text_of, words
 from undisclosed.addresses import addresses
 from undisclosed.notices import NoticeError, render
-from undisclosed.notices.eligibility import domain_of, suppressed
+from undisclosed.notices.eligibility import domain_of, why_suppressed
 
 FIELDS: Final = [
     "From",
@@ -29,7 +29,7 @@ FIELDS: Final = [
     "Content-Type",
     "Content-Language",
 ]
-"""The fields of a notice without those that refer to the message."""
+"""The fields of a notice without In-Reply-To and References."""
 
 PIECES: Final = (
     *("\r\n", "\n", "\r", "\0", "\x85", "\u2028", "\u202e", "\u200b", "\ud800", "\x1b[", "ŵ"),
@@ -41,7 +41,7 @@ HOSTILE: Final = st.text(max_size=200) | st.lists(st.sampled_from(PIECES), max_s
 
 
 def received(message: EmailMessage) -> Message:
-    """The message as a recipient's software reads it, by the rules that know least."""
+    """The message as parsed by `email` with its oldest rules."""
     return message_from_bytes(message.as_bytes(), policy=email_policy.compat32)
 
 
@@ -49,7 +49,7 @@ def shown_outside(message: EmailMessage) -> list[str]:
     """The addresses outside the organisation that can be read anywhere in a notice, in header, text or HTML."""
     texts = [str(value) for name, value in message.items() if name not in ("In-Reply-To", "References")]
     texts += [content(message, "plain"), text_of(content(message, "html"))]
-    return [one.text for text in texts for one in addresses(text) if not one.domain.endswith("council.test")]
+    return [found.text for text in texts for found in addresses(text) if not found.domain.endswith("council.test")]
 
 
 @given(subject=HOSTILE)
@@ -57,7 +57,7 @@ def shown_outside(message: EmailMessage) -> list[str]:
 @example(subject="{{ ''.__class__.__mro__ }}{% include 'en/held.txt' %}")
 @example(subject="=?utf-8?b?cGFyZW50MUBmYW1pbHkudGVzdA==?=")
 def test_a_subject_is_only_shown(subject: str) -> None:
-    """It adds no field, no part, no markup and no line, runs as no template, and shows no address."""
+    """It adds no field, part, markup or line, is not evaluated as a template, and shows no address."""
     message = notice("held", about=incident(subject=subject, message_id=None))
     read = received(message)
     assert read.keys() == FIELDS
@@ -74,12 +74,12 @@ def test_a_subject_is_only_shown(subject: str) -> None:
 
 @given(name=HOSTILE.filter(lambda text: text.isprintable() and text != ""), help_=HOSTILE.filter(str.isprintable))
 def test_names_from_the_configuration_are_only_shown(name: str, help_: str) -> None:
-    """An organisation may call itself `A & B <C>`: no markup, no field, and its notices still have one author."""
+    """An organisation may be called `A & B <C>`: that adds no markup and no field, and the author stays one address."""
     own = policy(organisation={"name": name[:200], "help": help_[:200]})
     message = render(own, incident(message_id=None), "held", now=SENT)
     read = received(message)
     assert read.keys() == FIELDS
-    assert [one.text for one in addresses(str(read["To"]))] == ["clerk@council.test"]
+    assert [found.text for found in addresses(str(read["To"]))] == ["clerk@council.test"]
     html, bare = content(message, "html"), content(notice("held"), "html")
     assert html.count("<") - 2 * html.count("<strong") == bare.count("<") - 2 * bare.count("<strong")
 
@@ -98,18 +98,18 @@ def test_names_from_the_configuration_are_only_shown(name: str, help_: str) -> N
 @example(sender="clerk@council.test\nparent1@family.test")
 @example(sender="clerk@[192.0.2.1]")
 def test_a_sender_is_one_address_or_none(sender: str) -> None:
-    """To is that address and nothing else; whatever is more or less than one is refused, and suppressed before that."""
+    """To is exactly that address; a sender that is not one address is refused, and suppressed before that."""
     about = incident(sender=sender, message_id=None)
     try:
         message = notice("held", about=about)
     except NoticeError:
-        assert suppressed(policy(), about) is not None or '"' in sender
+        assert why_suppressed(policy(), about) is not None or '"' in sender
         return
     read = received(message)
     assert read.keys() == FIELDS
     raw = message.as_bytes().partition(b"\nTo: ")[2].partition(b"\nSubject:")[0].decode()
-    [one] = addresses(raw)
-    assert one.domain == domain_of(sender)
+    [found] = addresses(raw)
+    assert found.domain == domain_of(sender)
 
 
 @given(reference=st.text(max_size=30), message_id=HOSTILE | st.from_regex(r"\A<[!-~]{1,200}>\Z"))
@@ -119,7 +119,7 @@ def test_a_sender_is_one_address_or_none(sender: str) -> None:
 @example(reference="", message_id="<a..b@0>")
 @example(reference="", message_id="<a@[::1]>")
 def test_identifiers_are_only_shown(reference: str, message_id: str) -> None:
-    """They come out of the journal; even so they add no field."""
+    """Values from the journal add no field either."""
     read = received(notice("held", about=incident(reference=reference, message_id=message_id)))
     assert [name for name in read if name not in ("In-Reply-To", "References")] == FIELDS
     for name in ("In-Reply-To", "References"):
@@ -139,7 +139,7 @@ def test_identifiers_are_only_shown(reference: str, message_id: str) -> None:
     ],
 )
 def test_how_a_subject_is_shown(subject: str, shown: str) -> None:
-    """In one line, at most 150 characters, without addresses, and otherwise as it was."""
+    """In one line of at most 150 characters, without addresses, and otherwise unchanged."""
     message = notice("held", about=incident(subject=subject))
     assert shown in words(message)
     assert shown in text_of(content(message, "html"))

@@ -1,4 +1,4 @@
-"""What notices say: whole messages for every kind and language, and how they follow what happened."""
+"""The text of notices: whole messages for every kind and language, and how the text depends on the incident."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_whole_notice_as_it_is_sent() -> None:
 @pytest.mark.parametrize("languages", [("en",), ("cy",), ("en", "cy")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_html_says_the_same(kind: NoticeKind, languages: tuple[str, ...]) -> None:
-    """Who reads HTML and who reads text learn the same, in the same order."""
+    """HTML part and text part say the same, in the same order."""
     message = notice(kind, *languages)
     text = re.sub(r"(?m)^- |^-{72}$", "", content(message, "plain"))
     assert text_of(content(message, "html")) == " ".join(text.split())
@@ -69,19 +69,19 @@ def test_several_languages_in_one_notice() -> None:
     assert html.index('<div lang="cy">') < html.index("<hr>") < html.index('<div lang="en">')
 
 
-def test_a_language_of_one_country_has_the_words_of_the_language() -> None:
-    """`en-US` is written in English, with the dates of that country."""
+def test_a_language_with_a_region_uses_the_templates_of_the_language() -> None:
+    """`en-US` uses the English templates, with dates as in the United States."""
     assert "It is on hold" in words(notice("held", "en-US"))
     assert "of November 19, 2026, 2:05" in words(notice("held", "en-US"))
 
 
-# -- how it follows what happened
+# -- how the text depends on the incident
 
 
-def test_one_of_each_is_no_plural() -> None:
-    """One address, one recipient: in words that agree."""
-    one = incident(count=1, copies=(copy(recipients=1),))
-    english, welsh = (words(notice("held", language, about=one)) for language in ("en", "cy"))
+def test_singular() -> None:
+    """One address and one recipient are written in the singular."""
+    about = incident(count=1, copies=(copy(recipients=1),))
+    english, welsh = (words(notice("held", language, about=about)) for language in ("en", "cy"))
     assert "Its recipient has not received it." in english
     assert "Its recipient would have been able to read 1 email address outside" in english
     assert "Nid yw\u2019r derbynnydd wedi\u2019i chael." in welsh
@@ -89,8 +89,8 @@ def test_one_of_each_is_no_plural() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "cy"])
-def test_mail_that_nobody_counted(language: str) -> None:
-    """Held mail that was found without a record: no number is claimed."""
+def test_a_message_whose_addresses_were_not_counted(language: str) -> None:
+    """Adopted mail: the notice gives no number."""
     text = words(notice("held", language, about=incident(count=0)))
     assert re.search(r"\b0\b", text) is None
     assert "able to read" not in text
@@ -98,20 +98,20 @@ def test_mail_that_nobody_counted(language: str) -> None:
 
 
 def test_recipients_of_every_copy_are_added_up() -> None:
-    """A message that came in several transactions; one that never reached the queue is none."""
+    """Recipients of all transactions of a message; those of a copy that was never queued do not count."""
     copies = (copy(recipients=50), copy(recipients=45), copy(State.NEVER_QUEUED, recipients=50))
     assert "None of its 95 recipients has received it." in words(notice("held", about=incident(copies=copies)))
 
 
 @pytest.mark.parametrize("kind", ["held", "reminder", "expired", "kept", "deleted"])
 @pytest.mark.parametrize("received", ["by another copy", "by a part of a release"])
-def test_who_has_received_it_is_not_denied(kind: NoticeKind, received: str) -> None:
-    """Where some have it, the notice does not say that nobody has."""
+def test_recipients_who_received_it_are_mentioned(kind: NoticeKind, received: str) -> None:
+    """If some recipients have the message, the notice does not say that none has."""
     copies: tuple[Any, ...] = (copy(STATES[kind], recipients=50),)
     if received == "by another copy":
         copies += (copy(State.RELEASED, recipients=46),)
-    taken = () if len(copies) > 1 else ("bcc:0-3",)
-    message = notice(kind, "en", "cy", about=incident(copies=copies), taken=taken)
+    release_modes = () if len(copies) > 1 else ("bcc",)
+    message = notice(kind, "en", "cy", about=incident(copies=copies), release_modes=release_modes)
     assert "None of" not in words(message)
     assert "recipients had already received it; the others have not." in words(message)
     assert "nid yw\u2019r un ohonynt" not in words(message)
@@ -119,20 +119,20 @@ def test_who_has_received_it_is_not_denied(kind: NoticeKind, received: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("taken", "state", "english", "welsh"),
+    ("release_modes", "state", "english", "welsh"),
     [
-        (("bcc:0-95",), State.RELEASED, "with the addresses outside the organisation hidden.", "wedi\u2019u cuddio."),
-        (("split:0", "split:1-9"), State.RELEASED, "separately, so that each sees only their own", "ar wahân"),
-        (("unchanged:0-95",), State.RELEASED, "as you wrote it. Each recipient can read 95", "fel yr oedd."),
+        (("bcc",), State.RELEASED, "with the addresses outside the organisation hidden.", "wedi\u2019u cuddio."),
+        (("split",), State.RELEASED, "separately, so that each sees only their own", "ar wahân"),
+        (("unchanged",), State.RELEASED, "as you wrote it. Each recipient can read 95", "fel yr oedd."),
         ((), State.RELEASED_BY_HAND, "as you wrote it. Each recipient can read 95", "Gall pob derbynnydd weld 95"),
         ((), State.RELEASED, "has been sent to its 96 recipients. You need", "14:05). Roedd 96"),
-        (("bcc:0", "split:1"), State.RELEASED, "has been sent to its 96 recipients. You need", "14:05). Roedd 96"),
-        (("bcc:0",), State.RELEASED_BY_HAND, "has been sent to its 96 recipients. You need", "14:05). Roedd 96"),
+        (("bcc", "split"), State.RELEASED, "has been sent to its 96 recipients. You need", "14:05). Roedd 96"),
+        (("bcc",), State.RELEASED_BY_HAND, "has been sent to its 96 recipients. You need", "14:05). Roedd 96"),
     ],
 )
-def test_the_way_of_a_release(taken: tuple[str, ...], state: State, english: str, welsh: str) -> None:
-    """What recipients see now; nothing is said of it where it was done in several ways or is not known."""
-    message = notice("released", "en", "cy", about=incident(state), taken=taken)
+def test_the_mode_of_a_release(release_modes: tuple[str, ...], state: State, english: str, welsh: str) -> None:
+    """The notice says what recipients see now; it leaves that out if there were several modes or none is known."""
+    message = notice("released", "en", "cy", about=incident(state), release_modes=release_modes)
     assert english in words(message)
     assert welsh in words(message)
 
@@ -146,8 +146,8 @@ def test_the_way_of_a_release(taken: tuple[str, ...], state: State, english: str
         (TOO_LARGE, "cannot be changed safely", "nad oes modd newid y neges yn ddiogel"),
     ],
 )
-def test_what_cannot_be_hidden_is_not_offered_hidden(obstacle: str, english: str, welsh: str) -> None:
-    """It says why, and offers only what can be done."""
+def test_an_obstacle_removes_the_choices_bcc_and_split(obstacle: str, english: str, welsh: str) -> None:
+    """The notice gives the reason, and offers only what can be done."""
     message = notice(
         "held",
         "en",
@@ -163,29 +163,29 @@ def test_what_cannot_be_hidden_is_not_offered_hidden(obstacle: str, english: str
     assert "Anfon y neges fel y mae" in words(message)
 
 
-def test_a_sender_who_may_choose_nothing_is_told_who_will() -> None:
-    """`hold.sender_may` is empty: an administrator decides."""
+def test_a_sender_without_choices() -> None:
+    """`hold.sender_may` is empty: the notice says that an administrator decides."""
     message = notice("held", "en", "cy", hold={"sender_may": []})
     assert "What you can ask for" not in words(message)
     assert "An administrator will decide what happens to it." in words(message)
     assert "Gweinyddwr fydd yn penderfynu" in words(message)
 
 
-def test_what_the_administrator_forbids_is_not_offered() -> None:
-    """`hold.sender_may` without `split`: no word of it."""
+def test_a_choice_that_the_policy_forbids_is_not_offered() -> None:
+    """`hold.sender_may` without `split`: the notice does not mention it."""
     assert "separately" not in words(notice("held", hold={"sender_may": ["bcc", "delete"]}))
 
 
 def test_held_mail_that_is_kept() -> None:
-    """`hold.on_expiry = "keep"`: no deletion is announced."""
+    """`hold.on_expiry = "keep"`: the notice announces no deletion."""
     message = notice("reminder", "en", "cy", hold={"on_expiry": "keep"})
     assert "it stays on hold until an administrator decides" in words(message)
     assert "will be deleted" not in words(message)
     assert "caiff y neges ei dileu" not in words(message)
 
 
-def test_the_day_is_that_of_the_copy_that_expires_first() -> None:
-    """And where no copy says when, it is counted from the incident."""
+def test_the_day_of_expiry_is_the_earliest_one() -> None:
+    """The earliest `until` of the copies; without any, it is counted from the incident."""
     copies = (copy(until=SENT + timedelta(days=9)), copy(until=SENT + timedelta(days=8)))
     assert "on 27 November 2026 without" in words(notice("held", about=incident(copies=copies)))
     unknown = incident(copies=(copy(until=None),))
@@ -193,13 +193,13 @@ def test_the_day_is_that_of_the_copy_that_expires_first() -> None:
 
 
 def test_dates_are_local() -> None:
-    """In the zone of the host, with its summer time: shortly before midnight in UTC it is another day there."""
+    """Dates are in the host's time zone: shortly before midnight in UTC it is the next day in British summer time."""
     late = incident(at=SENT.replace(month=7, hour=23, minute=30))
     message = render(organisation(), late, "held", now=SENT, zone=ZoneInfo("Europe/London"))
     assert "of 20 July 2026, 00:30 has not been sent" in words(message)
 
 
-def test_nobody_to_ask_is_named_in_the_language() -> None:
+def test_the_default_contact_is_translated() -> None:
     """The default of `organisation.help` is English; a Welsh notice says it in Welsh."""
     text = words(render(policy(organisation={"languages": ["en", "cy"]}), incident(), "held", now=SENT))
     assert "contact your mail administrator, say" in text
@@ -208,7 +208,7 @@ def test_nobody_to_ask_is_named_in_the_language() -> None:
 
 @pytest.mark.parametrize("subject", [None, "", " "])
 def test_a_subject_that_was_not_kept(subject: str | None) -> None:
-    """The sentence does without."""
+    """The sentence leaves it out."""
     assert "Your message of 19 November 2026" in words(notice("held", about=incident(subject=subject)))
 
 
@@ -226,8 +226,8 @@ def test_a_subject_that_was_not_kept(subject: str | None) -> None:
         ("Desg bost Môn <desk@council.test>", ["council.test"], "Desg bost Môn <desk@council.test>"),
     ],
 )
-def test_who_writes(configured: str, domains: list[str], expected: str) -> None:
-    """`notices.from`, or the organisation's postmaster."""
+def test_the_author(configured: str, domains: list[str], expected: str) -> None:
+    """`notices.from`, else the organisation's postmaster."""
     own = policy(organisation={"internal_domains": domains}, notices={"from": configured})
     message = message_from_bytes(render(own, incident(), "held", now=SENT).as_bytes(), policy=email_policy.default)
     assert str(message["From"]) == expected
@@ -246,8 +246,8 @@ def test_who_writes(configured: str, domains: list[str], expected: str) -> None:
         (f"<{'x' * 200}@council.test>", False),
     ],
 )
-def test_the_message_is_referred_to(message_id: str | None, repeated: bool) -> None:
-    """By its Message-ID, where that is one; and it comes out as it went in, in one line."""
+def test_in_reply_to(message_id: str | None, repeated: bool) -> None:
+    """A valid Message-ID is copied unchanged, in one line; an invalid one is left out."""
     raw = notice("held", about=incident(message_id=message_id)).as_bytes()
     message = message_from_bytes(raw, policy=email_policy.compat32)
     expected = [message_id] if repeated else []
@@ -255,16 +255,16 @@ def test_the_message_is_referred_to(message_id: str | None, repeated: bool) -> N
         assert [value.strip() for value in message.get_all(name, [])] == expected
 
 
-def test_a_notice_that_is_written_twice_is_the_same_message() -> None:
-    """The Message-ID follows from incident and kind: a second copy of a notice can be known as one."""
+def test_the_message_id_of_a_notice_is_stable() -> None:
+    """It depends on incident and kind only, so that duplicates can be recognised."""
     first, second = (notice("held")["Message-ID"] for _ in range(2))
     later = notice("held", about=incident(at=SENT + timedelta(hours=2)))["Message-ID"]
     assert first == second == "<held.k7qf-3m2d.20261119140500@council.test>"
     assert len({first, later, notice("deleted")["Message-ID"]}) == 3
 
 
-def test_an_internationalised_sender_is_written_to() -> None:
-    """The domain as DNS has it; the local part in UTF-8, which needs SMTPUTF8."""
+def test_an_internationalised_sender() -> None:
+    """The domain is written as A-labels, the local part in UTF-8, which needs SMTPUTF8."""
     message = notice("held", about=incident(sender="siân@cyngor.test"))
     assert "To: siân@cyngor.test\n".encode() in message.as_bytes()
     message = notice("held", about=incident(sender="clerk@CYNGOR-MÔN.test"))
@@ -272,7 +272,7 @@ def test_an_internationalised_sender_is_written_to() -> None:
 
 
 @pytest.mark.parametrize("sender", ["", "clerk", "a@b@c.test", "a@council.test,b@family.test", "a b@council.test"])
-def test_nobody_to_write_to(sender: str) -> None:
-    """What is no single address is refused: sendmail(1) might read several in it."""
+def test_a_sender_that_is_not_one_address(sender: str) -> None:
+    """It is refused: sendmail(1) might read several addresses in it."""
     with pytest.raises(NoticeError, match="no address that can be written to"):
         notice("held", about=incident(sender=sender))

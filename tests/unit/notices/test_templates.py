@@ -1,4 +1,4 @@
-"""The words of notices: an organisation's own, over ours, and every way in which they are refused."""
+"""Templates of notices: an organisation's own in place of shipped ones, and everything that is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ action = "quarantine"
 
 
 def configured(path: Path, *languages: str, **templates: str) -> tuple[Policy, Path]:
-    """A configuration with templates of its own: `en_held="…"` is `words/en/held.txt`, `layout` is the HTML."""
+    """A configuration with own templates: `en_held="…"` is `words/en/held.txt`, `layout` is the HTML."""
     file = path / "config.toml"
     file.write_text(CONFIG.format(languages=", ".join(f'"{one}"' for one in languages or ("en",))))
     (path / "words").mkdir(exist_ok=True)
@@ -48,15 +48,15 @@ def configured(path: Path, *languages: str, **templates: str) -> tuple[Policy, P
     return load(file), file
 
 
-def refusal(path: Path, *languages: str, **templates: str) -> str:
-    """What `check-config` says, with the paths shortened."""
+def error_text(path: Path, *languages: str, **templates: str) -> str:
+    """The error for these templates, with paths shortened."""
     with pytest.raises(ConfigError) as caught:
         notices.load(*configured(path, *languages, **templates))
     return str(caught.value).replace(f"{path}/", "")
 
 
 def test_every_shipped_language_has_every_notice() -> None:
-    """And all of them can be written, whatever the facts."""
+    """All of them can be rendered with every sample."""
     languages = tuple(sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir()))
     assert languages == ("cy", "en")
     check(shipped(languages))
@@ -65,63 +65,65 @@ def test_every_shipped_language_has_every_notice() -> None:
 
 
 def test_samples_know_every_variable() -> None:
-    """What templates are tried with, what they may name, and what a notice gives them are the same names."""
+    """Samples, VARIABLES and the variables of a notice have the same names."""
     policy, file = load(PROJECT / "config.example.toml"), PROJECT / "config.example.toml"
-    assert isinstance(notices.load(policy, file), notices.Words)
-    for facts in samples():
-        assert facts.keys() == VARIABLES.keys()
-    assert variables.facts(policy, incident(), "held").keys() == VARIABLES.keys()
+    assert isinstance(notices.load(policy, file), notices.Templates)
+    for values in samples():
+        assert values.keys() == VARIABLES.keys()
+    assert variables.variables_of(policy, incident(), "held").keys() == VARIABLES.keys()
 
 
-def test_ones_own_words_replace_one_notice_and_leave_the_others(tmp_path: Path) -> None:
-    """Only the file that is there; what ours include can be included, too, and replaced."""
+def test_an_own_template_replaces_one_notice_only(tmp_path: Path) -> None:
+    """Files that shipped templates include can be included and replaced too."""
     policy, file = configured(
         tmp_path,
         en_held="Stopped\n\nSee {{ reference }}: {{ count }}.\n\n{% include 'en/_ending.txt' %}\n",
         en__ending="The mail desk",
     )
     loaded = notices.load(policy, file)
-    held, deleted = (notices.render(policy, incident(), kind, now=SENT, words=loaded) for kind in ("held", "deleted"))
+    held, deleted = (
+        notices.render(policy, incident(), kind, now=SENT, templates=loaded) for kind in ("held", "deleted")
+    )
     assert held["Subject"] == "Stopped (K7QF-3M2D)"
     assert content(held, "plain") == "Stopped\n\nSee K7QF-3M2D: 95.\n\nThe mail desk\n"
     assert words(deleted).startswith("Your message on hold has been deleted Your message “School admissions”")
     assert words(deleted).endswith("The mail desk")
 
 
-def test_ones_own_language(tmp_path: Path) -> None:
-    """A directory with all kinds is a language; dates are written in it."""
+def test_an_own_language(tmp_path: Path) -> None:
+    """A directory with all kinds of notices is a language; dates are written in it."""
     policy, file = configured(tmp_path, "de", **{f"de_{kind}": f"{kind}\n\nVom {{{{ sent }}}}." for kind in KINDS})
-    message = notices.render(policy, incident(), "held", now=SENT, words=notices.load(policy, file))
+    message = notices.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
     assert "Vom 19. November 2026, " in words(message)
     assert message["Content-Language"] == "de"
 
 
-def test_ones_own_html(tmp_path: Path) -> None:
-    """`layout.html` is all around the words; what it shows is escaped."""
+def test_an_own_layout(tmp_path: Path) -> None:
+    """`layout.html` surrounds the text; variables are escaped in it."""
     layout = "<body>{% for part in parts %}<i>{{ part.blocks[0].lines[0] }}</i>{% endfor %}"
     policy, file = configured(tmp_path, layout=layout)
     about = incident(subject="<b>&")
-    message = notices.render(policy, about, "held", now=SENT, words=notices.load(policy, file))
+    message = notices.render(policy, about, "held", now=SENT, templates=notices.load(policy, file))
     assert content(message, "html").startswith("<body><i>Your message “&lt;b&gt;&amp;” of")
     assert text_of(content(message, "html")).startswith("Your message “<b>&” of")
 
 
 def test_templates_are_read_once(tmp_path: Path) -> None:
-    """A file that is broken afterwards changes nothing until the next reload."""
+    """A later change of the files has no effect until the next reload."""
     policy, file = configured(tmp_path, en_held="Stopped\n\nFor now.")
     loaded = notices.load(policy, file)
     shutil.rmtree(tmp_path / "words")
-    assert "For now." in words(notices.render(policy, incident(), "held", now=SENT, words=loaded))
+    assert "For now." in words(notices.render(policy, incident(), "held", now=SENT, templates=loaded))
 
 
 def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
-    """A byte order mark and line ends of Windows make no difference; an editor's copies are no templates."""
+    """A byte order mark and CRLF are ignored; an editor's backup files are not templates."""
     policy, file = configured(tmp_path, en_held="")
     (tmp_path / "words/en/held.txt").write_bytes("\ufeffStopped\r\n\r\nOne.\r\n\r\n- two\r\n- three\r\n".encode())
     (tmp_path / "words/en/held.txt~").write_text("{{")
     (tmp_path / "words/en/.held.txt").write_text("{{")
     (tmp_path / "words/README").write_text("{{")
-    message = notices.render(policy, incident(), "held", now=SENT, words=notices.load(policy, file))
+    message = notices.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
     assert content(message, "plain") == "Stopped\n\nOne.\n\n- two\n- three\n"
 
 
@@ -137,7 +139,7 @@ def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_paragraphs_and_lists(text: str, expected: list[tuple[str, ...] | list[str]]) -> None:
-    """Empty lines end a paragraph, other line ends do not; entries of a list begin with a dash and a blank."""
+    """An empty line ends a paragraph, other line ends do not; entries of a list begin with a dash and a blank."""
     assert list(blocks(text)) == [Block(tuple(one), is_list=isinstance(one, list)) for one in expected]
 
 
@@ -145,8 +147,8 @@ def test_paragraphs_and_lists(text: str, expected: list[tuple[str, ...] | list[s
 
 
 def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
-    """With its file and line, the nearest known one, and all of them; in a part that only others include, too."""
-    assert refusal(tmp_path, en_held="Stopped\n\nSee\n{{ refrence }}.", en__extra="{{ visible }}") == (
+    """The error has file and line, the nearest known name, and all names; also for a file that only others include."""
+    assert error_text(tmp_path, en_held="Stopped\n\nSee\n{{ refrence }}.", en__extra="{{ visible }}") == (
         "words/en/_extra.txt, line 1\n"
         "    1 | {{ visible }}\n"
         "  there is no variable visible\n"
@@ -174,7 +176,7 @@ def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_would_fail_is_refused(tmp_path: Path, text: str, line: int | None, problem: str) -> None:
-    """With the line to mend, although only some incidents would have met it."""
+    """The error has the line, although only some incidents would reach it."""
     with pytest.raises(ConfigError) as caught:
         notices.load(*configured(tmp_path, en_held=text))
     error = caught.value
@@ -193,40 +195,40 @@ def test_a_template_that_would_fail_is_refused(tmp_path: Path, text: str, line: 
         "{{ self.__init__.__globals__ }}",
     ],
 )
-def test_a_template_reaches_nothing_but_its_facts(tmp_path: Path, text: str) -> None:
-    """jinja2's sandbox: no attribute leads out of a template into the program."""
-    assert "the notice cannot be written" in refusal(tmp_path, en_held=f"Stopped\n\n{text}")
+def test_a_template_reaches_nothing_but_its_variables(tmp_path: Path, text: str) -> None:
+    """jinja2's sandbox refuses attributes that lead into the program."""
+    assert "the notice cannot be written" in error_text(tmp_path, en_held=f"Stopped\n\n{text}")
 
 
 @pytest.mark.parametrize("name", ["range", "lipsum", "cycler", "config", "request", "joiner", "namespace", "dict"])
 def test_a_template_has_no_functions(tmp_path: Path, name: str) -> None:
-    """None of jinja2's own names is there either."""
-    assert f"there is no variable {name}" in refusal(tmp_path, en_held=f"Stopped\n\n{{{{ {name}(3) }}}}")
+    """jinja2's global functions are removed too."""
+    assert f"there is no variable {name}" in error_text(tmp_path, en_held=f"Stopped\n\n{{{{ {name}(3) }}}}")
 
 
-def test_a_language_without_words_is_refused(tmp_path: Path) -> None:
-    """With the line of the configuration."""
-    assert refusal(tmp_path, "en", "fr", en_held="Stopped\n\nFor now.") == (
+def test_a_language_without_templates_is_refused(tmp_path: Path) -> None:
+    """The error has the line of the configuration."""
+    assert error_text(tmp_path, "en", "fr", en_held="Stopped\n\nFor now.") == (
         'config.toml, line 4: organisation.languages = "fr"\n'
         '    4 | languages = ["en", "fr"]\n'
-        "  there are no words for notices in this language\n"
-        "  write one of cy, en, or write its words into a directory fr in notices.templates"
+        "  there are no templates for notices in this language\n"
+        "  write one of cy, en, or put templates for it into a directory fr in notices.templates"
     )
 
 
-def test_a_language_of_ones_own_is_whole(tmp_path: Path) -> None:
-    """What lacks a kind would leave somebody without a notice."""
+def test_an_own_language_must_be_complete(tmp_path: Path) -> None:
+    """Otherwise some senders would get no notice."""
     most = {f"de_{kind}": "Titel\n\nText" for kind in KINDS if kind not in ("kept", "deleted")}
-    assert refusal(tmp_path, "de", **most) == (
+    assert error_text(tmp_path, "de", **most) == (
         "words/de\n"
-        "  there are no words for these notices: kept.txt, deleted.txt\n"
-        "  write them too: whatever happens to a message, its sender is to be told"
+        "  there are no templates for these notices: kept.txt, deleted.txt\n"
+        "  add these files: senders get a notice of every kind"
     )
 
 
-def test_a_file_that_no_notice_is_made_of_is_refused(tmp_path: Path) -> None:
-    """Its writer believes that it is used."""
-    assert refusal(tmp_path, en_releasd="Sent\n\nAt last.") == (
+def test_a_file_that_no_notice_uses_is_refused(tmp_path: Path) -> None:
+    """Its author believes that it is used."""
+    assert error_text(tmp_path, en_releasd="Sent\n\nAt last.") == (
         "words/en/releasd.txt\n"
         "  no notice has this name, so it would never be used\n"
         "  call it released.txt; a part that others include begins with _"
@@ -235,7 +237,7 @@ def test_a_file_that_no_notice_is_made_of_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", ["nothing", "a file", "an empty directory"])
 def test_a_directory_without_templates_is_refused(tmp_path: Path, there: str) -> None:
-    """With the line of the setting."""
+    """The error has the line of the setting."""
     policy, file = configured(tmp_path)
     if there != "an empty directory":
         (tmp_path / "words").rmdir()
@@ -246,16 +248,16 @@ def test_a_directory_without_templates_is_refused(tmp_path: Path, there: str) ->
     assert (caught.value.file, caught.value.key, caught.value.line) == (file, "notices.templates", 7)
 
 
-def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    """With the line in which it is not UTF-8."""
+def test_a_template_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """The error has the line."""
     policy, file = configured(tmp_path, en_held="")
     (tmp_path / "words/en/held.txt").write_bytes(b"Stopped\n\n\xff")
     with pytest.raises(ConfigError, match=r"held\.txt, line 3\n  not UTF-8 text"):
         notices.load(policy, file)
 
 
-def test_check_config_refuses_them(tmp_path: Path) -> None:
-    """Exit status 2, and the words of the refusal."""
+def test_check_config_refuses_broken_templates(tmp_path: Path) -> None:
+    """The exit status is 2, and the error is printed."""
     _, file = configured(tmp_path, en_held="{{ nobody }}\n\nText")
     result = CliRunner().invoke(cli.app, ["check-config", "--config", str(file)])
     assert result.exit_code == 2
@@ -265,7 +267,7 @@ def test_check_config_refuses_them(tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_variable_and_every_notice() -> None:
-    """docs/notices.md is for who writes words of their own."""
+    """docs/notices.md documents both for authors of templates."""
     page = (PROJECT / "docs" / "notices.md").read_text()
     for name, meaning in VARIABLES.items():
         assert f"| `{name}` | {meaning} |\n" in page
