@@ -32,7 +32,7 @@ _DOMAIN: Final = re.compile(rf"(\s*)(\[[^\]\s]*\]|{_WORD})((?:\s++{_WORD})*)")
 _LOCAL_BACKWARDS: Final = re.compile(rf"\s*([^{_DELIMITERS}]*)")
 
 
-class Sighting(NamedTuple):
+class Candidate(NamedTuple):
     """What stands around one at-sign."""
 
     local: str
@@ -41,15 +41,15 @@ class Sighting(NamedTuple):
     """As `domains.to_ascii` spells it."""
 
 
-def sightings(value: str) -> set[Sighting]:
+def candidates(value: str) -> set[Candidate]:
     """What looks like an address in one header value, read raw, decoded by RFC 2047, and with comments taken out.
 
     Its cost is linear. Never raises.
     """
-    return {sighting for view in views(value) for sighting in _around_at_signs(view)}
+    return {candidate for text in decodings(value) for candidate in _around_at_signs(text)}
 
 
-def views(value: str) -> set[str]:
+def decodings(value: str) -> set[str]:
     """The texts that a header value may be shown as: some clients decode where RFC 2047 says not to."""
     found = {value}
     if "=?" in value:
@@ -60,10 +60,10 @@ def views(value: str) -> set[str]:
     if "%40" in value:
         found.add(value.replace("%40", "@"))
     if "(" in value:
-        found |= {_COMMENT.sub("", view) for view in found}
+        found |= {_COMMENT.sub("", text) for text in found}
     if "\\" in value:
-        found |= {_ESCAPED.sub(r"\1", view) for view in found}
-    return {view if view.isascii() else unicodedata.normalize("NFKC", view) for view in found}
+        found |= {_ESCAPED.sub(r"\1", text) for text in found}
+    return {text if text.isascii() else unicodedata.normalize("NFKC", text) for text in found}
 
 
 def _decoded(word: re.Match[str]) -> str:
@@ -88,7 +88,7 @@ def _bytes(word: re.Match[str]) -> bytes:
     return text
 
 
-def _around_at_signs(text: str) -> Iterator[Sighting]:
+def _around_at_signs(text: str) -> Iterator[Candidate]:
     pieces = text.split("@")
     for left, right in itertools.pairwise(pieces):
         domain = _DOMAIN.match(right)
@@ -96,6 +96,6 @@ def _around_at_signs(text: str) -> Iterator[Sighting]:
             continue
         local = _LOCAL_BACKWARDS.match(left[::-1])
         name = local[1][::-1].casefold() if local else ""
-        yield Sighting(name, to_ascii(domain[2]).strip("."))
+        yield Candidate(name, to_ascii(domain[2]).strip("."))
         if domain[3]:  # software that minds no blanks in a domain, as email.utils, reads the words behind it as well
-            yield Sighting(name, to_ascii("".join((domain[2] + domain[3]).split())).strip("."))
+            yield Candidate(name, to_ascii("".join((domain[2] + domain[3]).split())).strip("."))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from undisclosed.addresses import Address, addresses
 from undisclosed.decision.message import Field, key_of
@@ -17,7 +17,7 @@ class Exposure:
     external: tuple[Address, ...] = ()
     partner: tuple[Address, ...] = ()
     internal: tuple[Address, ...] = ()
-    per_field: Mapping[str, int] | None = None
+    per_field: Mapping[str, int] = field(default_factory=dict)
     """How many distinct external addresses each counted field shows, by the field's name as the policy writes it."""
     organisations: int = 0
     """How many organisations the external addresses belong to."""
@@ -31,8 +31,11 @@ class Exposure:
 NOTHING_SHOWN = Exposure()
 
 
-def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
-    """What these header fields show, by the policy. The author's own address in Reply-To is no recipient."""
+def expose(policy: Policy, fields: Iterable[Field], read: Callable[[str], Iterable[Address]] = addresses) -> Exposure:
+    """What these header fields show, by the policy. The author's own address in Reply-To is no recipient.
+
+    `read` reads the addresses in a value: `Message.addresses` where these are the fields of a message.
+    """
     counted = policy.counted_fields
     tally = _Tally(policy)
     replies: list[str] = []
@@ -46,12 +49,12 @@ def expose(policy: Policy, fields: Iterable[Field]) -> Exposure:
         elif name == "reply-to":
             replies.append(value)
         else:
-            tally.count(name, addresses(value))
+            tally.count(name, read(value))
     if replies:
-        own = {address.key for value in authors for address in addresses(value)}
+        own = {address.key for value in authors for address in read(value)}
         if len(own) > 1:  # a list of authors is no author: Reply All would reach them all
             own.clear()
-        tally.count("reply-to", (one for value in replies for one in addresses(value) if one.key not in own))
+        tally.count("reply-to", (address for value in replies for address in read(value) if address.key not in own))
     return tally.exposure()
 
 
@@ -122,12 +125,12 @@ def _as_read(fields: Iterable[Field]) -> Iterator[Field]:
     Without this `Subject: x<CR>To: …` would show a list that nobody counted, where Postfix passes the CR on: it does so
     unless cleanup_replace_stray_cr_lf (postconf(5), in security updates of 2024) makes a blank of it.
     """
-    for field in fields:
-        if "\r" not in field.value:
-            yield field
+    for raw in fields:
+        if "\r" not in raw.value:
+            yield raw
             continue
-        name, value = field.name, ""
-        for line in field.value.split("\r"):
+        name, value = raw.name, ""
+        for line in raw.value.split("\r"):
             start, colon, rest = line.lstrip("\n").partition(":")
             if colon and start and not start[0].isspace():
                 yield Field(name, value)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
+
 
 class Field(NamedTuple):
     """One header field: its name, and its value as pymilter gives it.
@@ -49,6 +51,38 @@ class Message:
     def values(self, name: str) -> Sequence[str]:
         """The values of every field of that name (case-folded), in order."""
         return self._by_name.get(name, ())
+
+    def first(self, name: str) -> str | None:
+        """The first value of a field, without blanks around it; None where it is empty or missing."""
+        values = self.values(name)
+        return (values[0].strip() or None) if values else None
+
+    @property
+    def message_id(self) -> str | None:
+        """Its Message-ID, angle brackets included."""
+        return self.first("message-id")
+
+    def addresses(self, value: str) -> Sequence[Address]:
+        """The addresses in the value of a field. Each value is read once, however many questions are asked of it."""
+        known = self._addresses.get(value)
+        if known is None:
+            known = self._addresses[value] = addresses(value)
+        return known
+
+    def mailboxes(self, value: str) -> Sequence[Mailbox]:
+        """The mailboxes in the value of a field, read once as well."""
+        known = self._mailboxes.get(value)
+        if known is None:
+            known = self._mailboxes[value] = mailboxes(value)
+        return known
+
+    @cached_property
+    def _addresses(self) -> dict[str, list[Address]]:
+        return {}
+
+    @cached_property
+    def _mailboxes(self) -> dict[str, list[Mailbox]]:
+        return {}
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[str]]:

@@ -9,24 +9,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final
+from enum import StrEnum
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from undisclosed.addresses import addresses
-from undisclosed.addresses.crosscheck import sightings, views
+from undisclosed.addresses.crosscheck import candidates, decodings
 from undisclosed.decision.message import Message, key_of
 
 BODY_LIMIT: Final = 1024 * 1024
 """Bytes of the body that are read."""
 
-INVITATION: Final = "a calendar invitation lists everyone"
-TNEF: Final = "an attachment for Outlook (winmail.dat) lists everyone"
-PROTECTED: Final = "protected headers repeat the recipients"
-SMIME: Final = "signed or encrypted with S/MIME"
-PGP: Final = "signed or encrypted with PGP"
-SIGNED: Final = "signed or encrypted"
-ENCODED: Final = "a part that is encoded as a whole cannot be read"
-TOO_LARGE: Final = "the body is larger than 1 MiB, and what is beyond was not read"
+
+class ObstacleKind(StrEnum):
+    """What a sender can do about an obstacle depends on its kind. Replies and notices choose their words by it."""
+
+    INVITATION = "invitation"
+    OUTLOOK = "outlook"
+    SIGNED = "signed"
+    OTHER = "other"
+
+
+class Obstacle(NamedTuple):
+    """Why a message must not be rewritten."""
+
+    text: str
+    """For administrators: log, journal and commands."""
+    kind: ObstacleKind = ObstacleKind.OTHER
+
+
+INVITATION: Final = Obstacle("a calendar invitation lists everyone", ObstacleKind.INVITATION)
+TNEF: Final = Obstacle("an attachment for Outlook (winmail.dat) lists everyone", ObstacleKind.OUTLOOK)
+PROTECTED: Final = Obstacle("protected headers repeat the recipients", ObstacleKind.SIGNED)
+SMIME: Final = Obstacle("signed or encrypted with S/MIME", ObstacleKind.SIGNED)
+PGP: Final = Obstacle("signed or encrypted with PGP", ObstacleKind.SIGNED)
+SIGNED: Final = Obstacle("signed or encrypted", ObstacleKind.SIGNED)
+GOSSIP: Final = Obstacle("Autocrypt-Gossip names the recipients")
+FRAGMENT: Final = Obstacle("a fragment of a message")
+ENCODED: Final = Obstacle("a part that is encoded as a whole cannot be read")
+TOO_LARGE: Final = Obstacle("the body is larger than 1 MiB, and what is beyond was not read")
 
 SIGNATURES: Final = {
     "dkim-signature": "signed by DKIM over",
@@ -43,11 +63,11 @@ NOT_A_REPETITION: Final = frozenset(
 """Fields that name the author, or hold identifiers and traces that look like addresses."""
 
 
-REPEATING: Final = {"autocrypt-gossip": "Autocrypt-Gossip names the recipients", "hp-outer": PROTECTED}
+REPEATING: Final = {"autocrypt-gossip": GOSSIP, "hp-outer": PROTECTED}
 """Fields that are there only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
 
 
-def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> str | None:
+def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Obstacle | None:
     """Why the header of a message forbids a rewrite.
 
     `edited` are the names of the fields that the rewrite changes, deletes or adds; `hidden` the keys of the addresses
@@ -68,7 +88,7 @@ def needs_body(message: Message) -> bool:
     return any(_is_composite(value.lower()) for value in message.values("content-type"))
 
 
-def body_obstacle(body: bytes, complete: bool) -> str | None:
+def body_obstacle(body: bytes, complete: bool) -> Obstacle | None:
     """Why a body forbids a rewrite, from its first bytes, at most BODY_LIMIT; `complete` where that is all of it.
 
     It looks for header lines of parts wherever they stand, at the start of a line, and not for boundaries: a reader
@@ -81,13 +101,13 @@ def body_obstacle(body: bytes, complete: bool) -> str | None:
     return found
 
 
-def _content_obstacle(message: Message) -> str | None:
+def _content_obstacle(message: Message) -> Obstacle | None:
     names = ("content-type", "content-transfer-encoding", "content-disposition")
     types, encodings, dispositions = map(message.values, names)
     if len(types) > 1:
-        return "more than one Content-Type"
+        return Obstacle("more than one Content-Type")
     if types and _TYPE.match(types[0]) is None:
-        return "a Content-Type that cannot be read"
+        return Obstacle("a Content-Type that cannot be read")
     if types and _is_composite(types[0].lower()) and any(_is_encoded(value.lower()) for value in encodings):
         return ENCODED
     reasons = (reason for name, reason in REPEATING.items() if message.values(name))
@@ -97,11 +117,11 @@ def _content_obstacle(message: Message) -> str | None:
 _TYPE: Final = re.compile(r"\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*/\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*(?:[;(]|$)")
 
 
-def _signature_obstacle(message: Message, edited: Collection[str]) -> str | None:
+def _signature_obstacle(message: Message, edited: Collection[str]) -> Obstacle | None:
     for signature, words in SIGNATURES.items():
         for value in message.values(signature):
             if broken := broken_by(value, edited):
-                return f"{words} {', '.join(broken)}"
+                return Obstacle(f"{words} {', '.join(broken)}", ObstacleKind.SIGNED)
     return None
 
 
@@ -120,16 +140,16 @@ def _covered(signature: str) -> frozenset[str] | None:
     return None
 
 
-def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Iterator[str]:
+def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Iterator[Obstacle]:
     """What says that another field shows an address that would be hidden in vain."""
     skip = NOT_A_REPETITION.union(name.casefold() for name in edited)
     for name, value in message.fields:
         if not ("@" in value or "=?" in value or "%40" in value) or key_of(name) in skip:
             continue
-        seen = {address.key for address in addresses(value)}
-        seen.update((local.rpartition("=")[2], domain) for local, domain in sightings(value))  # addr=a@x, rcpt=a@x
+        seen = {address.key for address in message.addresses(value)}
+        seen.update((local.rpartition("=")[2], domain) for local, domain in candidates(value))  # addr=a@x, rcpt=a@x
         if not seen.isdisjoint(hidden):
-            yield f"{name.strip()} repeats the recipients"
+            yield Obstacle(f"{name.strip()} repeats the recipients")
 
 
 def _is_composite(content_type: str) -> bool:
@@ -153,7 +173,7 @@ _RAW_SIGNS: Final = (
     (re.compile(r"\n(?:eJ8\+I|x\x9f>\")"), TNEF),
     (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*\.(?:ics|vcs)[ \t]*\n)"), INVITATION),
     (re.compile(r"\n(?i:begin(?:-base64)? [0-7]{3,4} [^\n]*win(?:mail)?\.dat)"), TNEF),
-    (re.compile(r"\n(?i:autocrypt-gossip[ \t]*:)"), "Autocrypt-Gossip names the recipients"),
+    (re.compile(r"\n(?i:autocrypt-gossip[ \t]*:)"), GOSSIP),
     (re.compile(r"\n(?i:hp-outer[ \t]*:)"), PROTECTED),
 )
 
@@ -170,18 +190,18 @@ _SIGNS: Final = (
     (re.compile(r"pkcs7-(?:mime|signature)|\bsmime\.p7[ms]\b|smime-type"), SMIME),
     (re.compile(r"multipart\s*/\s*encrypted|application\s*/\s*pgp-(?:encrypted|signature)"), PGP),
     (re.compile(r"multipart\s*/\s*signed"), SIGNED),
-    (re.compile(r"message\s*/\s*partial"), "a fragment of a message"),
+    (re.compile(r"message\s*/\s*partial"), FRAGMENT),
 )
 
 _SECTION: Final = re.compile(r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("[^"]*"?|[^;\s]*)""", re.IGNORECASE)
 
 
-def _recognised(text: str) -> str | None:
+def _recognised(text: str) -> Obstacle | None:
     text = "\n" + text
     return next((reason for sign, reason in _RAW_SIGNS if sign.search(text)), None)
 
 
-def _part_obstacles(text: str) -> Iterator[str]:
+def _part_obstacles(text: str) -> Iterator[Obstacle]:
     """What the header lines of parts say against a rewrite."""
     text = "\n" + text
     lower = text.lower()  # as long as the text itself: it is Latin-1
@@ -200,9 +220,9 @@ def _part_obstacles(text: str) -> Iterator[str]:
             yield reason
 
 
-def _telling(value: str) -> str | None:
+def _telling(value: str) -> Obstacle | None:
     """What the Content-Type or Content-Disposition of a part says against a rewrite, in whatever way it is written."""
-    texts = views(value)
+    texts = decodings(value)
     # A file name in sections (RFC 2231, section 3): `filename*0="invi"; filename*1="te.ics"`.
     texts |= {"".join(part.strip('"') for _, part in sorted(_sections(text))) for text in texts if "*" in text}
     texts |= {unquote(text) for text in texts if "%" in text}

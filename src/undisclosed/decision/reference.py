@@ -18,8 +18,7 @@ def reference(key: bytes, message: Message, exposure: Exposure) -> str:
     Every transaction of one message gives the same one. A message without a Message-ID is an incident of its own, told
     apart by its queue id.
     """
-    ids = message.values("message-id")
-    identity = ids[0].strip() if ids and ids[0].strip() else f"queue id {message.queue_id}"
+    identity = message.message_id or f"queue id {message.queue_id}"
     seen = sorted(
         f"{address.local}@{address.domain}"
         for addresses_ in (exposure.external, exposure.partner, exposure.internal)

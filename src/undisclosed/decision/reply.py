@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from anyascii import anyascii
 
-from undisclosed.decision.obstacles import INVITATION, PROTECTED, TNEF
+from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.decision.rules import Decision
 from undisclosed.policy import Policy
 
@@ -48,7 +48,7 @@ def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
     words = _words(policy)
     reply = policy.reply
     room = _room(reply.code, reply.enhanced)
-    remedy = words.remedy if decision.obstacle is None else _remedy(words, decision.obstacle)
+    remedy = words.remedy if decision.obstacle is None else words.obstacles[decision.obstacle.kind]
     lines = (
         words.exposed.format(outside=words.outside(decision.exposure.count)),
         *remedy.lines,
@@ -76,7 +76,7 @@ def quarantine_reason(decision: Decision, reference: str | None) -> str:
     count = decision.exposure.count
     head = f"{count} external {'address' if count == 1 else 'addresses'} visible to every recipient"
     tail = f"; reference {_plain(reference)}"[:40] if reference else ""
-    obstacle = f"; not rewritten: {_plain(decision.obstacle)}" if decision.obstacle else ""
+    obstacle = f"; not rewritten: {_plain(decision.obstacle.text)}" if decision.obstacle else ""
     rule = f"; rule {_plain(decision.rule)}" if decision.rule else ""
     return head + _cut(rule + obstacle, REASON_LIMIT - len(head) - len(tail)) + tail
 
@@ -95,10 +95,8 @@ class _Words(NamedTuple):
     """The number of outside addresses, in words that agree with it."""
     exposed: str
     remedy: _Remedy
-    obstacles: tuple[tuple[tuple[str, ...], _Remedy], ...]
-    """The remedy by what stood in the way of hiding the addresses for the sender: how obstacles.py's text begins."""
-    by_hand: _Remedy
-    """The remedy where something else did."""
+    obstacles: Mapping[ObstacleKind, _Remedy]
+    """The remedy where the addresses could not be hidden for the sender."""
     ask: str
     ask_if_again: str
     administrator: str
@@ -119,45 +117,36 @@ _ENGLISH: Final = _Words(
         ),
         "Not sent: please put the addresses in Bcc and send again.",
     ),
-    obstacles=(
-        (
-            (INVITATION,),
-            _Remedy(
-                (
-                    "It is an invitation, and an invitation lists every guest: Bcc cannot hide them.",
-                    "Please write an ordinary message with everyone in Bcc, or invite one by one.",
-                ),
-                "Not sent: please write an ordinary message and use Bcc.",
+    obstacles={
+        ObstacleKind.INVITATION: _Remedy(
+            (
+                "It is an invitation, and an invitation lists every guest: Bcc cannot hide them.",
+                "Please write an ordinary message with everyone in Bcc, or invite one by one.",
             ),
+            "Not sent: please write an ordinary message and use Bcc.",
         ),
-        (
-            (TNEF,),
-            _Remedy(
-                (
-                    "It is in Outlook's Rich Text format, which lists all addresses a second time.",
-                    "Please choose HTML or plain text, put everyone in Bcc, and send it again.",
-                ),
-                "Not sent: please use HTML and Bcc, and send it again.",
+        ObstacleKind.OUTLOOK: _Remedy(
+            (
+                "It is in Outlook's Rich Text format, which lists all addresses a second time.",
+                "Please choose HTML or plain text, put everyone in Bcc, and send it again.",
             ),
+            "Not sent: please use HTML and Bcc, and send it again.",
         ),
-        (
-            ("signed", "sealed", PROTECTED),
-            _Remedy(
-                (
-                    "It is digitally signed or encrypted, so the addresses could not be hidden for you.",
-                    "Please put all but your own address in Bcc, use a mail merge, or send one each.",
-                ),
-                "Not sent: please put the addresses in Bcc and send again.",
+        ObstacleKind.SIGNED: _Remedy(
+            (
+                "It is digitally signed or encrypted, so the addresses could not be hidden for you.",
+                "Please put all but your own address in Bcc, use a mail merge, or send one each.",
             ),
+            "Not sent: please put the addresses in Bcc and send again.",
         ),
-    ),
-    by_hand=_Remedy(
-        (
-            "The addresses could not be hidden automatically, so please do that yourself:",
-            "put all but your own address in Bcc, use a mail merge, or send one message each.",
+        ObstacleKind.OTHER: _Remedy(
+            (
+                "The addresses could not be hidden automatically, so please do that yourself:",
+                "put all but your own address in Bcc, use a mail merge, or send one message each.",
+            ),
+            "Not sent: please put the addresses in Bcc and send again.",
         ),
-        "Not sent: please put the addresses in Bcc and send again.",
-    ),
+    },
     ask="For help, ask {whom}.",
     ask_if_again="If it happens again, ask {whom}.",
     administrator="your mail administrator",
@@ -174,12 +163,10 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {"en": _ENGLISH}
 
 
 def _words(policy: Policy) -> _Words:
-    """The words in the organisation's first language that there are words in."""
-    return next((_LANGUAGES[one] for one in policy.organisation.languages if one in _LANGUAGES), _ENGLISH)
-
-
-def _remedy(words: _Words, obstacle: str) -> _Remedy:
-    return next((remedy for starts, remedy in words.obstacles if obstacle.startswith(starts)), words.by_hand)
+    """The words in the first of the organisation's languages that this file has, else in English."""
+    return next(
+        (_LANGUAGES[language] for language in policy.organisation.languages if language in _LANGUAGES), _ENGLISH
+    )
 
 
 def _room(code: int, enhanced: str) -> int:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
-from undisclosed.addresses.crosscheck import sightings
+from undisclosed.addresses import Address, Mailbox, addresses
+from undisclosed.addresses.crosscheck import candidates
 from undisclosed.decision import field_text
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion, apply
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.message import Field, Message, key_of
-from undisclosed.decision.obstacles import header_obstacle
+from undisclosed.decision.obstacles import Obstacle, body_obstacle, header_obstacle, needs_body
 from undisclosed.policy import Policy, Standing
 
 NOBODY: Final = "undisclosed-recipients:;"
@@ -29,17 +29,23 @@ NEVER: Final = frozenset({"bcc", "resent-bcc"})
 AUTHORS: Final = ("from", "sender", "resent-from", "resent-sender")
 """Fields that name who wrote or sent the message: one of the recipients may be in one, and is in sight then."""
 
-MOST_EDITS: Final = 1000
+MAX_EDITS: Final = 1000
 """Postfix looks for each edited field from the top of the header: many thousand edits would cost it minutes."""
 
-LONGEST_VALUE: Final = 60_000
+MAX_VALUE: Final = 60_000
 """Bytes of an edited value. Postfix cuts a longer field when it reads it; libmilter takes no more than 65,535."""
+
+STILL_VISIBLE: Final = Obstacle("an outside address would still be visible")
 
 Key = tuple[str, str]
 
 
 class Unsafe(Exception):
-    """The recipients cannot be hidden for sure. The text is a short reason for the log."""
+    """The recipients cannot be hidden for sure."""
+
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(obstacle.text)
+        self.obstacle = obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +67,21 @@ def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
     if edits:
         edited = tuple(dict.fromkeys(edit.name for edit in reversed(edits)))
         hidden = _hidden(policy, message)
-        authors = {name: _keys(message.values(name)) for name in AUTHORS}
-        if reason := header_obstacle(message, edited, hidden - authors["from"] - authors["sender"]):
-            raise Unsafe(reason)
+        authors = {name: _keys(message, name) for name in AUTHORS}
+        if obstacle := header_obstacle(message, edited, hidden - authors["from"] - authors["sender"]):
+            raise Unsafe(obstacle)
         for name, keys in authors.items():
             if len(keys & hidden) > 1:
-                raise Unsafe(f"{name.title()} repeats the recipients")  # no one person's, but the list once more
+                raise Unsafe(
+                    Obstacle(f"{name.title()} repeats the recipients")
+                )  # no one person's, but the list once more
     return edits
 
 
-def obstacle(policy: Policy, message: Message) -> str | None:
-    """Why the message must not be rewritten, as far as its header tells; None where nothing stands against it."""
-    try:
-        plan(policy, message)
-    except Unsafe as unsafe:
-        return str(unsafe)
-    return None
+def check_body(message: Message, body: bytes) -> None:
+    """See that the whole body of a message does not forbid a rewrite. Raises Unsafe with the reason."""
+    if needs_body(message) and (obstacle := body_obstacle(body, complete=True)):
+        raise Unsafe(obstacle)
 
 
 def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
@@ -86,7 +91,7 @@ def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
     changes nothing more. Raises Unsafe where the edited header would still show an address that is to be hidden, or
     where one that stays cannot be written in ASCII.
     """
-    own = _keys(message.values("from"))
+    own = _keys(message, "from")
     tos: list[_Placed] = []
     edits: list[Edit] = []
     for field in reversed(_placed(policy, message.fields)):
@@ -94,11 +99,11 @@ def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
             edits.append(HeaderDeletion(field.name, field.index))
         elif field.key == "to":
             tos.insert(0, field)
-        elif not _is_clean(policy, field, own):
-            edits.append(_edit(field, _render(field.name, _kept(policy, field, own))))
+        elif not _is_clean(policy, message, field, own):
+            edits.append(_edit(field, _render(field.name, _kept(policy, message, field, own))))
     edits += _hide_to(policy, message, tos)
-    if len(edits) > MOST_EDITS:
-        raise Unsafe("more recipient fields than can be edited")
+    if len(edits) > MAX_EDITS:
+        raise Unsafe(Obstacle("more recipient fields than can be edited"))
     _verify(policy, message.fields, edits, own)
     return tuple(edits)
 
@@ -114,7 +119,7 @@ def _placed(policy: Policy, fields: Sequence[Field]) -> list[_Placed]:
             if key != name.lower():
                 # Postfix strips blanks before the colon and ends the header at a name with 8-bit bytes; another MTA
                 # may not find such a field under its plain name, and the edit would go to the wrong one.
-                raise Unsafe(f"the name of a {key.title()} field is irregular")
+                raise Unsafe(Obstacle(f"the name of a {key.title()} field is irregular"))
             seen[key] = seen.get(key, 0) + 1
             placed.append(_Placed(name, key, seen[key], value))
     return placed
@@ -128,13 +133,13 @@ def _hide_to(policy: Policy, message: Message, fields: list[_Placed]) -> list[Ed
         return []
     first, *rest = fields
     edits: list[Edit] = [HeaderDeletion(field.name, field.index) for field in reversed(rest)]
-    more = [box for field in rest for box in _kept(policy, field)]
-    if first.value.strip() and _is_clean(policy, first):
-        there = {address.key for address in addresses(first.value)}
+    more = [box for field in rest for box in _kept(policy, message, field)]
+    if first.value.strip() and _is_clean(policy, message, first):
+        there = {address.key for address in message.addresses(first.value)}
         if all(box.address.key in there for box in more):
             return edits
     kept: dict[Key, Mailbox] = {}
-    for box in (*_kept(policy, first), *more):
+    for box in (*_kept(policy, message, first), *more):
         kept.setdefault(box.address.key, box)
     value = _render(first.name, kept.values()) or _nobody(policy, message)
     if value != first.value:
@@ -147,7 +152,7 @@ def _nobody(policy: Policy, message: Message) -> str:
     if policy.rewrite.to != "{from}":
         return policy.rewrite.to
     for value in message.values("from"):
-        for box in mailboxes(value):
+        for box in message.mailboxes(value):
             if policy.standing(box.address.domain) is Standing.INTERNAL and field_text.is_writable(box.address):
                 return _render("To", [box])
     return NOBODY
@@ -164,9 +169,9 @@ def _stays(policy: Policy, key: str, address: Address, own: frozenset[Key]) -> b
     return policy.rewrite.keep_internal and policy.standing(address.domain) is Standing.INTERNAL
 
 
-def _is_clean(policy: Policy, field: _Placed, own: frozenset[Key] = frozenset()) -> bool:
+def _is_clean(policy: Policy, message: Message, field: _Placed, own: frozenset[Key] = frozenset()) -> bool:
     """Whether a field may leave with its bytes as they are."""
-    return all(_stays(policy, field.key, address, own) for address in addresses(field.value)) and not _is_seen(
+    return all(_stays(policy, field.key, address, own) for address in message.addresses(field.value)) and not _is_seen(
         policy, field.key, field.value, own
     )
 
@@ -176,23 +181,23 @@ def _is_seen(policy: Policy, key: str, value: str, own: frozenset[Key]) -> bool:
     exempt = own if key == "reply-to" else frozenset()
     exempt_domains = {domain for _, domain in exempt}
     return any(
-        policy.standing(sighting.domain) is not Standing.INTERNAL
-        and sighting not in exempt
-        and (sighting.local or sighting.domain not in exempt_domains)
-        for sighting in sightings(value)
+        policy.standing(candidate.domain) is not Standing.INTERNAL
+        and candidate not in exempt
+        and (candidate.local or candidate.domain not in exempt_domains)
+        for candidate in candidates(value)
     )
 
 
-def _kept(policy: Policy, field: _Placed, own: frozenset[Key] = frozenset()) -> list[Mailbox]:
+def _kept(policy: Policy, message: Message, field: _Placed, own: frozenset[Key] = frozenset()) -> list[Mailbox]:
     """The entries of a field that may stay and can be written anew. Raises Unsafe for one that only SMTPUTF8 can."""
-    if not any(_stays(policy, field.key, address, own) for address in addresses(field.value)):
+    if not any(_stays(policy, field.key, address, own) for address in message.addresses(field.value)):
         return []  # most lists are all strangers, and entries are dear to tell apart
     kept: dict[Key, Mailbox] = {}
-    for box in mailboxes(field.value):
+    for box in message.mailboxes(field.value):
         if not _stays(policy, field.key, box.address, own):
             continue
         if not box.address.text.isascii():
-            raise Unsafe(f"an address that stays in {field.key.title()} is not ASCII")
+            raise Unsafe(Obstacle(f"an address that stays in {field.key.title()} is not ASCII"))
         if field_text.is_writable(box.address):
             kept.setdefault(box.address.key, box)
     return list(kept.values())
@@ -201,23 +206,24 @@ def _kept(policy: Policy, field: _Placed, own: frozenset[Key] = frozenset()) -> 
 def _render(field: str, boxes: Iterable[Mailbox]) -> str:
     boxes = list(boxes)
     value = field_text.value(field, boxes)
-    if len(value) > LONGEST_VALUE:
+    if len(value) > MAX_VALUE:
         value = field_text.value(field, [box._replace(name="") for box in boxes])
-    if len(value) > LONGEST_VALUE:
-        raise Unsafe("the internal addresses that stay do not fit into one field")
+    if len(value) > MAX_VALUE:
+        raise Unsafe(Obstacle("the internal addresses that stay do not fit into one field"))
     return value
 
 
 def _hidden(policy: Policy, message: Message) -> frozenset[Key]:
     """The addresses that are taken out of sight, and the outside recipients: they should stand nowhere else."""
     shown = [value for name in policy.counted_fields | NEVER for value in message.values(name)]
-    found = [address for value in [*shown, *message.recipients] for address in addresses(value)]
-    return frozenset(address.key for address in found if not _stays(policy, "", address, frozenset()))
+    seen = [address for value in shown for address in message.addresses(value)]
+    seen += [address for recipient in message.recipients for address in addresses(recipient)]
+    return frozenset(address.key for address in seen if not _stays(policy, "", address, frozenset()))
 
 
-def _keys(values: Iterable[str]) -> frozenset[Key]:
-    """What makes the addresses in these values distinct."""
-    return frozenset(address.key for value in values for address in addresses(value))
+def _keys(message: Message, name: str) -> frozenset[Key]:
+    """What makes the addresses in all fields of a name distinct."""
+    return frozenset(address.key for value in message.values(name) for address in message.addresses(value))
 
 
 def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
@@ -225,16 +231,16 @@ def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own:
     after = apply(fields, edits)
     left = expose(policy, after)
     if left.external or left.partner:
-        raise Unsafe("an outside address would still be visible")
+        raise Unsafe(STILL_VISIBLE)
     counted, names = policy.counted_fields, [key_of(name) for name, _ in after]
     seen = ((name, value) for name, (_, value) in zip(names, after, strict=True) if name in counted)
     if any(_is_seen(policy, name, value, own) for name, value in seen):
-        raise Unsafe("an outside address might still be visible")
+        raise Unsafe(Obstacle("an outside address might still be visible"))
     if not NEVER.isdisjoint(names) or ("to" in counted and names.count("to") != 1):
-        raise Unsafe("the edited header would not have exactly one To and no Bcc")
+        raise Unsafe(Obstacle("the edited header would not have exactly one To and no Bcc"))
     for edit in edits:
         if not isinstance(edit, HeaderDeletion) and not _WRITTEN.fullmatch(edit.value):
-            raise Unsafe("an edited field cannot be written")
+            raise Unsafe(Obstacle("an edited field cannot be written"))
 
 
 _WRITTEN: Final = re.compile(r"[ -~]{1,998}(?:\n [ -~]{1,997})*")

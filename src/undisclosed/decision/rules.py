@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
-from undisclosed.addresses import addresses, domains
 from undisclosed.decision import rewrite
 from undisclosed.decision.edits import Edit
 from undisclosed.decision.exposure import NOTHING_SHOWN, Exposure, expose, is_rerouted
 from undisclosed.decision.message import Client, Message
-from undisclosed.decision.obstacles import body_obstacle, needs_body
+from undisclosed.decision.obstacles import Obstacle, body_obstacle, needs_body
 from undisclosed.policy import Action, Policy, Rule, Standing
 
 
@@ -32,12 +32,41 @@ class Decision:
     """The name of the rule that decided."""
     exposure: Exposure = NOTHING_SHOWN
     reason: str = ""
-    obstacle: str | None = None
+    obstacle: Obstacle | None = None
     """Why a message that a rule wanted rewritten must not be."""
     edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
     needs_body: bool = False
     """Whether a rewrite stands only after `after_body` has seen the body."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether a rule does more with the message than to accept it: then it is an incident."""
+        return self.rule is not None and self.action is not Action.ACCEPT
+
+    def as_log(self) -> dict[str, Any]:
+        """The decision as a log line has it: counts and reasons, and no address."""
+        line: dict[str, Any] = {
+            "action": self.action.value,
+            "scope": self.scope.value,
+            "count": self.exposure.count,
+            "organisations": self.exposure.organisations,
+            "partner": len(self.exposure.partner),
+            "internal": len(self.exposure.internal),
+            "rule": self.rule,
+            "reason": self.reason,
+        }
+        if self.exposure.per_field:
+            line["fields"] = dict(self.exposure.per_field)
+        if self.obstacle:
+            line["obstacle"] = self.obstacle.text
+        return line
+
+
+def judge(policy: Policy, message: Message, body: bytes, complete: bool = True) -> Decision:
+    """Decide on a message whose body is known: all of it, or, if not `complete`, its beginning."""
+    decision = decide(policy, message)
+    return after_body(policy, decision, body, complete) if decision.needs_body else decision
 
 
 def decide(policy: Policy, message: Message) -> Decision:
@@ -47,7 +76,7 @@ def decide(policy: Policy, message: Message) -> Decision:
         return Decision(scope, Action.ACCEPT, reason="not outgoing mail of this organisation")
     if scope is Scope.INTERNAL_ONLY:
         return Decision(scope, Action.ACCEPT, reason="every recipient of this transaction is internal")
-    exposure = expose(policy, message.fields)
+    exposure = expose(policy, message.fields, message.addresses)
     for rule in policy.rules:
         if _matches(rule, message, exposure):
             decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
@@ -68,11 +97,11 @@ def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decisio
     try:
         edits = rewrite.plan(policy, message)
     except rewrite.Unsafe as unsafe:
-        return _unsafe(policy, decision, str(unsafe))
+        return _unsafe(policy, decision, unsafe.obstacle)
     return replace(decision, edits=edits, needs_body=needs_body(message))
 
 
-def _unsafe(policy: Policy, decision: Decision, obstacle: str) -> Decision:
+def _unsafe(policy: Policy, decision: Decision, obstacle: Obstacle) -> Decision:
     action = Action(policy.rewrite.when_unsafe)
     return replace(decision, action=action, obstacle=obstacle, edits=(), needs_body=False)
 
@@ -95,19 +124,13 @@ def _is_outgoing(policy: Policy, message: Message) -> bool:
         return True
     if not may_be_outgoing(policy, message.client):
         return False
-    if not message.sender or _is_internal(policy, message.sender):
+    if not message.sender or policy.is_internal(message.sender):
         return True
     return any(
         policy.standing(author.domain) is Standing.INTERNAL
         for value in message.values("from")
-        for author in addresses(value)
+        for author in message.addresses(value)
     )
-
-
-def _is_internal(policy: Policy, address: str) -> bool:
-    """Whether an envelope address is the organisation's own. One without a domain is: Postfix appends its own."""
-    _, at, domain = address.rpartition("@")
-    return not at or policy.standing(domains.to_ascii(domain)) is Standing.INTERNAL
 
 
 def _stays_inside(policy: Policy, recipient: str) -> bool:
@@ -116,7 +139,7 @@ def _stays_inside(policy: Policy, recipient: str) -> bool:
     Besides `is_rerouted` Postfix honours a source route `@inside:user@outside`: such a recipient may leave.
     """
     local = recipient.rpartition("@")[0] if "@" in recipient else recipient
-    return _is_internal(policy, recipient) and not is_rerouted(local) and "@" not in local
+    return policy.is_internal(recipient) and not is_rerouted(local) and "@" not in local
 
 
 def _matches(rule: Rule, message: Message, exposure: Exposure) -> bool:

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 
 from undisclosed.decision import reply, rules
 from undisclosed.decision.edits import Edit, apply
-from undisclosed.decision.message import Field
+from undisclosed.decision.message import Field, key_of
 from undisclosed.decision.reference import reference
 from undisclosed.explain.message_file import Saved
 from undisclosed.policy import Action, Mode, Policy
-
-STOPPING = frozenset({Action.REJECT, Action.QUARANTINE})
-"""Actions after which the message has not gone on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +56,25 @@ class Explained:
 def verdict(policy: Policy, key: bytes | None, saved: Saved) -> Explained:
     """Judge a saved message as the milter would. `key` is the key of references; None where it cannot be had."""
     message = saved.message
-    decision = rules.decide(policy, message)
-    if decision.needs_body:
-        decision = rules.after_body(policy, decision, saved.body, saved.complete)
+    decision = rules.judge(policy, message, saved.body, saved.complete)
     exposure = decision.exposure
     before, after = _rewritten(message.fields, decision.edits)
     name = None
-    if key is not None and _is_incident(decision) and any(value.strip() for value in message.values("message-id")):
+    if key is not None and decision.acts and message.message_id:
         name = reference(key, message, exposure)
     return Explained(
         file=saved.file,
         action=decision.action.value,
         mode=policy.mode.value,
-        would_be_stopped=decision.action in STOPPING,
+        would_be_stopped=decision.action.effect.stops,
         scope=decision.scope.value,
         rule=decision.rule,
         reason=decision.reason,
-        obstacle=decision.obstacle,
+        obstacle=decision.obstacle.text if decision.obstacle else None,
         reference=name,
         count=exposure.count,
         organisations=exposure.organisations,
-        per_field=dict(exposure.per_field or {}),
+        per_field=dict(exposure.per_field),
         partner=len(exposure.partner),
         internal=len(exposure.internal),
         visible_external=[address.text for address in exposure.external],
@@ -110,10 +105,6 @@ def _clean(value: object) -> object:
             return value
 
 
-def _is_incident(decision: rules.Decision) -> bool:
-    return decision.rule is not None and decision.action is not Action.ACCEPT
-
-
 def _on_the_wire(policy: Policy, decision: rules.Decision, name: str | None, port: int | None) -> str:
     refusal = reply.refusal(policy, decision, name)
     lines = (refusal.single(),) if port == 0 else refusal.lines  # port 0: mail through sendmail(1)
@@ -123,16 +114,16 @@ def _on_the_wire(policy: Policy, decision: rules.Decision, name: str | None, por
 
 def _rewritten(fields: Sequence[Field], edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
     """The fields that the edits concern, before and after."""
-    names = {edit.name.casefold() for edit in edits}
+    names = {key_of(edit.name) for edit in edits}
     before, after = (
-        [f"{field.name}: {field.value}" for field in header if field.name.casefold() in names]
+        [f"{field.name}: {field.value}" for field in header if key_of(field.name) in names]
         for header in (fields, apply(fields, edits))
     )
     return before, after
 
 
 def _remarks(policy: Policy, decision: rules.Decision, name: str | None, key: bytes | None) -> list[str]:
-    acts = _is_incident(decision)
+    acts = decision.acts
     return [
         text
         for holds, text in (

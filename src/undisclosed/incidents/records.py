@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from undisclosed.addresses import Address
+from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.policy import Action
 
 __all__ = [
@@ -148,6 +149,8 @@ class Transaction:
     """What is done to the message."""
     reason: str
     obstacle: str | None
+    """Why a message that the rule wanted rewritten must not be; None where nothing stood in the way."""
+    obstacle_kind: ObstacleKind | None = None
     per_field: Mapping[str, int]
     count: int
     organisations: int
@@ -197,6 +200,7 @@ class Incident:
     action: Action
     reason: str
     obstacle: str | None
+    obstacle_kind: ObstacleKind | None = None
     count: int
     organisations: int
     named: int

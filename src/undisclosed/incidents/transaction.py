@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
 
-from undisclosed.addresses import Address, mailboxes
+from undisclosed.addresses import Address
 from undisclosed.addresses.encoded_words import decoded
 from undisclosed.decision.message import Message
 from undisclosed.decision.rules import Decision
-from undisclosed.incidents.records import Outcome, Transaction
-from undisclosed.policy import Action, Mode, Policy
-
-_OUTCOMES: Final[Mapping[Action, Outcome]] = {
-    Action.WARN: "warn",
-    Action.REWRITE: "rewrite",
-    Action.SPLIT: "hold",
-    Action.DELAY: "hold",
-    Action.QUARANTINE: "hold",
-    Action.REJECT: "reject",
-}
-"""What an action does to the message in enforce mode."""
+from undisclosed.incidents.records import Transaction
+from undisclosed.policy import Mode, Policy
 
 
 def transaction_of(
     policy: Policy, message: Message, decision: Decision, *, reference: str, gateway: str, at: datetime
 ) -> Transaction:
     """What is to be recorded of a message on which a rule acted; `at` is UTC."""
+    outcome = decision.action.effect.outcome
     assert decision.rule is not None
+    assert outcome is not None
     exposure = decision.exposure
     return Transaction(
         reference=reference,
         gateway=gateway,
         queue_id=message.queue_id,
-        message_id=_first(message, "message-id"),
+        message_id=message.message_id,
         sender=message.sender,
         client=message.client.address,
         login=message.client.login,
         rule=decision.rule,
         action=decision.action,
-        outcome="monitor" if policy.mode is Mode.MONITOR else _OUTCOMES[decision.action],
+        outcome="monitor" if policy.mode is Mode.MONITOR else outcome,
         reason=decision.reason,
-        obstacle=decision.obstacle,
-        per_field=dict(exposure.per_field or {}),
+        obstacle=decision.obstacle.text if decision.obstacle else None,
+        obstacle_kind=decision.obstacle.kind if decision.obstacle else None,
+        per_field=dict(exposure.per_field),
         count=exposure.count,
         organisations=exposure.organisations,
         named=_named(policy, message, exposure.external),
@@ -77,17 +68,12 @@ def _named(policy: Policy, message: Message, external: tuple[Address, ...]) -> i
         box.address.key
         for field in policy.counted_fields
         for value in message.values(field)
-        for box in mailboxes(value)
+        for box in message.mailboxes(value)
         if box.name.strip() and box.name.strip().casefold() != box.address.text.casefold()
     }
     return len(keys & named)
 
 
 def _subject(message: Message) -> str | None:
-    subject = _first(message, "subject")
+    subject = message.first("subject")
     return None if subject is None else " ".join(decoded(subject).split())
-
-
-def _first(message: Message, name: str) -> str | None:
-    values = message.values(name)
-    return (values[0].strip() or None) if values else None

@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from undisclosed.addresses import Address
+from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.incidents.records import MERGE_WITHIN, OPEN, Copy, Outcome, State, Transaction, clean
 from undisclosed.journal import tables
 from undisclosed.journal.connection import add_event, as_copy, inserted
@@ -222,12 +223,19 @@ class Recording(Dealing):
 def _values(one: Transaction) -> dict[str, Any]:
     """The columns of an incident that a transaction fills, but for the time."""
     values = {name: getattr(one, name) for name in _FILLED}
-    return values | {"action": one.action.value, "per_field": dict(one.per_field)}
+    kind = one.obstacle_kind.value if one.obstacle_kind else None
+    return values | {"action": one.action.value, "obstacle_kind": kind, "per_field": dict(one.per_field)}
 
 
 def _unpacked(entry: dict[str, Any]) -> tuple[Transaction, list[str]]:
     shown = entry["visible"]
-    values = entry | {"action": Action(entry["action"]), "at": datetime.fromisoformat(entry["at"]), "visible": ()}
+    kind = ObstacleKind(entry["obstacle_kind"]) if entry["obstacle_kind"] else None
+    values = entry | {
+        "action": Action(entry["action"]),
+        "obstacle_kind": kind,
+        "at": datetime.fromisoformat(entry["at"]),
+        "visible": (),
+    }
     return Transaction(**values), shown
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.decision.reference import REFERENCE_LETTERS
 from undisclosed.incidents.records import (
     BY_FINALITY,
@@ -126,7 +127,10 @@ class Reading(Recording):
             query = sa.select(table).where(table.c.incident_id.in_(ids[start : start + AT_ONCE])).order_by(table.c.id)
             for row in connection.execute(query):
                 copies[row.incident_id].append(as_copy(row))
-        return [Incident(**{**row, "action": Action(row["action"])}, copies=tuple(copies[row["id"]])) for row in found]
+        for values in found:
+            values["action"] = Action(values["action"])
+            values["obstacle_kind"] = ObstacleKind(values["obstacle_kind"]) if values["obstacle_kind"] else None
+        return [Incident(**values, copies=tuple(copies[values["id"]])) for values in found]
 
 
 def _like(glob: str) -> str:

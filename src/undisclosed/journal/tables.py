@@ -81,6 +81,7 @@ incident = Table(
     Column("action", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("obstacle", Text),
+    Column("obstacle_kind", Text),
     Column("count", Integer, nullable=False),
     Column("organisations", Integer, nullable=False),
     Column("named", Integer, nullable=False),

@@ -26,9 +26,6 @@ from undisclosed.policy import Action, Mode, Policy
 LARGEST_HEADER = 1 << 20
 """Characters: about 30,000 addresses. It bounds what a hostile header costs (9 s for the worst that was found)."""
 
-AT_THE_END = frozenset({Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE})
-"""What libmilter lets happen at the end of the message only: edits and quarantine."""
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -142,13 +139,13 @@ class Session:
             queue_id=queue_id,
         )
         message.decision = decision = rules.decide(policy, whole)
-        if decision.rule is not None and decision.action is not Action.ACCEPT:
+        if decision.acts:
             message.whole = whole
             message.reference = reference(message.snapshot.key, whole, decision.exposure)
         message.nanoseconds = time.perf_counter_ns() - began
         if decision.needs_body:
             return Continue()  # what happens, or in monitor mode would have happened, depends on the body
-        if not self.monitors and decision.action in AT_THE_END:
+        if not self.monitors and decision.action.effect.at_end:
             return Continue()  # libmilter takes edits and quarantine at the end of the message only
         return self._conclude(message, decision)
 
@@ -276,24 +273,13 @@ class Session:
             "queue_id": message.queue_id,
             "sender": message.sender,
             "client": message.client.address,
-            "action": decision.action.value,
             "outcome": outcome,
-            "scope": decision.scope.value,
-            "count": decision.exposure.count,
-            "organisations": decision.exposure.organisations,
-            "partner": len(decision.exposure.partner),
-            "internal": len(decision.exposure.internal),
-            "rule": decision.rule,
-            "reason": decision.reason,
+            **decision.as_log(),
             "recipients": len(message.recipients),
             "microseconds": message.nanoseconds // 1000,
         }
         if message.client.login:
             line["login"] = message.client.login
-        if decision.exposure.per_field:
-            line["fields"] = dict(decision.exposure.per_field)
-        if decision.obstacle:
-            line["obstacle"] = decision.obstacle
         if message.reference:
             line["reference"] = message.reference
         if message.unrecorded:

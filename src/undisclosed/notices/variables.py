@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Final
 
 from undisclosed.addresses import addresses
-from undisclosed.decision.obstacles import INVITATION, PROTECTED, TNEF
 from undisclosed.incidents.records import Copy, Incident, NoticeKind, State
 from undisclosed.policy import Policy
 from undisclosed.policy.sections import OrganisationSection
@@ -50,9 +49,6 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
 GONE_OUT: Final = frozenset({State.RELEASING, State.RELEASED, State.RELEASED_BY_HAND, State.DELIVERED})
 """States of a copy that some recipients have, or may have, received."""
 
-_OBSTACLES: Final = (((INVITATION,), "invitation"), ((TNEF,), "outlook"), (("signed", "sealed", PROTECTED), "signed"))
-"""The beginnings of the texts of obstacles.py, and their names in templates."""
-
 
 def variables_of(
     policy: Policy, incident: Incident, kind: NoticeKind, *, release_modes: Collection[str] = ()
@@ -72,7 +68,7 @@ def variables_of(
         "count": incident.count,
         "organisations": incident.organisations,
         "named": incident.named,
-        "obstacle": _obstacle(incident.obstacle),
+        "obstacle": incident.obstacle_kind.value if incident.obstacle_kind else "",
         "choices": _choices(policy, incident),
         "released_as": _released_as(copies, release_modes),
         "some_received": kind not in ("released", "split") and _some_received(copies, release_modes),
@@ -99,12 +95,6 @@ def without_addresses(text: str) -> str:
     """The text with `…` for each word with an at sign; empty if an address can still be read in it."""
     masked = re.sub(r"\S*[@\uff20\ufe6b]\S*", "…", text)
     return "" if addresses(masked) else masked
-
-
-def _obstacle(reason: str | None) -> str:
-    if reason is None:
-        return ""
-    return next((name for starts, name in _OBSTACLES if reason.startswith(starts)), "other")
 
 
 def _choices(policy: Policy, incident: Incident) -> tuple[str, ...]:

@@ -193,6 +193,11 @@ class Policy(Section):
             return Standing.INTERNAL
         return Standing.PARTNER if domain in self._partner else Standing.EXTERNAL
 
+    def is_internal(self, address: str) -> bool:
+        """Whether an envelope address is the organisation's own. One without a domain is: Postfix appends its own."""
+        _, at, domain = address.rpartition("@")
+        return not at or self.standing(domains.to_ascii(domain)) is Standing.INTERNAL
+
     def is_personal_mail(self, domain: str) -> bool:
         """Whether a domain (A-label, lower case) belongs to a provider of mailboxes to private persons."""
         return domain in self._personal or domains.registrable(domain) in self._personal

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from undisclosed.incidents.records import Copy, Incident, Request, Way
+from undisclosed.incidents.records import Copy, Incident, Request
 from undisclosed.policy import Action, Policy
 from undisclosed.steward.privileged import QUEUE_ID
 
@@ -17,9 +16,6 @@ SENDER: Final = "sender"
 """The beginning of the actor of what a message's own sender asks for: `sender`, or `sender ADDRESS`."""
 
 WAYS: Final = ("bcc", "split", "unchanged")
-
-OWN_WAYS: Final[Mapping[Action, Way]] = {Action.SPLIT: "split", Action.DELAY: "bcc"}
-"""How the steward itself releases what a rule with this action has held."""
 
 
 def refusal(policy: Policy, request: Request, incident: Incident) -> str | None:
@@ -45,7 +41,7 @@ def _not_allowed(policy: Policy, request: Request, incident: Incident, wanted: s
         return "nobody is named who asks for it"
     if actor == SENDER and wanted not in policy.hold.sender_may:
         return f"hold.sender_may does not let senders choose {wanted}"
-    if actor == STEWARD and OWN_WAYS.get(incident.action) != wanted:
+    if actor == STEWARD and incident.action.effect.released_as != wanted:
         return f"no rule asks for {wanted}"
     return None
 

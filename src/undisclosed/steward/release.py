@@ -212,7 +212,7 @@ class Releases:
 
 def _other_message(copy: Copy, held: QueuedMessage) -> str | None:
     """Why a queued message is not the recorded one, going by what it calls itself."""
-    if copy.message_id is not None and copy.message_id != release_parts.message_id(held):
+    if copy.message_id is not None and copy.message_id != release_parts.message(held).message_id:
         return "the message that has this queue id now has another Message-ID"
     return None
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from undisclosed.addresses import Mailbox, addresses, domains, mailboxes
+from undisclosed.addresses import Mailbox, addresses, domains
 from undisclosed.decision import field_text, rewrite
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.header_bytes import RawMessage, as_field, split
 from undisclosed.decision.message import Field, Message, key_of
-from undisclosed.decision.obstacles import BODY_LIMIT, body_obstacle, broken_by, header_obstacle, needs_body
+from undisclosed.decision.obstacles import broken_by, header_obstacle
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import Way
 from undisclosed.policy import Policy, Standing
@@ -76,12 +76,6 @@ def body(held: QueuedMessage) -> bytes:
     return split(held.content).rest
 
 
-def message_id(held: QueuedMessage) -> str | None:
-    """The message's own name for itself; None where it has none."""
-    values = message(held).values("message-id")
-    return (values[0].strip() or None) if values else None
-
-
 def _part(held: QueuedMessage, way: Way, chosen: Iterable[int], content: bytes) -> Part:
     numbers = sorted(chosen)
     name = f"{way}:{_ranges(numbers)}/{len(held.recipients)}"
@@ -115,7 +109,7 @@ class _Hidden:
         self._message = replace(message(held), fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
         if self._edits:
-            self._check_body()
+            rewrite.check_body(self._message, self._body)
         self.content = self._written(self._edits)
 
     def for_one(self, recipient: Recipient) -> bytes:
@@ -127,20 +121,14 @@ class _Hidden:
         count = len(self._message.values("to"))
         edits += [HeaderDeletion("To", index) for index in range(count, 1, -1)]
         edits.append(HeaderChange("To", 1, field_text.value("To", [box])))
-        if reason := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
-            raise rewrite.Unsafe(reason)
+        if obstacle := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
+            raise rewrite.Unsafe(obstacle)
         if not self._edits:
-            self._check_body()
+            rewrite.check_body(self._message, self._body)
         shown = expose(self._policy, apply(self._message.fields, edits))
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
-            raise rewrite.Unsafe("an outside address would still be visible")
+            raise rewrite.Unsafe(rewrite.STILL_VISIBLE)
         return self._written(edits)
-
-    def _check_body(self) -> None:
-        if needs_body(self._message):
-            whole = len(self._body) <= BODY_LIMIT
-            if reason := body_obstacle(self._body[:BODY_LIMIT], whole):
-                raise rewrite.Unsafe(reason)
 
     def _box(self, recipient: Recipient) -> Mailbox | None:
         """The recipient as the message names them, or as the envelope does; None where that is no address."""
@@ -154,7 +142,7 @@ class _Hidden:
         """Every mailbox that the recipient fields name, by its address."""
         counted = self._policy.counted_fields
         values = [value for name, value in self._message.fields if key_of(name) in counted]
-        return {box.address.key: box for value in reversed(values) for box in reversed(mailboxes(value))}
+        return {box.address.key: box for value in reversed(values) for box in reversed(self._message.mailboxes(value))}
 
     def _written(self, edits: Sequence[Edit]) -> bytes:
         """The message's bytes after these edits, without the signatures of ours that they break."""
@@ -170,7 +158,7 @@ def _split(policy: Policy, held: QueuedMessage, hidden: _Hidden, left: Mapping[i
     outside: dict[str, list[int]] = {}
     inside = []
     for place, recipient in left.items():
-        if recipient.automatic or _is_internal(policy, recipient.address):
+        if recipient.automatic or policy.is_internal(recipient.address):
             inside.append(place)  # an archive or a colleague: there is no address to show to them alone
         else:
             outside.setdefault(recipient.address, []).append(place)
@@ -185,11 +173,6 @@ def _copies(held: QueuedMessage, hidden: _Hidden, inside: list[int], outside: It
         yield _part(held, "split", inside, hidden.content)
     for numbers in outside:
         yield _part(held, "split", numbers, hidden.for_one(held.recipients[numbers[0]]))
-
-
-def _is_internal(policy: Policy, address: str) -> bool:
-    _, at, domain = address.rpartition("@")
-    return not at or policy.standing(domains.to_ascii(domain)) is Standing.INTERNAL
 
 
 # -- the header's bytes ------------------------------------------------------------------------------------------------

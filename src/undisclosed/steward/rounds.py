@@ -11,7 +11,6 @@ import structlog
 
 from undisclosed.decision import queue_file, rules
 from undisclosed.decision.exposure import expose
-from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import reference
 from undisclosed.incidents.records import OPEN, Copy, Incident, NoticeKind, Request, State, Way
@@ -47,10 +46,7 @@ MANY: Final = 20
 
 PRUNE_EVERY: Final = timedelta(days=1)
 
-HELD_NOTICE: Final[dict[Action, NoticeKind]] = {Action.QUARANTINE: "held", Action.DELAY: "delayed"}
-DELIVERED_NOTICE: Final[dict[Action, NoticeKind]] = {Action.REWRITE: "rewritten", Action.WARN: "warned"}
 CLOSED: Final = {"release": State.RELEASED, "delete": State.DELETED}
-HOLDING: Final = frozenset({Action.QUARANTINE, Action.SPLIT, Action.DELAY})
 
 
 Deliver = Callable[[datetime], None]
@@ -156,9 +152,9 @@ class Steward:
     def _hold(self, copy: Copy, entry: Entry, why: str, now: datetime) -> None:
         one = self._journal.incident(copy.incident_id)
         # All before the state: what comes twice after an interruption finds nothing to do, what never came is lost.
-        if kind := HELD_NOTICE.get(one.action):
+        if kind := one.action.effect.notice_when("held"):
             self._notice(one, kind, now)  # not sent before it is true
-        way: Way | None = authorize.OWN_WAYS.get(one.action)
+        way = one.action.effect.released_as
         if way is not None:
             not_before = one.at + self.place.policy.hold.delay if one.action is Action.DELAY else None
             self._ask(one, copy, way, not_before)
@@ -203,12 +199,9 @@ class Steward:
     def _record(self, held: QueuedMessage, entry: Entry, now: datetime) -> None:
         """Record a held message: as the milter would have, where the policy holds it, else as what it is."""
         policy, message = self.place.policy, release_parts.message(held)
-        decision = rules.decide(policy, message)
-        if decision.needs_body:
-            body = release_parts.body(held)
-            decision = rules.after_body(policy, decision, body[:BODY_LIMIT], len(body) <= BODY_LIMIT)
-        ours = decision.action in HOLDING and policy.mode is Mode.ENFORCE
-        exposure = decision.exposure if ours else expose(policy, message.fields)
+        decision = rules.judge(policy, message, release_parts.body(held))
+        ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
+        exposure = decision.exposure if ours else expose(policy, message.fields, message.addresses)
         name = reference(self.place.key, message, exposure)
         if ours:
             transaction = transaction_of(
@@ -220,7 +213,7 @@ class Steward:
                 reference=name,
                 gateway=self.place.gateway,
                 queue_id=held.queue_id,
-                message_id=release_parts.message_id(held),
+                message_id=message.message_id,
                 sender=held.sender,
                 recipients=len(held.recipients),
                 arrived=held.arrived,
@@ -322,8 +315,8 @@ class Steward:
     def _tell_of(self, request: Request, one: Incident, now: datetime) -> None:
         if request.actor != authorize.STEWARD:
             self._notice(one, "released" if request.wanted == "release" else "deleted", now)
-        elif one.action is Action.SPLIT:
-            self._notice(one, "split", now)
+        elif kind := one.action.effect.notice_when("released"):
+            self._notice(one, kind, now)
 
     # -- expiry --------------------------------------------------------------------------------------------------------
 
@@ -363,7 +356,7 @@ class Steward:
     def _have_told(self, now: datetime) -> None:
         since = now - (RECENT if self._looked_back else LOOK_BACK)
         for one in self._journal.incidents(since=since, states=[State.DELIVERED]):
-            kind = DELIVERED_NOTICE.get(one.action)
+            kind = one.action.effect.notice_when("delivered")
             if kind and (one.id, kind) not in self._told and self._is_first(one):
                 self._notice(one, kind, now)
         self._looked_back = True

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.addresses.crosscheck import sightings
+from undisclosed.addresses.crosscheck import candidates
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ from undisclosed.addresses.crosscheck import sightings
 )
 def test_what_stands_around_at_signs(value: str, expected: set[tuple[str, str]]) -> None:
     """Quotes, comments, encodings and broken forms do not keep an address from being seen."""
-    seen = sightings(value)
+    seen = candidates(value)
     assert seen >= expected
     assert {domain for _, domain in seen} == {domain for _, domain in expected}
 
@@ -47,6 +47,6 @@ def test_what_stands_around_at_signs(value: str, expected: set[tuple[str, str]])
 @given(st.text(alphabet='ab@.<>()[]"\\,;: \n=?qQbB_40%\udce9\uff20\u00e9-'))
 def test_any_text_can_be_looked_at(value: str) -> None:
     """No text makes it fail, and each domain seen is a name without blanks or at-signs."""
-    for _, domain in sightings(value):
+    for _, domain in candidates(value):
         assert domain == "".join(domain.split())
         assert "@" not in domain

@@ -14,6 +14,7 @@ from undisclosed.addresses import Address
 from undisclosed.decision import obstacles
 from undisclosed.decision import reply as reply_words
 from undisclosed.decision.exposure import Exposure
+from undisclosed.decision.obstacles import Obstacle, ObstacleKind
 from undisclosed.decision.reply import LINE_LIMIT, LINES_LIMIT, REASON_LIMIT, Reply, fault, quarantine_reason, refusal
 from undisclosed.decision.rules import Decision, Scope
 from undisclosed.policy import Action, Policy
@@ -28,12 +29,12 @@ OBSTACLES = [
     obstacles.SMIME,
     obstacles.PGP,
     obstacles.SIGNED,
-    *(f"{words} To, Cc" for words in obstacles.SIGNATURES.values()),
+    *(Obstacle(f"{words} To, Cc", ObstacleKind.SIGNED) for words in obstacles.SIGNATURES.values()),
 ]
 """Obstacles that have words of their own."""
 
 
-def decision(count: int = 95, obstacle: str | None = None, rule: str = "too many in sight") -> Decision:
+def decision(count: int = 95, obstacle: Obstacle | None = None, rule: str = "too many in sight") -> Decision:
     """A refusal of a message that shows so many addresses."""
     exposure = Exposure(external=(STRANGER,) * count, organisations=count)
     return Decision(Scope.OUTGOING, Action.REJECT, rule, exposure, "", obstacle)
@@ -131,7 +132,7 @@ def test_no_reference_is_left_out(nothing: str | None) -> None:
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_an_obstacle_is_told_in_plain_words(obstacle: str) -> None:
+def test_an_obstacle_is_told_in_plain_words(obstacle: Obstacle) -> None:
     """A message that was to be corrected, and is refused since it must not be, names the reason and a way out."""
     reply = refusal(policy(), decision(12, obstacle), REFERENCE)
     check_form(reply)
@@ -153,7 +154,7 @@ def test_an_invitation_is_not_to_be_sent_again_with_bcc() -> None:
 
 def test_an_obstacle_without_words_of_its_own() -> None:
     """Any other obstacle is told as one, and never by its technical name."""
-    reply = refusal(policy(), decision(12, "the name of a To field is irregular"), REFERENCE)
+    reply = refusal(policy(), decision(12, Obstacle("the name of a To field is irregular")), REFERENCE)
     check_form(reply)
     assert reply.lines[1] == "The addresses could not be hidden automatically, so please do that yourself:"
     assert "irregular" not in reply.single()
@@ -249,14 +250,14 @@ def test_a_disk_that_fails_does_not_take_the_words_along(monkeypatch: pytest.Mon
     help=st.text(max_size=200),
     count=st.integers(1, 10**6),
     reference=st.text("23456789BCDFGHJKMNPQRSTVWXYZ-", min_size=9, max_size=9),
-    obstacle=st.none() | st.sampled_from(OBSTACLES) | st.text(),
+    obstacle=st.none() | st.sampled_from(OBSTACLES) | st.builds(Obstacle, st.text()),
 )
 def test_nothing_breaks_a_refusal(
     name: str,
     help: str,  # noqa: A002  the setting's own name
     count: int,
     reference: str,
-    obstacle: str | None,
+    obstacle: Obstacle | None,
 ) -> None:
     """Whatever is configured, all limits hold, the count stands in the first line and the reference ends the last."""
     reply = refusal(organisation(name, help), decision(count, obstacle), reference)
@@ -290,8 +291,13 @@ def test_the_reason_of_a_held_message() -> None:
     )
 
 
-@given(count=st.integers(0, 10**6), rule=st.text(), obstacle=st.none() | st.text(), reference=st.none() | st.text())
-def test_nothing_breaks_the_reason(count: int, rule: str, obstacle: str | None, reference: str | None) -> None:
+@given(
+    count=st.integers(0, 10**6),
+    rule=st.text(),
+    obstacle=st.none() | st.builds(Obstacle, st.text(), st.sampled_from(ObstacleKind)),
+    reference=st.none() | st.text(),
+)
+def test_nothing_breaks_the_reason(count: int, rule: str, obstacle: Obstacle | None, reference: str | None) -> None:
     """libmilter wants a reason that is not empty, and the log one short line of ASCII."""
     reason = quarantine_reason(decision(count, obstacle, rule), reference)
     assert re.fullmatch("[ -~]+", reason)

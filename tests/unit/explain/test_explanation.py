@@ -110,7 +110,7 @@ def test_what_only_the_body_tells() -> None:
     body = b"--b\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR\n--b--\n"
     raw = FROM + ID + b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n' + to(11) + b"\n" + body
     got = explained(raw, acting("rewrite"))
-    assert (got.action, got.obstacle, got.after) == ("quarantine", obstacles.INVITATION, [])
+    assert (got.action, got.obstacle, got.after) == ("quarantine", obstacles.INVITATION.text, [])
 
 
 def test_mail_through_sendmail_gets_one_line() -> None:

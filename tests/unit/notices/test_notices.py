@@ -25,7 +25,7 @@ from support.notice_factories import (
     words,
 )
 from support.paths import DATA
-from undisclosed.decision.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE
+from undisclosed.decision.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE, Obstacle
 from undisclosed.incidents.records import NoticeKind, State
 from undisclosed.notices import NoticeError, render
 from undisclosed.notices.templates import KINDS
@@ -146,13 +146,13 @@ def test_the_mode_of_a_release(release_modes: tuple[str, ...], state: State, eng
         (TOO_LARGE, "cannot be changed safely", "nad oes modd newid y neges yn ddiogel"),
     ],
 )
-def test_an_obstacle_removes_the_choices_bcc_and_split(obstacle: str, english: str, welsh: str) -> None:
+def test_an_obstacle_removes_the_choices_bcc_and_split(obstacle: Obstacle, english: str, welsh: str) -> None:
     """The notice gives the reason, and offers only what can be done."""
     message = notice(
         "held",
         "en",
         "cy",
-        about=incident(obstacle=obstacle),
+        about=incident(obstacle=obstacle.text, obstacle_kind=obstacle.kind),
         hold={"sender_may": ["bcc", "split", "unchanged", "delete"]},
     )
     assert english in words(message)

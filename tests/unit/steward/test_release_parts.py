@@ -180,5 +180,5 @@ def test_a_release_is_complete_when_every_recipient_has_it(taken: list[str], com
 
 def test_message_id() -> None:
     """Found as the milter was given it; None where there is none."""
-    assert release_parts.message_id(held()) == "<1@council.test>"
-    assert release_parts.message_id(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")) is None
+    assert release_parts.message(held()).message_id == "<1@council.test>"
+    assert release_parts.message(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")).message_id is None

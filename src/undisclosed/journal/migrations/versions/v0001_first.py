@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("obstacle", sa.Text(), nullable=True),
+        sa.Column("obstacle_kind", sa.Text(), nullable=True),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("organisations", sa.Integer(), nullable=False),
         sa.Column("named", sa.Integer(), nullable=False),
