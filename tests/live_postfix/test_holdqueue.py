@@ -16,7 +16,7 @@ from live_postfix.office import PARENTS, SENDER, letter
 from undisclosed.decision import queue_file
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.privileged import MAX_QUEUE_IDS
-from undisclosed.steward.reinject import Handover, HandoverError, UnknownHandoverError
+from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +162,9 @@ def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: by
     """Only after the last dot it is not known whether Postfix has the message; before that it has not."""
     hold(gateway, 3)
     [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
-    with Handover(Proxy(queue, answer).connect) as handover, pytest.raises(HandoverError) as caught:
-        handover.take(held, held.recipients, held.content)
-    assert isinstance(caught.value, UnknownHandoverError) is unknown
+    with Reinjector(Proxy(queue, answer).connect) as reinjector, pytest.raises(ReinjectError) as caught:
+        reinjector.send(held, held.recipients, held.content)
+    assert isinstance(caught.value, UnansweredError) is unknown
     gateway.settle()
     assert bool(gateway.sink.deliveries) is unknown
 
@@ -174,12 +174,12 @@ def test_a_refused_recipient_takes_the_whole_message_back(gateway: Gateway, queu
     hold(gateway, 4)
     [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     unspeakable = queue_file.Recipient("")
-    with Handover(queue.inject) as handover:
-        with pytest.raises(HandoverError, match="Postfix said 5"):
-            handover.take(held, [*held.recipients, unspeakable], held.content)
+    with Reinjector(queue.inject) as reinjector:
+        with pytest.raises(ReinjectError, match="Postfix said 5"):
+            reinjector.send(held, [*held.recipients, unspeakable], held.content)
         gateway.settle()
         assert gateway.sink.deliveries == ()
-        assert handover.take(held, held.recipients, held.content).startswith("250 ")
+        assert reinjector.send(held, held.recipients, held.content).startswith("250 ")
     gateway.settle()
     assert len(gateway.sink.deliveries) == 1
 
@@ -190,8 +190,8 @@ def test_size_and_recipient_limits_do_not_hold_for_what_was_once_taken(gateway: 
     [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     gateway.postfix.set(message_size_limit="1000", smtpd_recipient_limit="1", smtpd_recipient_restrictions="reject")
     try:
-        with Handover(queue.inject) as handover:
-            assert handover.take(held, held.recipients, held.content + b"x" * 70 + b"\n" * 3000).startswith("250 ")
+        with Reinjector(queue.inject) as reinjector:
+            assert reinjector.send(held, held.recipients, held.content + b"x" * 70 + b"\n" * 3000).startswith("250 ")
     finally:
         gateway.postfix.set(
             message_size_limit="10240000", smtpd_recipient_limit="20000", smtpd_recipient_restrictions=""

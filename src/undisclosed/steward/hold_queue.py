@@ -1,4 +1,7 @@
-"""The steward's side of the conversation with the root half (`privileged.py`): list, read, delete and inject."""
+"""The hold queue of Postfix, as the unprivileged half sees it: sends list, read, delete and inject to the root half.
+
+The protocol is described in `privileged.py`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from undisclosed.steward.privileged import CONNECT_SECONDS, MAX_REASON, TOOL_SEC
 
 
 class HoldQueueError(Exception):
-    """The root half refused, or one of Postfix's tools failed. The text says which, and what it said."""
+    """The root half refused a request, or one of Postfix's tools failed. The text has the reason."""
 
 
 class RootHalfGoneError(HoldQueueError):
-    """There is no root half any more: nothing can be done until the steward is started again."""
+    """The root half has ended or does not answer: the steward must be restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +44,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is queued: the messages on hold by their ids, and the ids of all others."""
+    """The messages on hold by their queue ids, and the queue ids in all other queues."""
 
     held: Mapping[str, Entry]
     elsewhere: frozenset[str]
 
 
 class HoldQueue:
-    """The hold queue of one Postfix instance, by way of the root half. A context manager."""
+    """The hold queue of one Postfix instance. A context manager that owns the root half."""
 
     def __init__(self, config_dir: Path) -> None:
-        """Start the root half: call this before giving rights up."""
-        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Start the root half. To be called before root's rights are dropped."""
+        self._connection, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.settimeout(TOOL_SECONDS + CONNECT_SECONDS)
-        with theirs:
-            fd = theirs.fileno()
+        with other_end:
+            fd = other_end.fileno()
             self._root_half = subprocess.Popen(  # noqa: S603  our own program
                 [sys.executable, "-I", "-m", "undisclosed.steward.privileged", str(fd), str(config_dir), LISTENER],
                 pass_fds=[fd],
@@ -76,7 +79,7 @@ class HoldQueue:
         self._root_half.wait()
 
     def list(self) -> Listing:
-        """What is queued now; a message that moves meanwhile may be missing, or there twice. Raises HoldQueueError."""
+        """All queued messages; one that is being moved may be missing or listed twice. Raises HoldQueueError."""
         with self._ask("list") as printed:
             entries = [json.loads(line) for line in printed]
         return Listing(
@@ -85,18 +88,18 @@ class HoldQueue:
         )
 
     def read(self, queue_ids: Sequence[str]) -> bytes:
-        """What `postcat -v` prints of these messages, for queuefile.parse. Raises HoldQueueError if one is missing."""
+        """The output of `postcat -v`, for `queue_file.parse`. Raises HoldQueueError, also if a message is gone."""
         with self._ask("read", *queue_ids) as printed:
             return printed.read()
 
     def delete(self, queue_ids: Sequence[str]) -> frozenset[str]:
-        """Delete messages from the hold queue, and no other; returns those that were there. Raises HoldQueueError."""
-        with self._ask("delete", *queue_ids) as said:
-            removed = re.findall(r"^postsuper: (\w+): removed$", said.read().decode("ascii", "replace"), re.MULTILINE)
+        """Delete messages from the hold queue only; return the ids that were there. Raises HoldQueueError."""
+        with self._ask("delete", *queue_ids) as output:
+            removed = re.findall(r"^postsuper: (\w+): removed$", output.read().decode("ascii", "replace"), re.MULTILINE)
             return frozenset(removed)
 
     def inject(self) -> socket.socket:
-        """A connection to the private listener, over which SMTP is spoken. Raises HoldQueueError."""
+        """A new connection to the private listener, which speaks SMTP. Raises HoldQueueError."""
         return socket.socket(fileno=self._request("inject"))
 
     def _ask(self, verb: str, *queue_ids: str) -> BinaryIO:
@@ -109,7 +112,7 @@ class HoldQueue:
             self._connection.send(" ".join((verb, *queue_ids)).encode("ascii"))
             answer, fds, _, _ = socket.recv_fds(self._connection, MAX_REASON + 100, 1)
         except OSError as error:
-            # An answer that comes late would be taken for the next one's.
+            # A late answer would be taken for the answer to the next request.
             self._connection.close()
             raise RootHalfGoneError(f"the root half does not answer ({error})") from error
         if not answer:

@@ -1,9 +1,9 @@
-"""The root half of the steward: the only code that runs as root. It imports the standard library alone.
+"""The root half of the steward: the only code that runs as root. It imports the standard library only.
 
-It is joined to the unprivileged half (`hold_queue.py`) by a socket pair that keeps packets apart (SOCK_SEQPACKET): a
-request is one packet of ASCII words, an answer one packet of text and at most one open file. It touches no byte of any
-message: it checks queue ids, runs Postfix's own tools, and hands over what they printed, or a connection to the private
-listener, as an open file (SCM_RIGHTS).
+A socket pair of type SOCK_SEQPACKET connects it to the unprivileged half (`hold_queue.py`). A request is one packet of
+ASCII words. An answer is one packet, "ok" with an open file (SCM_RIGHTS) or "no" with the reason. The root half does
+not read messages: it checks queue ids, runs Postfix's own tools, and passes on their output, or a connection to the
+private listener.
 
     list                 postqueue -j
     read ID…             postcat -vq ID…
@@ -11,7 +11,7 @@ listener, as an open file (SCM_RIGHTS).
     inject               a connection to the private listener
 
 Run as `python -I -m undisclosed.steward.privileged DESCRIPTOR CONFIG_DIR LISTENER`: LISTENER is the private listener's
-name in master.cf. It ends when the other half has gone.
+name in master.cf. It ends when the other half ends.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Final
 
 QUEUE_ID: Final = re.compile(
     # Short: microseconds and inode in hexadecimal. Long: seconds and microseconds in base 52, a z, the inode in base 51
-    # (mail_queue.h). Neither can be an option, a path, or one of postsuper's magic words (ALL, -).
+    # (mail_queue.h). Neither can be an option, a path, or one of postsuper's special words (ALL, -).
     r"[0-9A-F]{6,20}|[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]{10,20}z[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]{1,20}"
 )
 MAX_QUEUE_IDS: Final = 50
-"""Queue ids in one request: to start one of Postfix's tools costs ten times what it then does for one message."""
+"""Queue ids in one request: starting one of Postfix's tools takes ten times as long as its work for one message."""
 
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 TOOL_SECONDS: Final = 60.0
@@ -41,7 +41,7 @@ MAX_REASON: Final = 500
 
 
 class Server:
-    """Answers the verbs, one after the other, until the other half closes the connection."""
+    """Answers requests one by one until the other half closes the connection."""
 
     def __init__(self, connection: socket.socket, config_dir: str, listener: str) -> None:
         self._connection = connection
@@ -49,11 +49,11 @@ class Server:
         self._listener = listener
 
     def serve(self) -> None:
-        """Answer requests until the other half has gone."""
+        """Answer requests until the connection is closed."""
         while request := self._connection.recv(MAX_REQUEST):
             try:
                 fd = self._answer(*request.decode("ascii").split(" "))
-            except Exception as error:  # noqa: BLE001  the boundary: what goes wrong is told, and nothing was done
+            except Exception as error:  # noqa: BLE001  every error is the answer, and the next request is served
                 reason = " ".join(str(error).split()) or type(error).__name__
                 self._connection.send(b"no " + reason.encode("ascii", "replace")[-MAX_REASON:])
                 continue
@@ -63,7 +63,7 @@ class Server:
                 os.close(fd)
 
     def _answer(self, verb: str, *queue_ids: str) -> int:
-        """An open file with the answer. Raises whatever stands against it."""
+        """An open file with the answer. Raises for everything that is refused or fails."""
         if len(queue_ids) > MAX_QUEUE_IDS or not all(map(QUEUE_ID.fullmatch, queue_ids)):
             raise ValueError("not a queue id, or too many of them")
         match verb, bool(queue_ids):
@@ -79,7 +79,7 @@ class Server:
         raise ValueError("not one of the verbs")
 
     def _run(self, tool: str, *arguments: str, stderr: bool = False) -> int:
-        """What one of Postfix's tools prints, or, with `stderr`, what it says of itself. Raises OSError if it fails."""
+        """The output of one of Postfix's tools; with `stderr`, its standard error. Raises OSError if it fails."""
         command = shutil.which(tool, path=PATH)
         if command is None:
             raise FileNotFoundError(f"{tool} is not on this host")
@@ -115,9 +115,9 @@ class Server:
 
 
 def serve(descriptor: int, config_dir: str, listener: str) -> None:
-    """Be the root half, at the end of an inherited socket."""
+    """Run the root half on an inherited socket."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the other half hears them too, and this one ends with it
+        signal.signal(number, signal.SIG_IGN)  # the other half gets them too, and this one ends with it
     with socket.socket(fileno=descriptor) as connection:
         Server(connection, config_dir, listener).serve()
 

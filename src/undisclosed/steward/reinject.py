@@ -1,7 +1,7 @@
-"""Hands a message to Postfix's private listener, over SMTP on a connection that somebody else has opened.
+"""Sends held messages to Postfix's private listener, over SMTP, on connections that the root half has opened.
 
-Commands go out together (RFC 2920), which a whole release costs half the time without. What is not answered 250 has not
-been handed over.
+A message counts as sent only after the final 250. Commands are pipelined (RFC 2920): without
+that, waiting for the answers would take half the time of a release.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Final, Self
 
 from undisclosed.decision.queue_file import NOTIFY, QueuedMessage, Recipient
 
-SECONDS: Final = 300.0
-"""To wait for an answer: Postfix may itself be waiting for the signing milter."""
+ANSWER_TIMEOUT: Final = 300.0
+"""Seconds for an answer: Postfix may be waiting for the signing milter."""
 
-LONGEST_LINE: Final = 8192
+MAX_LINE: Final = 8192
 
-PER_GROUP: Final = 100
-"""Recipients whose commands go out together: their answers have to fit into the socket's buffer meanwhile."""
-
-
-class HandoverError(Exception):
-    """Postfix did not take the message. The text is its answer, or what became of the connection."""
+PIPELINED: Final = 100
+"""Commands sent before their answers are read: the answers must fit into the buffer of the socket."""
 
 
-class UnknownHandoverError(HandoverError):
-    """The connection broke after the message was sent and before it was answered: Postfix may have it, or not."""
+class ReinjectError(Exception):
+    """Postfix did not accept the message. The text has its answer, or the error of the connection."""
 
 
-class Handover:
-    """One SMTP session with the private listener, for any number of messages. A context manager."""
+class UnansweredError(ReinjectError):
+    """The connection broke between the end of the message and its answer: Postfix may have accepted the message."""
+
+
+class Reinjector:
+    """An SMTP session with the private listener, for any number of messages. A context manager."""
 
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
         self._connect = connect
@@ -45,71 +45,71 @@ class Handover:
         self.close()
 
     def close(self) -> None:
-        """End the session; the next message begins another."""
+        """End the session; the next message opens a new one."""
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
             smtp.close()
 
-    def take(self, held: QueuedMessage, recipients: Sequence[Recipient], content: bytes) -> str:
-        """Hand over one message for these recipients, and return Postfix's answer. All of them are taken, or none.
+    def send(self, held: QueuedMessage, recipients: Sequence[Recipient], content: bytes) -> str:
+        """Send `content` with the envelope of `held` to these recipients; return the final answer.
 
-        Raises HandoverError, and UnknownHandoverError where nobody can tell.
+        Postfix accepts the message for all recipients or for none. Raises ReinjectError, or UnansweredError.
         """
         commands = [mail(held), *map(rcpt, recipients)]
-        sent = False
+        complete = False
         try:
-            smtp = self._smtp = self._smtp or self._greeted()
-            for start in range(0, len(commands), PER_GROUP):
-                self._all_positive(smtp, commands[start : start + PER_GROUP])
-            _positive(smtp.docmd("DATA"), 354)
-            sent = True
+            smtp = self._smtp = self._smtp or self._open()
+            for start in range(0, len(commands), PIPELINED):
+                self._send_pipelined(smtp, commands[start : start + PIPELINED])
+            _expect(smtp.docmd("DATA"), 354)
+            complete = True  # from here on Postfix may have the final dot
             for piece in data(content):
                 smtp.send(piece)
-            return _positive(smtp.getreply(), 250)
-        except HandoverError:
+            return _expect(smtp.getreply(), 250)
+        except ReinjectError:
             self.close()
             raise
         except (OSError, smtplib.SMTPException) as error:
             self.close()
-            kind = UnknownHandoverError if sent else HandoverError
+            kind = UnansweredError if complete else ReinjectError
             raise kind(f"the connection to Postfix broke ({error})") from error
 
-    def _greeted(self) -> smtplib.SMTP:
-        smtp = smtplib.SMTP(timeout=SECONDS)
+    def _open(self) -> smtplib.SMTP:
+        smtp = smtplib.SMTP(timeout=ANSWER_TIMEOUT)
         smtp.sock = self._connect()
-        smtp.sock.settimeout(SECONDS)
+        smtp.sock.settimeout(ANSWER_TIMEOUT)
         try:
-            _positive(smtp.getreply(), 220)
-            _positive(smtp.ehlo("localhost"), 250)
+            _expect(smtp.getreply(), 220)
+            _expect(smtp.ehlo("localhost"), 250)
         except BaseException:
             smtp.close()
             raise
         return smtp
 
     @staticmethod
-    def _all_positive(smtp: smtplib.SMTP, commands: Sequence[bytes]) -> None:
-        """Send commands together, and see that each is answered with a 250 of one line, as Postfix answers them."""
+    def _send_pipelined(smtp: smtplib.SMTP, commands: Sequence[bytes]) -> None:
+        """Send commands together, and require a 250 of one line for each."""
         smtp.send(b"".join(commands))
         assert smtp.file is not None
-        answers = [smtp.file.readline(LONGEST_LINE) for _ in commands]
+        answers = [smtp.file.readline(MAX_LINE) for _ in commands]
         for answer in answers:
             if not answer.startswith(b"250 "):
-                raise HandoverError(f"Postfix said {answer.decode('utf-8', 'replace').strip() or 'nothing'}")
+                raise ReinjectError(f"Postfix said {answer.decode('utf-8', 'replace').strip() or 'nothing'}")
 
 
-def _positive(answer: tuple[int, bytes], wanted: int) -> str:
+def _expect(answer: tuple[int, bytes], expected: int) -> str:
     code, text = answer
-    said = f"{code} {text.decode('utf-8', 'replace')}"
-    if code != wanted:
-        raise HandoverError(f"Postfix said {said}")
-    return said
+    line = f"{code} {text.decode('utf-8', 'replace')}"
+    if code != expected:
+        raise ReinjectError(f"Postfix said {line}")
+    return line
 
 
 # -- SMTP commands and data -------------------------------------------------------------------------------------------
 
 
 def mail(held: QueuedMessage) -> bytes:
-    """MAIL FROM with everything that the message came with."""
+    """MAIL FROM with the parameters of the original transaction."""
     options = [
         f"RET={held.ret}" if held.ret else "",
         f"ENVID={_xtext(held.envelope_id)}" if held.envelope_id else "",
@@ -120,7 +120,7 @@ def mail(held: QueuedMessage) -> bytes:
 
 
 def rcpt(recipient: Recipient) -> bytes:
-    """RCPT TO with what DSN knows of the recipient."""
+    """RCPT TO with the recipient's DSN parameters."""
     options = []
     if recipient.notify:
         options.append("NOTIFY=" + ",".join(word for bit, word in NOTIFY.items() if recipient.notify & bit))
@@ -137,7 +137,7 @@ _DOT_STRING: Final = re.compile(
 
 
 def _path(address: str) -> str:
-    """An address as SMTP wants it: a local part that is no dot-string in quotes (RFC 5321, section 4.1.2)."""
+    """An address in SMTP form: a local part that is not a dot-string is quoted (RFC 5321, section 4.1.2)."""
     local, at, domain = address.rpartition("@")
     if not at:
         local, domain = address, ""
@@ -159,12 +159,12 @@ def _utf8_xtext(text: str) -> str:
 
 def _line(text: str) -> bytes:
     if any(char in text for char in "\r\n\0"):
-        raise HandoverError("an address holds a line end")
+        raise ReinjectError("an address contains a line end")
     return text.encode("utf-8", "surrogateescape") + b"\r\n"
 
 
 def data(content: bytes) -> Iterator[bytes]:
-    """The content as SMTP carries it: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, 4.5.2)."""
+    """The content in SMTP form: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, section 4.5.2)."""
     text = content.removesuffix(b"\n").replace(b"\n", b"\r\n")
     if text.startswith(b"."):
         yield b"."

@@ -23,7 +23,7 @@ from undisclosed.steward import release_parts
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.privileged import MAX_QUEUE_IDS
 from undisclosed.steward.reconcile import stands_against
-from undisclosed.steward.reinject import Handover, HandoverError, UnknownHandoverError
+from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
 
 BATCH_BYTES: Final = 16 * 1024 * 1024
 """Bytes of messages that are in memory at once, but for a single one that is larger."""
@@ -75,7 +75,7 @@ class Releases:
         self._queue = queue
         self._step = step
         self._stack = ExitStack()
-        self._handover = self._stack.enter_context(Handover(queue.inject))
+        self._reinjector = self._stack.enter_context(Reinjector(queue.inject))
 
     def __enter__(self) -> Releases:
         return self
@@ -179,7 +179,7 @@ class Releases:
                 if interrupted:
                     self._doubt(copy, part, "taken up again after an interruption")
                     interrupted = False
-                self._handover.take(held, part.recipients, part.content)
+                self._reinjector.send(held, part.recipients, part.content)
                 self._unwritten.setdefault(copy.id, set()).add(part.name)
                 self._step("handed over")
                 self._journal.take(copy.id, part.name)
@@ -188,8 +188,8 @@ class Releases:
                 self._step("taken")
         except RootHalfGoneError:
             raise
-        except (HandoverError, HoldQueueError, QueueFileError) as error:
-            if isinstance(error, UnknownHandoverError) and part is not None:
+        except (ReinjectError, HoldQueueError, QueueFileError) as error:
+            if isinstance(error, UnansweredError) and part is not None:
                 self._doubt(copy, part, "no answer")
             why = _with_remedy(error)
             if not any_taken:  # else it stays in release, so that what was taken is looked up

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
-from undisclosed.steward.reinject import HandoverError, data, mail, rcpt
+from undisclosed.steward.reinject import ReinjectError, data, mail, rcpt
 
 
 def test_commands_say_again_what_the_client_said() -> None:
@@ -43,7 +43,7 @@ def test_commands_say_again_what_the_client_said() -> None:
 
 def test_no_address_can_add_a_command() -> None:
     """A line end in an address is refused."""
-    with pytest.raises(HandoverError):
+    with pytest.raises(ReinjectError):
         rcpt(Recipient("a@x.example>\r\nRCPT TO:<b@x.example"))
 
 
