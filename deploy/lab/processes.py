@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -49,6 +50,29 @@ def session(leader: int) -> list[int]:
 def is_running(pid: int) -> bool:
     """Whether the process exists and has not ended."""
     return any(process.pid == pid for process in running())
+
+
+@contextmanager
+def suspended(*pids: int) -> Iterator[None]:
+    """SIGSTOP these processes for as long as the block lasts; it begins once every thread of theirs is stopped."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: all(map(_is_suspended, pids)), what="every thread of a process to be stopped")
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _is_suspended(pid: int) -> bool:
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        states = [(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread ended meanwhile
+    return set(states) <= set("TZX")
 
 
 def start(

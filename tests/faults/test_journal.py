@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from faults import journals
 from faults.trial import RIGHT, Trial, fresh
 from lab.milter import upgrade_journal
 from lab.postgres import Postgres
 from lab.waiting import until
 from live_postfix.load import RULES
 from live_postfix.stage import Stage
+from support import broken_journals as broken
 
 UNRECORDED = {**RIGHT, "rewrite": 451}
 """What a client is told while nothing can be recorded."""
@@ -43,16 +43,21 @@ def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str
 @pytest.mark.parametrize(
     ("breaking", "reason", "fault", "mend"),
     [
-        (journals.locked, "is locked", "The journal locked by another program", "that program ends"),
-        (journals.full, "disk", "The journal's disk full", "there is room"),
-        (journals.moved_away, "does not exist", "The journal's file moved away", "it is put back"),
-        (journals.not_a_database, "not a database", "The journal's file replaced by another", "the right one is back"),
-        (journals.corrupt, "malformed", "The journal's file corrupt", "a sound one is put in its place"),
-        (journals.read_only, "readonly database", "The journal's file read-only", "it can be written"),
+        (broken.locked, "is locked", "The journal locked by another program", "that program ends"),
+        (broken.full, "disk", "The journal's disk full", "there is room"),
+        (broken.moved_away, "does not exist", "The journal's file moved away", "it is put back"),
+        (
+            broken.not_a_database,
+            "not a database",
+            "The journal's file replaced by another",
+            "the right one is back",
+        ),
+        (broken.corrupt, "malformed", "The journal's file corrupt", "a sound one is put in its place"),
+        (broken.read_only, "readonly database", "The journal's file read-only", "it can be written"),
     ],
     ids=["locked", "full", "moved_away", "not_a_database", "corrupt", "read_only"],
 )
-def test_the_journals_file(trial: Trial, breaking: journals.Breaking, reason: str, fault: str, mend: str) -> None:
+def test_the_journals_file(trial: Trial, breaking: broken.Breaking, reason: str, fault: str, mend: str) -> None:
     """Nothing leaks, nothing passes unrecorded, and it is said once a worker when it begins and when it ends."""
     goes_wrong(trial, breaking(trial.gateway.state, trial.milter), reason)
     trial.report(fault, f"by itself, once {mend}")

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from faults.limits import limited
 from faults.test_messages import long_field
 from faults.trial import Trial
 from lab.waiting import until
 from live_postfix.load import Load
+from support.limits import limited
 
 
 def descriptors(pid: int) -> int:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from lab import processes
 from lab.gateway import Gateway
 from lab.waiting import until
 from undisclosed import log
@@ -141,7 +142,7 @@ class Office:
         with os.fdopen(read_end) as told:
             words = told.read().split()
         killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-        until(lambda: not _runs(int(words[0])), what="the root half to end")
+        until(lambda: not processes.is_running(int(words[0])), what="the root half to end")
         return words[-1].replace("_", " ") if killed else None
 
     def _die_after(self, number: int, run: Callable[[Steward], object], write_end: int) -> None:
@@ -161,11 +162,3 @@ class Office:
             run(Steward(self.place, journal, queue, log.get(), step=step))
         finally:
             os._exit(0)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  a line of /proc
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from faults import journals
-from faults.limits import limited
-from lab import milter, toml
+from lab import milter, processes, toml
 from lab.client import Outcome
 from lab.gateway import LIMIT, Gateway
 from lab.postfix import PrivatePostfix
@@ -25,6 +20,8 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
+from support import broken_journals
+from support.limits import limited
 from undisclosed.incidents.records import Incident, JournalError, State
 from undisclosed.steward.rounds import Steward as Rounds
 
@@ -82,7 +79,7 @@ def _is_cut_off(gateway: Gateway) -> bool:
 def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
     """The journal cannot be written for as long as the block lasts."""
     if how == "cannot be written":
-        with journals.read_only(office.gateway.state, office.gateway.milter):
+        with broken_journals.read_only(office.gateway.state, office.gateway.milter):
             yield
         return
     url = office.place.policy.journal.url
@@ -274,23 +271,8 @@ def full_after(pages: int) -> Breaking:
 @contextmanager
 def read_only(office: Office, _: Steward) -> Iterator[None]:
     """SQLite may read the file and not write it."""
-    with journals.read_only(office.gateway.state, office.gateway.milter):
+    with broken_journals.read_only(office.gateway.state, office.gateway.milter):
         yield
-
-
-@contextmanager
-def standing_still(pid: int) -> Iterator[None]:
-    """A process does nothing for as long as the block lasts."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        until(lambda: _is_stopped(pid), within=WITHIN, what="a process to stand still")
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def _is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @SQLITE_ONLY
@@ -313,7 +295,7 @@ def test_the_journal_cannot_be_written_while_three_are_released(
     with Steward(office.gateway.config, directory=office.gateway.state) as steward, ExitStack() as fault:
         _wait_for_notices(steward, "held", 3)
         _empty_log(office)
-        with standing_still(steward.pid):
+        with processes.suspended(steward.pid):
             incidents = [office.incident(one) for one in ids]
             requests = [office.ask(one, "release", "bcc") for one in incidents]
             fault.enter_context(breaking(office, steward))
@@ -324,7 +306,7 @@ def test_the_journal_cannot_be_written_while_three_are_released(
         assert (len(office.on_hold()), reached.get(COLLEAGUE, 0) in messages) == (held, True)
         assert set(reached.values()) <= {reached.get(COLLEAGUE)}
         assert not {office.state(one) for one in incidents} <= {State.RELEASED}
-        with standing_still(steward.pid):
+        with processes.suspended(steward.pid):
             fault.close()
         _wait_for_notices(steward, "released", 3)
         steward.wait_for_log(lambda event: event["event"] == "steward_works_again", within=WITHIN)

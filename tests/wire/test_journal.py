@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import pytest
 
 from lab import milter
 from lab.postgres import Postgres
+from lab.waiting import until
+from support import broken_journals
 from support.factories import rule, strangers
 from undisclosed.incidents.records import Incident, State
 from undisclosed.journal.journal import Journal
@@ -32,7 +33,8 @@ RULES = [rule(name=action, senders=[f"{action}@*"], action=action) for action in
 SETTINGS: dict[str, Any] = {"rules": RULES, "milter": {"workers": 1}}
 
 AT_ONCE = 1.0
-"""Seconds within which an answer comes that waits for no database."""
+"""Seconds in which a few answers come that wait for no journal: one that waits takes twice as long by itself. On a busy
+machine they may take longer by chance; then they are asked for again."""
 
 
 def send(mta: Mta, action: str, number: int = 1) -> Verdict:
@@ -96,96 +98,29 @@ def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
 
 # -- a journal that cannot be written
 
-Breaking = Callable[[Running], AbstractContextManager[None]]
-
-
-@contextmanager
-def locked(running: Running) -> Iterator[None]:
-    """Somebody else is writing and does not end."""
-    with closing(sqlite3.connect(running.directory / "journal.db")) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-
-
-@contextmanager
-def full(running: Running) -> Iterator[None]:
-    """The file system takes no more: here since no file of the worker's may grow (setrlimit(2), EFBIG)."""
-    [worker] = running.milter.workers()
-    log = running.milter.log_file.stat().st_size
-    assert (running.directory / "journal.db-wal").stat().st_size > log + 16384
-    before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
-    resource.prlimit(worker, resource.RLIMIT_FSIZE, (log + 16384, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
-
-
-@contextmanager
-def moved_away(running: Running) -> Iterator[None]:
-    """The file is not there any more; then it is there again."""
-    names = ("journal.db", "journal.db-wal", "journal.db-shm")
-    away = running.directory / "away"
-    away.mkdir()
-    for name in names:
-        (running.directory / name).rename(away / name)
-    try:
-        yield
-    finally:
-        for left in away.iterdir():  # whoever closes the file last puts its log into it
-            left.rename(running.directory / left.name)
-
-
-@contextmanager
-def not_a_database(running: Running) -> Iterator[None]:
-    """Something else has come in its place."""
-    with moved_away(running):
-        path = running.directory / "journal.db"
-        path.write_bytes(b"Dear all, " * 1000)
-        try:
-            yield
-        finally:
-            path.unlink()
-
-
-@contextmanager
-def read_only(running: Running) -> Iterator[None]:
-    """SQLite may read the file and not write it: the file says that its writer must be newer (format, offset 18).
-
-    Rights would not do, where the tests run as root.
-    """
-    path = running.directory / "later.db"
-    with closing(sqlite3.connect(running.directory / "journal.db")) as source:
-        source.execute("VACUUM INTO ?", (str(path),))
-    content = bytearray(path.read_bytes())
-    content[18] = 3
-    path.write_bytes(content)
-    with moved_away(running):
-        path.rename(running.directory / "journal.db")  # whole: what was opened before its byte changed stays writable
-        try:
-            yield
-        finally:
-            for left in running.directory.glob("journal.db*"):
-                left.unlink()
-
 
 def check_all_answers(running: Running, breaking: AbstractContextManager[None], reason: str) -> None:
     """What is refused or held stays so; what would be delivered comes back; the rest does not notice."""
     with Mta(running.address).connect() as mta:
         assert send(mta, "rewrite", 0).word == "accept"
+
+        def each_action_at_once() -> bool:
+            began = time.monotonic()
+            words = [send(mta, action, 2).word for action in ACTIONS]
+            ordinary = mta.send(ORDINARY)
+            took = time.monotonic() - began
+            assert words == ["reject", "hold", "tempfail", "tempfail"]
+            assert (ordinary.word, ordinary.stage) == ("accept", "eoh")
+            return took < AT_ONCE
+
         with breaking:
             first = send(mta, "rewrite")
             assert (first.word, first.edits) == ("tempfail", [])
             assert first.reply.startswith("451-4.3.0 ")
-            began = time.monotonic()
-            words = [send(mta, action, 2).word for action in ACTIONS]
-            ordinary = mta.send(ORDINARY)
-            assert time.monotonic() - began < AT_ONCE
-            assert words == ["reject", "hold", "tempfail", "tempfail"]
-            assert (ordinary.word, ordinary.stage) == ("accept", "eoh")
-            lines = running.milter.log(event="message", journal="failed")
-            outcomes = [line["outcome"] for line in lines]
-            assert outcomes == ["tempfailed", "rejected", "held", "tempfailed", "tempfailed"]
+            until(each_action_at_once, what="answers that wait for no journal")
+            outcomes = [line["outcome"] for line in running.milter.log(event="message", journal="failed")]
+            rounds = ["rejected", "held", "tempfailed", "tempfailed"] * (len(outcomes) // 4)
+            assert outcomes == ["tempfailed", *rounds]
             assert len(running.milter.log(event="journal_failed")) == 1
         running.milter.wait_for_log(lambda event: event["event"] == "journal_works_again", what="the journal to work")
         assert send(mta, "rewrite", 3).word == "accept"
@@ -193,25 +128,27 @@ def check_all_answers(running: Running, breaking: AbstractContextManager[None], 
     [began_line] = running.milter.log(event="journal_failed")
     [ended_line] = running.milter.log(event="journal_works_again")
     assert reason in began_line["reason"]
-    assert ended_line["messages_not_recorded"] == 5
+    assert ended_line["messages_not_recorded"] == len(outcomes)
     assert running.milter.log(event="message_failed") == []
 
 
 @pytest.mark.parametrize(
     ("breaking", "reason"),
     [
-        (locked, "is locked"),
-        (full, "disk"),
-        (moved_away, "does not exist"),
-        (not_a_database, "not a database"),
-        (read_only, "readonly database"),
+        (broken_journals.locked, "is locked"),
+        (partial(broken_journals.full, log=16384), "disk"),
+        (broken_journals.moved_away, "does not exist"),
+        (broken_journals.not_a_database, "not a database"),
+        (broken_journals.read_only, "readonly database"),
     ],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ids=["locked", "full", "moved_away", "not_a_database", "read_only"],
 )
-def test_answers_while_the_file_cannot_be_written(start: Start, breaking: Breaking, reason: str) -> None:
-    """Nothing leaks, nothing passes unrecorded, and it is said once when it begins and once when it ends."""
+def test_answers_while_the_file_cannot_be_written(
+    start: Start, breaking: broken_journals.Breaking, reason: str
+) -> None:
+    """Nothing leaks, nothing passes unrecorded, and the log says once that it begins and once that it ends."""
     running = start(**SETTINGS)
-    check_all_answers(running, breaking(running), reason)
+    check_all_answers(running, breaking(running.directory, running.milter), reason)
 
 
 @pytest.fixture
@@ -261,7 +198,7 @@ def test_answers_while_the_server_is_away(
 def test_monitor_mode_delivers_without_a_record(start: Start) -> None:
     """It delays nothing for our own failures; the log says that a record is missing."""
     running = start(mode="monitor", **SETTINGS)
-    with locked(running), Mta(running.address).connect() as mta:
+    with broken_journals.locked(running.directory, running.milter), Mta(running.address).connect() as mta:
         assert [send(mta, action).word for action in ACTIONS] == ["accept"] * 4
     assert len(running.milter.log(event="message", journal="failed")) == 4
 
@@ -273,9 +210,13 @@ def test_a_message_that_passes_never_waits_for_the_journal(start: Start, postgre
     with frozen(postgres):
         running.milter.start()
         with Mta(running.address).connect() as mta:
-            began = time.monotonic()
-            assert [mta.send(ORDINARY).word for _ in range(20)] == ["accept"] * 20
-            assert time.monotonic() - began < AT_ONCE
+
+            def twenty_at_once() -> bool:
+                began = time.monotonic()
+                assert [mta.send(ORDINARY).word for _ in range(20)] == ["accept"] * 20
+                return time.monotonic() - began < AT_ONCE
+
+            until(twenty_at_once, what="answers that wait for no journal")
             running.milter.wait_for_log(lambda event: event["event"] == "journal_failed")
 
 

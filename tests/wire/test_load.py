@@ -1,6 +1,7 @@
-"""Many sessions, slow ones, dying ones, and mail without end: in small, and nothing may be left over.
+"""Many sessions, slow ones, dying ones, and mail without end, in small; nothing of them is left.
 
-`tests/bench/load.py` plays the same at full size.
+Each scenario waits at its end until the workers hold no more than before, and raises TimeoutError if they go on holding
+it. `tests/bench/load.py` plays the same at full size.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ import pytest
 from wire import scenarios
 from wire.loads import milter
 from wire.running import Running
-
-JOURNAL = 2 * 4
-"""Descriptors that two workers may open for the journal, each when it first writes: database, log, index, folder."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,7 @@ def test_many_sessions_of_which_some_send(running: Running) -> None:
     assert found.open_at_the_end == 300
     assert found.opened.sockets == found.before.sockets + 240
     assert found.sent >= 1000
-    assert (found.after.sockets, found.after.threads) == (found.before.sockets, found.before.threads)
+    assert found.after.sockets == found.before.sockets
 
 
 def test_every_session_of_a_worker_may_send_at_once() -> None:
@@ -55,8 +53,8 @@ def test_a_session_that_dies_at_any_stage_leaves_nothing(running: Running) -> No
     """Descriptors and threads are given back, and those who send meanwhile notice nothing."""
     found = scenarios.deaths(running, each=15, sending=10)
     assert (found.failures, found.wrong) == ([], [])
-    assert found.beside > 0
-    assert (found.after.sockets, found.after.threads) == (found.before.sockets, found.before.threads)
+    assert found.beside >= len(scenarios.STAGES)
+    assert found.after.sockets == found.before.sockets
 
 
 def test_mail_without_end_leaves_nothing(running: Running) -> None:
@@ -66,5 +64,3 @@ def test_mail_without_end_leaves_nothing(running: Running) -> None:
     assert sum(found.verdicts.values()) == 3000
     assert {"accept", "550", "hold", "rewrite"} <= set(found.verdicts)
     assert found.tenths[-1].sockets == found.tenths[0].sockets
-    assert found.tenths[-1].threads == found.tenths[0].threads
-    assert found.tenths[-1].descriptors <= found.tenths[0].descriptors + JOURNAL

@@ -1,17 +1,17 @@
-"""Ways in which the journal's file cannot be written, each for as long as its `with` block."""
+"""Ways in which the journal's file cannot be written, each for as long as its block lasts."""
 
 from __future__ import annotations
 
 import os
 import random
-import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from faults.limits import limited
+from lab import processes
 from lab.milter import Milter
+from support.limits import limited
 
 Breaking = Callable[[Path, Milter], AbstractContextManager[None]]
 """Takes the directory in which the journal is, and the milter that writes it."""
@@ -21,16 +21,16 @@ NAMES = ("journal.db", "journal.db-wal", "journal.db-shm")
 
 @contextmanager
 def locked(directory: Path, milter: Milter) -> Iterator[None]:
-    """Somebody else is writing and does not end."""
+    """Another program holds the write lock."""
     with closing(sqlite3.connect(directory / "journal.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
 
 @contextmanager
-def full(directory: Path, milter: Milter) -> Iterator[None]:
-    """The file system takes no more: here since no file of a worker's may grow but its log (setrlimit(2), EFBIG)."""
-    room = milter.log_file.stat().st_size + 65536
+def full(directory: Path, milter: Milter, *, log: int = 65536) -> Iterator[None]:
+    """The disk is full: no file of a worker may grow, but the log by so many bytes (setrlimit(2), EFBIG)."""
+    room = milter.log_file.stat().st_size + log
     assert (directory / "journal.db-wal").stat().st_size > room
     with limited(milter.workers(), "fsize", room):
         yield
@@ -38,14 +38,14 @@ def full(directory: Path, milter: Milter) -> Iterator[None]:
 
 @contextmanager
 def moved_away(directory: Path, milter: Milter) -> Iterator[None]:
-    """The file is not there any more; then it is there again."""
+    """The file is missing; at the end it is put back."""
     with _replaced(directory, milter, lambda _: None):
         yield
 
 
 @contextmanager
 def not_a_database(directory: Path, milter: Milter) -> Iterator[None]:
-    """Something else has come in its place."""
+    """Another file is in its place; at the end the journal is put back."""
     with _replaced(directory, milter, lambda _: b"Dear all, " * 1000):
         yield
 
@@ -80,10 +80,10 @@ def read_only(directory: Path, milter: Milter) -> Iterator[None]:
 
 @contextmanager
 def _replaced(directory: Path, milter: Milter, by: Callable[[Path], bytes | None]) -> Iterator[None]:
-    """Have the workers find something else in the journal's place, never half of it, and then the journal again."""
+    """Replace the journal, and put it back at the end; suspended meanwhile, the workers never see a part of it."""
     away, path = directory / "away", directory / "journal.db"
     away.mkdir()
-    with _standing_still(milter):
+    with processes.suspended(*milter.workers()):
         for name in NAMES:
             (directory / name).rename(away / name)
         journal = away / "journal.db"
@@ -94,7 +94,7 @@ def _replaced(directory: Path, milter: Milter, by: Callable[[Path], bytes | None
     try:
         yield
     finally:
-        with _standing_still(milter):
+        with processes.suspended(*milter.workers()):
             for name in NAMES:
                 (directory / name).unlink(missing_ok=True)
                 if (away / name).exists():
@@ -102,20 +102,8 @@ def _replaced(directory: Path, milter: Milter, by: Callable[[Path], bytes | None
         away.rmdir()
 
 
-@contextmanager
-def _standing_still(milter: Milter) -> Iterator[None]:
-    workers = milter.workers()
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
-
-
 def _copy(journal: Path) -> bytes:
-    """A journal in one file."""
+    """The bytes of the journal, with its log merged into one file."""
     copy = journal.with_name("copy")
     with closing(sqlite3.connect(journal)) as source:
         source.execute("VACUUM INTO ?", (str(copy),))
