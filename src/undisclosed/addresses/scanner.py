@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from undisclosed.addresses.domains import LONGEST_NAME, to_ascii
+from undisclosed.addresses.domains import MAX_NAME, to_ascii
 from undisclosed.addresses.tokenizer import (
     APOSTROPHES,
     AT_SIGNS,
@@ -26,10 +26,24 @@ from undisclosed.addresses.tokenizer import (
     unfolded,
 )
 
-Found = tuple[str, str, str]
-"""Text, local part and domain, as `addresses.Address` describes them."""
 
-LONGEST_LOCAL: Final = 256
+class Address(NamedTuple):
+    """One address, as it was written and as it is compared."""
+
+    text: str
+    """The bare addr-spec as it was written, without comments, folding and marks that nobody sees."""
+    local: str
+    """The local part without quotes, case-folded."""
+    domain: str
+    """The domain as `domains.to_ascii` spells it; an address literal as `[...]`, in lower case."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The identity of an address: two spellings of one address share it."""
+        return self.local, self.domain
+
+
+MAX_LOCAL: Final = 256
 """How far back the beginning of a quoted local part is looked for where the quotes do not match up."""
 
 _LABEL: Final = rf"[^\x00-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s{DOTS}{AT_SIGNS}{APOSTROPHES}{BETWEEN}]++"
@@ -45,18 +59,18 @@ _CLOSING: Final = {"{": "}", **{mark: mark for mark in "`*|~/^#$%!+=-_"}}
 _ASCII_MARKS: Final = "!#$%&'*+/=?^_`{|}~.-"
 
 
-def found(text: str) -> list[Found]:
+def scan(text: str) -> list[Address]:
     """Return what looks like an address to a person who reads `text`, in order; the same one may come twice."""
-    places: list[tuple[int, Found]] = []
+    found: list[tuple[int, Address]] = []
     texts = [(-1, readable(text), "")]
     # Quoted strings are texts of their own, read in their turn. Each level of quoting doubles the backslashes of the
     # one below, so there are at most 16 in a field of 60,000 bytes, and the texts shrink.
     for parent, inner, within in texts:
-        scan = _Scan(inner, within)
-        places.extend((parent if within else place, each) for place, each in scan.addresses())
-        texts.extend((parent if within else place, below, part) for place, below, part in scan.quoted_texts())
-    places.sort(key=lambda item: item[0])
-    return [each for _, each in places]
+        scanned = _Scan(inner, within)
+        found.extend((parent if within else place, address) for place, address in scanned.addresses())
+        texts.extend((parent if within else place, below, part) for place, below, part in scanned.quoted_texts())
+    found.sort(key=lambda item: item[0])
+    return [address for _, address in found]
 
 
 class _Domain(NamedTuple):
@@ -120,7 +134,7 @@ class _Scan:
         """Whether what is looked at is a name or a comment, where people write words too."""
         return bool(self.within) or self.depth > 0
 
-    def addresses(self) -> Iterator[tuple[int, Found]]:
+    def addresses(self) -> Iterator[tuple[int, Address]]:
         """Yield each address with the place of its at sign."""
         for index, kind in enumerate(self.tokens.kinds):
             if kind in "()" and index in self.tokens.partner:
@@ -156,7 +170,7 @@ class _Scan:
 
     def _between_quotes(self, close: int) -> str:
         """Return the quoted string that ends with the quote at `close`, if one opens not far before it, else ""."""
-        begin = self.text.rfind('"', max(0, close - LONGEST_LOCAL), close)
+        begin = self.text.rfind('"', max(0, close - MAX_LOCAL), close)
         quoted = self.text[begin : close + 1] if begin >= 0 else ""
         return "" if len(quoted) <= 2 or any(mark in quoted for mark in AT_SIGNS) else quoted
 
@@ -306,8 +320,8 @@ def _unwrapped(word: str, before: str, behind: str) -> str:
     return word
 
 
-def _spelled(local: _Local, domain: str) -> Found:
+def _spelled(local: _Local, domain: str) -> Address:
     name = local.unquoted.casefold()
-    if not name.isascii() and len(name) <= LONGEST_NAME:  # normalising is quadratic in a run of combining marks
+    if not name.isascii() and len(name) <= MAX_NAME:  # normalising is quadratic in a run of combining marks
         name = unicodedata.normalize("NFC", name)
-    return f"{local.text}@{domain}", name, to_ascii(domain)
+    return Address(f"{local.text}@{domain}", name, to_ascii(domain))

@@ -7,9 +7,9 @@ what is refused here into an error that names file, key, value and remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -54,8 +54,8 @@ class Standing(StrEnum):
     EXTERNAL = "external"
 
 
-KNOWN_DOMAINS = 8192
-"""How many domains a policy remembers what it knows of."""
+MAX_REMEMBERED_DOMAINS = 8192
+"""Domains whose standing and organisation a policy remembers."""
 
 
 class Known(NamedTuple):
@@ -171,21 +171,18 @@ class Policy(Section):
         """The names of the counted header fields, case-folded."""
         return frozenset(name.casefold() for name in self.counting.fields)
 
-    @cached_property
-    def _known(self) -> dict[str, Known]:
-        return {}
-
     def known(self, domain: str) -> Known:
         """What is known of a domain (A-label, lower case). Remembered: few domains make up nearly all mail."""
-        found = self._known.get(domain)
-        if found is None:
-            organisation = None if self.is_personal_mail(domain) else domains.registrable(domain)
-            found = Known(self.standing(domain), organisation)
-            if len(domain) <= domains.LONGEST_NAME:  # else a hostile header could fill the memory
-                if len(self._known) >= KNOWN_DOMAINS:
-                    self._known.clear()
-                self._known[domain] = found
-        return found
+        # Longer ones are no domains, and a hostile header could fill the memory with them.
+        return self._remembered(domain) if len(domain) <= domains.MAX_NAME else self._look_up(domain)
+
+    @cached_property
+    def _remembered(self) -> Callable[[str], Known]:
+        return lru_cache(MAX_REMEMBERED_DOMAINS)(self._look_up)
+
+    def _look_up(self, domain: str) -> Known:
+        organisation = None if self.is_personal_mail(domain) else domains.registrable(domain)
+        return Known(self.standing(domain), organisation)
 
     def standing(self, domain: str) -> Standing:
         """What a domain (A-label, lower case) is to the organisation."""

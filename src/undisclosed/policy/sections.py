@@ -6,11 +6,12 @@ held against them. What one setting means for another is `policy.py`'s to check.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
@@ -59,14 +60,20 @@ def _one_mailbox(text: str) -> str:
     return text
 
 
-KNOWN_CLIENTS = 8192
-"""How many client addresses are remembered."""
+MAX_REMEMBERED_CLIENTS = 8192
+"""Client addresses for which the answer of `ScopeSection.holds` is remembered."""
 
 
 class Section(BaseModel):
     """A table of the TOML file: unknown keys are refused, and nothing in it changes once it is read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """The settings alone: what was derived from them is derived again by the worker that a policy is sent to."""
+        state = super().__getstate__()
+        settings = {name: value for name, value in state["__dict__"].items() if name in type(self).model_fields}
+        return {**state, "__dict__": settings}
 
 
 class OrganisationSection(Section):
@@ -136,19 +143,14 @@ class ScopeSection(Section):
         """Whether a client is in `networks`; one whose address is unknown or unreadable counts as in."""
         if client_address is None:
             return True
-        known = self._known.get(client_address)
-        if known is None:
-            if len(self._known) >= KNOWN_CLIENTS:
-                self._known.clear()
-            known = self._known[client_address] = self._looked_up(client_address)
-        return known
+        return self._remembered(client_address)
 
     @cached_property
-    def _known(self) -> dict[str, bool]:
-        """What was found of clients that have been here: parsing an address costs as much as reading a short To."""
-        return {}
+    def _remembered(self) -> Callable[[str], bool]:
+        """Parsing an address costs as much as reading a short To: the answers for known clients are kept."""
+        return lru_cache(MAX_REMEMBERED_CLIENTS)(self._look_up)
 
-    def _looked_up(self, client_address: str) -> bool:
+    def _look_up(self, client_address: str) -> bool:
         try:
             address = ip_address(client_address.removeprefix("IPv6:").partition("%")[0])
         except ValueError:

@@ -93,7 +93,7 @@ def _domain_pattern(text: str) -> str:
     if "@" in pattern:
         raise Refused("an address is no domain", f'write "{pattern.rpartition("@")[2]}"')
     bare = domains.to_ascii(pattern.removeprefix("."))
-    if len(bare) > domains.LONGEST_NAME or not re.fullmatch(rf"(?:{_LABEL}\.)*{_LABEL}", bare):
+    if len(bare) > domains.MAX_NAME or not re.fullmatch(rf"(?:{_LABEL}\.)*{_LABEL}", bare):
         fix = 'write a domain alone: "example.org", or ".example.org" for every domain below it'
         raise Refused("not a domain name", fix)
     if re.fullmatch(r"[0-9]+(?:\.[0-9]+){3}", bare):

@@ -17,7 +17,7 @@ from undisclosed.addresses import addresses, mailboxes, visible
 from undisclosed.addresses.domains import to_ascii
 from undisclosed.addresses.encoded_words import decoded
 from undisclosed.addresses.reader import mailboxes_by_grammar
-from undisclosed.addresses.scanner import found
+from undisclosed.addresses.scanner import scan
 
 ANY_TEXT = st.text(alphabet=st.characters(codec=None))
 """Every code point, lone surrogates (raw bytes) and controls included."""
@@ -87,7 +87,7 @@ def test_well_formed_lists_are_counted_exactly(made: tuple[str, int]) -> None:
 @given(well_formed())
 def test_both_readers_agree(made: tuple[str, int]) -> None:
     """The fast expression and the tolerant scan find the same addresses, spelled the same."""
-    scanned = {(local, domain): text for text, local, domain in reversed(found(made[0]))}
+    scanned = {(local, domain): text for text, local, domain in reversed(scan(made[0]))}
     assert scanned == {each.key: each.text for each in addresses(made[0])}
 
 

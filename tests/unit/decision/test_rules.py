@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.factories import message, policy, rule, strangers
 from undisclosed.decision.message import Client
-from undisclosed.decision.rules import Scope, after_body, decide
+from undisclosed.decision.rules import Scope, after_body, decide, judge
 from undisclosed.policy import Action
 
 MANY = ", ".join(strangers(11))
@@ -124,6 +124,26 @@ def test_an_invitation_found_in_the_body_takes_the_edits_back() -> None:
     body = b"--x\r\nContent-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\n--x--\r\n"
     last = after_body(ours, first, body, complete=True)
     assert (last.action, last.edits, last.needs_body) == (Action.QUARANTINE, (), False)
+
+
+def test_a_whole_message_is_judged_at_once() -> None:
+    """`judge` is `decide` and, where the body counts, `after_body`."""
+    ours = policy(rules=[rule(action="rewrite")])
+    parts = message(to=MANY, content_type="multipart/mixed; boundary=x")
+    invitation = b"--x\r\nContent-Type: text/calendar\r\n\r\n--x--\r\n"
+    assert judge(ours, parts, b"--x--\r\n").action is Action.REWRITE
+    assert judge(ours, parts, b"--x--\r\n", complete=False).action is Action.QUARANTINE
+    assert judge(ours, parts, invitation) == after_body(ours, decide(ours, parts), invitation, complete=True)
+    plain = message(to=MANY)
+    assert judge(ours, plain, invitation) == decide(ours, plain)
+
+
+@pytest.mark.parametrize(
+    ("to", "action", "acts"), [(MANY, "warn", True), (MANY, "accept", False), ("a@family.test", "warn", False)]
+)
+def test_a_decision_acts_where_a_rule_does_more_than_to_accept(to: str, action: str, acts: bool) -> None:
+    """That makes an incident of the message."""
+    assert decide(policy(rules=[rule(action=action)]), message(to=to)).acts is acts
 
 
 @given(st.lists(st.tuples(st.sampled_from(["To", "Cc", "From", "Reply-To", "X-To"]), st.text()), max_size=6), st.text())
