@@ -166,7 +166,7 @@ def test_quickstart_lets_held_mail_be_released_by_hand(play: Callable[..., Play]
         capture_output=True,
         check=True,
     )
-    reference = up.wait_for(r"notice: held, sent, (\S+)")[1]
+    reference = up.wait_for(r"notice_sent: (\S+), held")[1]
 
     def held(*arguments: str) -> str:
         return subprocess.run(
