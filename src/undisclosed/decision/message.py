@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,6 +47,8 @@ class Message:
     fields: tuple[Field, ...]
     client: Client = Client()
     queue_id: str = ""
+    _addresses: dict[str, list[Address]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _mailboxes: dict[str, list[Mailbox]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def values(self, name: str) -> Sequence[str]:
         """The values of every field of that name (case-folded), in order."""
@@ -75,14 +77,6 @@ class Message:
         if known is None:
             known = self._mailboxes[value] = mailboxes(value)
         return known
-
-    @cached_property
-    def _addresses(self) -> dict[str, list[Address]]:
-        return {}
-
-    @cached_property
-    def _mailboxes(self) -> dict[str, list[Mailbox]]:
-        return {}
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[str]]:
