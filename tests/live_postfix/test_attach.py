@@ -27,7 +27,7 @@ from support.postfix_directories import (
 )
 from undisclosed import postfix
 from undisclosed.postfix import PostfixError
-from undisclosed.postfix import postconf as adapter
+from undisclosed.postfix import postconf as postconf_module
 from undisclosed.postfix.milter_lists import milters
 
 
@@ -181,8 +181,8 @@ def test_a_milter_put_there_by_hand_is_taken_over(config: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda path: (path / "main.cf").unlink(), r"main\.cf: cannot be looked at \(No such file"),
-        (lambda path: (path / "master.cf").unlink(), r"master\.cf: cannot be looked at \(No such file"),
+        (lambda path: (path / "main.cf").unlink(), r"main\.cf: cannot be examined \(No such file"),
+        (lambda path: (path / "master.cf").unlink(), r"master\.cf: cannot be examined \(No such file"),
         (lambda path: ((path / "main.cf").unlink(), (path / "main.cf").mkdir()), r"main\.cf: is not a file"),
         (lambda path: (path / "main.cf").write_text("no value\n"), "postconf says: .*missing '=' after attribute name"),
         (
@@ -219,7 +219,7 @@ def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
 def test_a_host_without_postconf_is_told_so(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command is looked for in PATH and in the usual places for administrators."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(adapter, "SBIN", str(tmp_path))
+    monkeypatch.setattr(postconf_module, "SBIN", str(tmp_path))
     with pytest.raises(PostfixError, match="postconf is not on this host"):
         attach(wanting(), config)
 

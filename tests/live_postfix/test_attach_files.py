@@ -24,8 +24,7 @@ from support.postfix_directories import (
     postconf,
     wanting,
 )
-from undisclosed.postfix import PostfixError
-from undisclosed.postfix import postconf as adapter
+from undisclosed.postfix import PostfixError, config_files
 from undisclosed.postfix.milter_lists import milters
 
 
@@ -159,7 +158,7 @@ def test_other_editors_lose_nothing(config: Path) -> None:
 
 def test_another_editor_that_does_not_end_is_reported(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting has an end, and says what it waited for."""
-    monkeypatch.setattr(adapter, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(config_files, "LOCK_TIMEOUT", 0.1)
     before = (config / "main.cf").read_bytes()
     with (config / "main.cf.tmp").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)

@@ -7,13 +7,13 @@ from ipaddress import ip_network
 
 from undisclosed.policy.types import parse_socket
 from undisclosed.postfix.assessment import Expected, assess
-from undisclosed.postfix.milter_lists import ours
-from undisclosed.postfix.model import Finding, Level, Service, Settings
+from undisclosed.postfix.milter_lists import our_milter
+from undisclosed.postfix.model import Finding, Level, PostfixConfig, Service
 from undisclosed.postfix.reachability import Account, Place, Step, targets
 
 QUEUE = "/var/spool/postfix"
 SOCKET = f"{QUEUE}/undisclosed/milter.sock"
-OURS = ours(parse_socket(f"unix:{SOCKET}"), [QUEUE], "tempfail")
+OURS = our_milter(parse_socket(f"unix:{SOCKET}"), [QUEUE], "tempfail")
 US = OURS.element
 POSTFIX = Account("postfix", 101, frozenset({108}))
 REACHED = Place(
@@ -53,11 +53,11 @@ MAIN: dict[str, str] = {
 SERVICES = ("smtp/inet/smtpd", "submission/inet/smtpd", "pickup/unix/pickup", "cleanup/unix/cleanup")
 
 
-def settings(
+def postfix_config(
     main: dict[str, str] | None = None,
     services: dict[str, dict[str, str]] | None = None,
     chroot: bool = True,
-) -> Settings:
+) -> PostfixConfig:
     """A sound configuration with some values of main.cf, and of services, laid over it.
 
     A service is named `name/type/program`; an unknown one is added.
@@ -68,11 +68,11 @@ def settings(
     for label, overrides in own.items():
         name, kind, program = label.split("/")
         made.append(Service(name, kind, program, chroot, values | overrides, frozenset(overrides)))
-    return Settings("/etc/postfix", values, tuple(made))
+    return PostfixConfig("/etc/postfix", values, tuple(made))
 
 
 def findings(
-    configuration: Settings,
+    configuration: PostfixConfig,
     *,
     enforce: bool = True,
     networks: str = "127.0.0.0/8 ::1/128",
@@ -81,9 +81,9 @@ def findings(
     account: Account | None = POSTFIX,
 ) -> list[Finding]:
     """What is found in a configuration, with every socket in the same state."""
-    mine = OURS if enforce else replace(OURS, default_action="accept")
-    expected = Expected(mine, enforce, tuple(ip_network(word) for word in networks.split()), authenticated)
-    return assess(configuration, expected, dict.fromkeys(targets(configuration, mine), place), account)
+    ours = OURS if enforce else replace(OURS, default_action="accept")
+    expected = Expected(ours, enforce, tuple(ip_network(word) for word in networks.split()), authenticated)
+    return assess(configuration, expected, dict.fromkeys(targets(configuration, ours), place), account)
 
 
 def texts(found: list[Finding], level: Level) -> list[str]:

@@ -3,8 +3,8 @@
 The only room that reads or writes Postfix's configuration. May import policy.
 """
 
-from undisclosed.postfix.attaching import Change, Plan, attach, detach, status
+from undisclosed.postfix.attaching import ParameterChange, Plan, attach, detach, status
+from undisclosed.postfix.config_files import PostfixError
 from undisclosed.postfix.model import Finding, Level
-from undisclosed.postfix.postconf import PostfixError
 
-__all__ = ["Change", "Finding", "Level", "Plan", "PostfixError", "attach", "detach", "status"]
+__all__ = ["Finding", "Level", "ParameterChange", "Plan", "PostfixError", "attach", "detach", "status"]

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from undisclosed.postfix.milter_lists import ListError, Milter, Ours, milters
-from undisclosed.postfix.model import Finding, Group, Level, Service, Settings, names
+from undisclosed.postfix.milter_lists import ListError, Milter, OurMilter, milters
+from undisclosed.postfix.model import Finding, Group, Level, PostfixConfig, Service, names
 from undisclosed.postfix.mynetworks import Network, relaying
-from undisclosed.postfix.reachability import Account, Place, reach
+from undisclosed.postfix.reachability import Account, Place, check_reachability
 
 
 @dataclass(frozen=True)
 class Expected:
     """What the policy says that bears on Postfix."""
 
-    ours: Ours
+    ours: OurMilter
     enforce: bool
     networks: tuple[Network, ...]
     authenticated: bool
@@ -41,40 +41,40 @@ KNOWN_MILTERS = {
 
 
 def assess(
-    settings: Settings,
+    config: PostfixConfig,
     expected: Expected,
     places: Mapping[str, Place],
     account: Account | None,
 ) -> list[Finding]:
     """What is and is not in place. `places` has the result of a look at each of `postfix_reach.targets(...)`."""
     return [
-        *_lists(settings, expected),
-        *_switched_off(settings),
-        *_protocol(settings, expected),
-        *reach(settings, expected.ours, places, account),
-        *_networks(settings, expected),
-        *_asides(settings, expected),
+        *_lists(config, expected),
+        *_switched_off(config),
+        *_protocol(config, expected),
+        *check_reachability(config, expected.ours, places, account),
+        *_networks(config, expected),
+        *_asides(config, expected),
     ]
 
 
 # -- the lists -----------------------------------------------------------------------------------------------------
 
 
-def _lists(settings: Settings, expected: Expected) -> Iterator[Finding]:
+def _lists(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
     for parameter in ("smtpd_milters", "non_smtpd_milters"):
-        services = [service for service, its in settings.entrances if its == parameter]
+        services = [service for service, list_name in config.entrances if list_name == parameter]
         if not services:
             what = "no smtpd runs" if parameter == "smtpd_milters" else "no pickup or qmqpd runs"
             yield Finding(Level.OK, f"{parameter}: {what} here, so no mail comes in that way.")
-        back = [service for service in services if _takes_back(settings, service)]
-        for group in settings.groups(parameter, [service for service in services if service not in back]):
-            yield from _list(settings, expected, group)
+        back = [service for service in services if _takes_back(config, service)]
+        for group in config.groups(parameter, [service for service in services if service not in back]):
+            yield from _list(config, expected, group)
         yield from (_back(expected, service) for service in back)
 
 
-def _list(settings: Settings, expected: Expected, group: Group) -> Iterator[Finding]:
+def _list(config: PostfixConfig, expected: Expected, group: Group) -> Iterator[Finding]:
     where = f"{group.parameter} in {group.where}"
-    fix = group.remedy(f"run: undisclosed postfix attach --config-dir {settings.directory}")
+    fix = group.remedy(f"run: undisclosed postfix attach --config-dir {config.directory}")
     if not group.inherited:
         fix += f"; or write {expected.ours.element} first in it"
     try:
@@ -82,22 +82,22 @@ def _list(settings: Settings, expected: Expected, group: Group) -> Iterator[Find
     except ListError as error:
         yield Finding(Level.PROBLEM, f"{where} cannot be read: {error}.", "mend the value, then run attach")
         return
-    mine = [place for place, milter in enumerate(elements) if expected.ours.is_(milter)]
-    if not mine:
+    ours = [place for place, milter in enumerate(elements) if expected.ours.matches(milter)]
+    if not ours:
         yield Finding(Level.PROBLEM, f"{where} does not name our milter: mail that comes in there passes us by.", fix)
         return
-    if mine[0] > 0:
-        before = ", ".join(_called(milter) for milter in elements[: mine[0]])
+    if ours[0] > 0:
+        before = ", ".join(_called(milter) for milter in elements[: ours[0]])
         harm = "What one of them signs or quarantines, we see too late or never"
         yield Finding(Level.PROBLEM, f"{where} has other milters before ours: {before}. {harm}.", fix)
     else:
         yield Finding(Level.OK, f"{where} has our milter first.")
-    if len(mine) > 1:
-        yield Finding(Level.NOTE, f"{where} names our milter {len(mine)} times.", fix)
-    own = elements[mine[0]].attribute("default_action")
-    general = settings.groups("milter_default_action", group.services)
+    if len(ours) > 1:
+        yield Finding(Level.NOTE, f"{where} names our milter {len(ours)} times.", fix)
+    own = elements[ours[0]].attribute("default_action")
+    general = config.groups("milter_default_action", group.services)
     for action in general[:1] if own else general:  # what Postfix says in general does not matter to a milter that says
-        yield from _action(expected, elements[mine[0]], where, action, fix)
+        yield from _action(expected, elements[ours[0]], where, action, fix)
     if own and own != "accept" and any(action.value == "accept" for action in general):
         text = f"{where}: milter_default_action is accept. That is for other milters; ours has default_action={own}."
         yield Finding(Level.NOTE, text, "leave our default_action in its group")
@@ -134,23 +134,23 @@ def _action(expected: Expected, milter: Milter, where: str, general: Group, fix:
 # -- mail that comes back from a content filter --------------------------------------------------------------------
 
 
-def _takes_back(settings: Settings, service: Service) -> bool:
+def _takes_back(config: PostfixConfig, service: Service) -> bool:
     """Whether a service is the listener to which a content_filter hands mail back (FILTER_README)."""
-    filtering = [other for other in settings.services if other.settings.get("content_filter")]
+    filtering = [other for other in config.services if other.settings.get("content_filter")]
     if service.program != "smtpd" or not service.local_only or not filtering:
         return False
     parameters = ("smtpd_milters", "receive_override_options", "content_filter")
-    return any(service.settings.get(name, "") != settings.main.get(name, "") for name in parameters)
+    return any(service.settings.get(name, "") != config.main.get(name, "") for name in parameters)
 
 
-def hands_back(settings: Settings, expected: Expected) -> bool:
+def filter_returns_mail_to_us(config: PostfixConfig, expected: Expected) -> bool:
     """Whether a content_filter hands mail back to our milter. Lists that cannot be read are findings of their own."""
-    for service in settings.running("smtpd"):
+    for service in config.running("smtpd"):
         try:
             elements = milters(service.settings["smtpd_milters"])
         except ListError:
             continue
-        if _takes_back(settings, service) and any(map(expected.ours.is_, elements)) and not _without_milters(service):
+        if _takes_back(config, service) and any(map(expected.ours.matches, elements)) and not _without_milters(service):
             return True
     return False
 
@@ -162,7 +162,7 @@ def _without_milters(service: Service) -> bool:
 def _back(expected: Expected, service: Service) -> Finding:
     here = f"master.cf, {service.label} takes mail back from content_filter"
     try:
-        named = any(expected.ours.is_(milter) for milter in milters(service.settings["smtpd_milters"]))
+        named = any(expected.ours.matches(milter) for milter in milters(service.settings["smtpd_milters"]))
     except ListError as error:
         return Finding(Level.PROBLEM, f"{here}; its smtpd_milters cannot be read: {error}.", "mend the value")
     if named and not _without_milters(service):
@@ -214,28 +214,28 @@ SWITCHES = (
 )
 
 
-def _switched_off(settings: Settings) -> Iterator[Finding]:
+def _switched_off(config: PostfixConfig) -> Iterator[Finding]:
     for switch in SWITCHES:
-        acting = [service for service in settings.running(*switch.programs) if switch.acts(service)]
+        acting = [service for service in config.running(*switch.programs) if switch.acts(service)]
         if switch.acts is _without_milters:
-            acting = [service for service in acting if not _takes_back(settings, service)]  # _back has spoken of them
-        for group in settings.groups(switch.parameter, acting):
+            acting = [service for service in acting if not _takes_back(config, service)]  # _back has spoken of them
+        for group in config.groups(switch.parameter, acting):
             yield Finding(Level.PROBLEM, f"{group.where}: {switch.text}", group.remedy(switch.remedy))
 
 
 # -- the protocol --------------------------------------------------------------------------------------------------
 
 
-def _protocol(settings: Settings, expected: Expected) -> Iterator[Finding]:
-    reset = f"postconf -c {settings.directory} -X"
-    services = [service for service, _ in settings.entrances]
-    for group in settings.groups("milter_protocol", services):
+def _protocol(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
+    reset = f"postconf -c {config.directory} -X"
+    services = [service for service, _ in config.entrances]
+    for group in config.groups("milter_protocol", services):
         version = re.match(r"\d+", group.value)
         if version is None or int(version[0]) < 6:
             text = f"milter_protocol in {group.where} is {group.value}: our milter needs 6."
             yield Finding(Level.PROBLEM, text, group.remedy(f"{reset} milter_protocol"))
-    logins = [service for service in settings.running("smtpd") if _yes(service.settings, "smtpd_sasl_auth_enable")]
-    for group in settings.groups("milter_mail_macros", logins if expected.authenticated else ()):
+    logins = [service for service in config.running("smtpd") if _yes(service.settings, "smtpd_sasl_auth_enable")]
+    for group in config.groups("milter_mail_macros", logins if expected.authenticated else ()):
         if "auth_authen" not in re.split(r"[\s,{}]+", group.value):
             text = (
                 f"milter_mail_macros in {group.where} lacks {{auth_authen}}: our milter cannot see who has logged in,"
@@ -255,8 +255,8 @@ def _yes(values: Mapping[str, str], parameter: str) -> bool:
 # -- networks, and the rest ----------------------------------------------------------------------------------------
 
 
-def _networks(settings: Settings, expected: Expected) -> Iterator[Finding]:
-    for group in settings.groups("mynetworks", settings.running("smtpd")):
+def _networks(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
+    for group in config.groups("mynetworks", config.running("smtpd")):
         found = relaying([service.settings for service in group.services], expected.networks)
         if found.outside:
             outside = ", ".join(str(network) for network in found.outside)
@@ -275,16 +275,16 @@ def _networks(settings: Settings, expected: Expected) -> Iterator[Finding]:
             yield Finding(Level.NOTE, text, "make sure that scope.networks holds those clients")
 
 
-def _asides(settings: Settings, expected: Expected) -> Iterator[Finding]:
-    if _yes(settings.main, "enable_long_queue_ids"):
+def _asides(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
+    if _yes(config.main, "enable_long_queue_ids"):
         yield Finding(Level.OK, "enable_long_queue_ids = yes: no queue id is used twice.")
     else:
         text = "enable_long_queue_ids is not yes: the id of a held message may later belong to another one."
-        yield Finding(Level.NOTE, text, f"run: undisclosed postfix attach --config-dir {settings.directory}")
-    if classes := settings.main.get("internal_mail_filter_classes"):
+        yield Finding(Level.NOTE, text, f"run: undisclosed postfix attach --config-dir {config.directory}")
+    if classes := config.main.get("internal_mail_filter_classes"):
         text = f"internal_mail_filter_classes = {classes}: Postfix's own notifications pass our milter too."
         yield Finding(Level.NOTE, text, "leave it empty unless that is meant")
-    soft = [service for service, _ in settings.entrances if _yes(service.settings, "soft_bounce")]
+    soft = [service for service, _ in config.entrances if _yes(service.settings, "soft_bounce")]
     if soft and expected.enforce:
         text = f"soft_bounce = yes ({names(soft)}): our refusals become temporary, and senders never read them."
         yield Finding(Level.NOTE, text, "set soft_bounce = no")

@@ -13,9 +13,6 @@ import difflib
 import hashlib
 import json
 import os
-import pwd
-import socket as sockets
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -25,23 +22,31 @@ from typing import NamedTuple
 from undisclosed.policy import Mode, Policy
 from undisclosed.policy.types import Socket
 from undisclosed.postfix import master_cf
-from undisclosed.postfix.assessment import Expected, assess, hands_back
-from undisclosed.postfix.milter_lists import ListError, Ours, Unspeakable, first, milters, ours, without
-from undisclosed.postfix.model import Finding, Level, Settings
-from undisclosed.postfix.postconf import RECORD, Postconf, PostfixError, Writer
-from undisclosed.postfix.reachability import Account, Place, Step, targets
+from undisclosed.postfix.assessment import Expected, assess, filter_returns_mail_to_us
+from undisclosed.postfix.config_files import RECORD, PostfixError, Writer, locked, read_record
+from undisclosed.postfix.milter_lists import (
+    ListError,
+    OurMilter,
+    UnwritableSocket,
+    milters,
+    our_milter,
+    with_ours_first,
+    without_ours,
+)
+from undisclosed.postfix.model import Finding, Level, PostfixConfig
+from undisclosed.postfix.postconf import Postconf
+from undisclosed.postfix.probe import find_account, probe
+from undisclosed.postfix.reachability import targets
 
-__all__ = ["Change", "Finding", "Level", "Plan", "PostfixError", "attach", "detach", "status"]
+__all__ = ["Finding", "Level", "ParameterChange", "Plan", "PostfixError", "attach", "detach", "status"]
 
 LISTS = ("smtpd_milters", "non_smtpd_milters")
 LONG_IDS = "enable_long_queue_ids"
 OURS = (*LISTS, LONG_IDS, master_cf.MILTERS)
 """The parameters that attach sets, in the order in which it appends them."""
 
-CONNECT_SECONDS = 2.0
 
-
-class Change(NamedTuple):
+class ParameterChange(NamedTuple):
     """A parameter of main.cf that gets another value; None where the file does not set it."""
 
     file: Path
@@ -58,7 +63,7 @@ class Plan:
     problems that `status` sees in the configuration as it then is, `next_steps` what is left to the administrator.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[ParameterChange, ...]
     diff: str
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -124,8 +129,8 @@ def status(policy: Policy, config_dir: Path) -> list[Finding]:
     """What is and is not in place; mail can pass us by where any finding is a problem. Raises PostfixError."""
     postconf = Postconf(config_dir)
     postconf.check()
-    settings = postconf.settings()
-    return _judge(policy, postconf, settings, _ours(policy, settings, None, postconf))
+    config = postconf.config()
+    return _findings(policy, postconf, config, _our_milter(policy, config, None, postconf))
 
 
 # -- attach and detach ---------------------------------------------------------------------------------------------
@@ -156,7 +161,7 @@ class _Outcome(NamedTuple):
 class _Command(NamedTuple):
     """What attach and detach do to each file."""
 
-    to_main: Callable[[Postconf, Ours, bytes, Record | None], _Outcome]
+    to_main: Callable[[Postconf, OurMilter, bytes, Record | None], _Outcome]
     to_master: Callable[[bytes], bytes]
 
 
@@ -165,20 +170,22 @@ def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) 
     postconf.check()
     with ExitStack() as stack:
         writers = (
-            None if dry_run else _Writers(*(stack.enter_context(postconf.locked(file)) for file in postconf.files))
+            None
+            if dry_run
+            else _Writers(*(stack.enter_context(locked(file, postconf.directory)) for file in postconf.files))
         )
-        now, recorded = _Files(postconf.read(), postconf.read_master()), postconf.record()
+        now, recorded = _Files(postconf.read(), postconf.read_master()), read_record(postconf.directory)
         record = _load(recorded, postconf.directory / RECORD) if recorded is not None else None
-        mine = _ours(policy, postconf.settings(), record, postconf)
+        ours = _our_milter(policy, postconf.config(), record, postconf)
         try:
-            outcome = command.to_main(postconf, mine, now.main_cf, record)
+            outcome = command.to_main(postconf, ours, now.main_cf, record)
         except ListError as error:
             fix = "mend the milter lists (see: postfix check), then run the command again"
             raise PostfixError(postconf.main_cf, str(error), fix) from error
         wanted = _Files(outcome.main_cf, command.to_master(now.master_cf))
         with postconf.draft(*wanted) as then:
             changes = _changes(postconf, then)
-            findings = tuple(_judge(policy, then, then.settings(), mine))
+            findings = tuple(_findings(policy, then, then.config(), ours))
         if writers is not None:
             _write(writers, now, wanted, outcome.record, record)
     diff = "".join(_diff(file, old, new) for file, old, new in zip(postconf.files, now, wanted, strict=True))
@@ -189,13 +196,13 @@ def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) 
 def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None, before: Record | None) -> None:
     """Write what differs. In this order an interruption leaves what the next attach or detach understands."""
     if record is not None and record != before:
-        writers.main_cf.keep(record.dump())
+        writers.main_cf.write_record(record.dump())
     if wanted.main_cf != now.main_cf:
         writers.main_cf.replace(wanted.main_cf)
     if wanted.master_cf != now.master_cf:
         writers.master_cf.replace(wanted.master_cf)
     if record is None and before is not None:
-        writers.main_cf.drop()
+        writers.main_cf.remove_record()
 
 
 def _draft(postconf: Postconf, main_cf: bytes) -> AbstractContextManager[Postconf]:
@@ -203,13 +210,13 @@ def _draft(postconf: Postconf, main_cf: bytes) -> AbstractContextManager[Postcon
     return postconf.draft(main_cf, master_cf.with_listener(postconf.read_master()))
 
 
-def _attached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> _Outcome:
+def _attached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> _Outcome:
     notes: list[str] = []
     with _draft(postconf, now) as draft:
         start = draft.read()
         for name in LISTS:
             raw, expanded = draft.raw([name]).get(name, ""), draft.expanded([name])[name]
-            edit = first(raw, expanded, mine)
+            edit = with_ours_first(raw, expanded, ours)
             if edit is None:
                 continue
             draft.edit({name: edit.value})
@@ -217,43 +224,43 @@ def _attached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None)
                 notes.append(f"{name} named our milter through a variable; what the variables held is written out.")
         if draft.expanded([LONG_IDS])[LONG_IDS].casefold() != "yes":
             draft.edit({LONG_IDS: "yes"})
-        others = without(draft.raw(LISTS).get(LISTS[0], ""), mine)
+        others = without_ours(draft.raw(LISTS).get(LISTS[0], ""), ours)
         if draft.raw([master_cf.MILTERS]).get(master_cf.MILTERS) != others:
             draft.edit({master_cf.MILTERS: others})
         then = draft.read()
         if then == start:
             return _Outcome(now, record, ())
-        base = _base(postconf, mine, now, record)
-        with _draft(postconf, base) as without_us:
-            old, new = without_us.raw(OURS), draft.raw(OURS)
+        base = _without_us(postconf, ours, now, record)
+        with _draft(postconf, base) as draft_without_us:
+            old, new = draft_without_us.raw(OURS), draft.raw(OURS)
     changed = {name: (old.get(name), new.get(name)) for name in OURS if old.get(name) != new.get(name)}
-    return _Outcome(then, Record(mine.endpoint, base, _digest(then), changed), tuple(notes))
+    return _Outcome(then, Record(ours.endpoint, base, _digest(then), changed), tuple(notes))
 
 
-def _detached(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> _Outcome:
-    base = _base(postconf, mine, now, record)
+def _detached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> _Outcome:
+    base = _without_us(postconf, ours, now, record)
     notes = []
     if record is None and base != now:
         notes.append(f"There is no record of an attach here: {LONG_IDS} and all else stay as they are.")
     elif record is not None and base != now and base != record.before:
         notes.append("main.cf has been edited since attach: only our own settings are taken back, the rest stays.")
     with _draft(postconf, base) as then:
-        settings = then.settings()
+        config = then.config()
     for parameter in LISTS:
-        if _names(mine, settings.main[parameter]):
+        if _names(ours, config.main[parameter]):
             notes.append(f"{parameter} still names our milter, through a variable: take it out there.")
-    for service in settings.running("smtpd", "cleanup"):
+    for service in config.running("smtpd", "cleanup"):
         for parameter in service.overrides.intersection(LISTS):
-            if _names(mine, service.settings[parameter]):
+            if _names(ours, service.settings[parameter]):
                 notes.append(f"{parameter} of {service.label} in master.cf still names our milter: take it out there.")
     return _Outcome(base, None, tuple(notes))
 
 
-def _names(mine: Ours, value: str) -> bool:
-    return any(mine.is_(milter) for milter in milters(value))
+def _names(ours: OurMilter, value: str) -> bool:
+    return any(ours.matches(milter) for milter in milters(value))
 
 
-def _base(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> bytes:
+def _without_us(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> bytes:
     """main.cf as it is without what attach added: the bytes kept where nobody changed it, else parameter by parameter.
 
     Where a crash came between record and main.cf, main.cf still is, or is again, what the record keeps.
@@ -270,7 +277,7 @@ def _base(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> 
             old, new = changed.get(name, (None, None))
             if name in changed and value == new:
                 edits[name] = old
-            elif name in LISTS and (rest := without(value, mine)) != value:
+            elif name in LISTS and (rest := without_ours(value, ours)) != value:
                 edits[name] = rest if rest or (name in changed and old is not None) else None
             elif name == master_cf.MILTERS:
                 edits[name] = None  # whoever has changed it: nothing uses it any more
@@ -280,10 +287,12 @@ def _base(postconf: Postconf, mine: Ours, now: bytes, record: Record | None) -> 
         return draft.read()
 
 
-def _changes(postconf: Postconf, then: Postconf) -> tuple[Change, ...]:
+def _changes(postconf: Postconf, then: Postconf) -> tuple[ParameterChange, ...]:
     old, new = postconf.raw(OURS), then.raw(OURS)
     return tuple(
-        Change(postconf.main_cf, name, old.get(name), new.get(name)) for name in OURS if old.get(name) != new.get(name)
+        ParameterChange(postconf.main_cf, name, old.get(name), new.get(name))
+        for name in OURS
+        if old.get(name) != new.get(name)
     )
 
 
@@ -312,14 +321,14 @@ def _next_steps(directory: Path, dry_run: bool, differs: bool) -> tuple[str, ...
 # -- what lies outside the directory -------------------------------------------------------------------------------
 
 
-def _ours(policy: Policy, settings: Settings, record: Record | None, postconf: Postconf) -> Ours:
+def _our_milter(policy: Policy, config: PostfixConfig, record: Record | None, postconf: Postconf) -> OurMilter:
     endpoint = policy.milter.endpoint
-    queue = settings.main["queue_directory"]
+    queue = config.main["queue_directory"]
     action = "accept" if policy.mode is Mode.MONITOR else "tempfail"
     formerly = (record.endpoint,) if record is not None else ()
     try:
-        return ours(endpoint, _names_of(queue), action, resolved=_resolved(endpoint), formerly=formerly)
-    except Unspeakable as error:
+        return our_milter(endpoint, _names_of(queue), action, resolved=_resolved(endpoint), formerly=formerly)
+    except UnwritableSocket as error:
         raise PostfixError(postconf.main_cf, str(error), "choose another milter.socket in the policy") from error
 
 
@@ -331,66 +340,15 @@ def _resolved(endpoint: Socket) -> str:
     return "" if endpoint.path is None else str(endpoint.path.parent.resolve() / endpoint.path.name)
 
 
-def _judge(policy: Policy, postconf: Postconf, settings: Settings, mine: Ours) -> list[Finding]:
+def _findings(policy: Policy, postconf: Postconf, config: PostfixConfig, ours: OurMilter) -> list[Finding]:
     scope = policy.scope
-    expected = Expected(mine, policy.mode is Mode.ENFORCE, scope.networks, scope.authenticated)
-    places = {target: _look(target, settings) for target in targets(settings, mine)}
+    expected = Expected(ours, policy.mode is Mode.ENFORCE, scope.networks, scope.authenticated)
+    places = {target: probe(target, config.main["queue_directory"]) for target in targets(config, ours)}
     raw = postconf.raw((LISTS[0], master_cf.MILTERS))
     try:
-        others = without(raw.get(LISTS[0], ""), mine)
+        others = without_ours(raw.get(LISTS[0], ""), ours)
     except ListError:
         others = ""  # a finding of its own
-    there, looping = raw.get(master_cf.MILTERS, ""), hands_back(settings, expected)
-    releasing = master_cf.findings(postconf.listener(), there, others, looping, settings.directory)
-    return [*assess(settings, expected, places, _account(settings.main["mail_owner"])), *releasing]
-
-
-def _account(name: str) -> Account | None:
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        return None
-    return Account(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
-
-
-def _look(target: str, settings: Settings) -> Place:
-    """See what is where Postfix looks for our milter, and whether something there takes a connection."""
-    if not target.startswith("/"):
-        host, _, port = target.removeprefix("inet:").rpartition(":")
-        return Place(
-            "socket", answers=_answers((host.strip("[]") or "localhost", int(port)) if port.isdigit() else None)
-        )
-    path, queue = Path(target), Path(settings.main["queue_directory"])
-    start = queue if path.is_relative_to(queue) else Path("/")
-    way = [part for part in (*reversed(path.parents), path) if part.is_relative_to(start)]
-    try:
-        facts = [part.stat() for part in way]
-    except PermissionError:
-        return Place("hidden")
-    except OSError:
-        return Place("missing")
-    steps = tuple(
-        Step(str(part), stat.S_IMODE(fact.st_mode), fact.st_uid, fact.st_gid)
-        for part, fact in zip(way, facts, strict=True)
-    )
-    if not stat.S_ISSOCK(facts[-1].st_mode):
-        return Place("other", steps)
-    return Place("socket", steps, _answers(target))
-
-
-def _answers(address: str | tuple[str, int] | None) -> bool | None:
-    """Whether something takes a connection. To our milter it is a session that ends before it has begun."""
-    if address is None:
-        return False
-    try:
-        if isinstance(address, tuple):
-            sockets.create_connection(address, CONNECT_SECONDS).close()
-            return True
-        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as connection:
-            connection.settimeout(CONNECT_SECONDS)
-            connection.connect(address)
-    except PermissionError:
-        return None
-    except OSError:
-        return False
-    return True
+    there, looping = raw.get(master_cf.MILTERS, ""), filter_returns_mail_to_us(config, expected)
+    releasing = master_cf.findings(postconf.release_services(), there, others, looping, config.directory)
+    return [*assess(config, expected, places, find_account(config.main["mail_owner"])), *releasing]

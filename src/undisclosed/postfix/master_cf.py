@@ -1,9 +1,9 @@
-"""What attach writes into master.cf: the private listener that takes released mail, and a cleanup service of its own.
+"""The lines that attach writes into master.cf: the private listener for released mail, and a cleanup service for it.
 
-Values only. The lines stand in a block between two comments, so that detach leaves every other byte as it was. Whatever
-could refuse or change mail that was once taken is switched off in the listener (smtpd(8), cleanup(8), postconf(5)); the
-milters behind ours see it, and so does a content_filter. Only root and Postfix's own user reach its socket, since it
-is private (master(5)).
+Values only. The lines form a block between two comments, so that detach leaves every other byte as it was. The listener
+turns off all that could refuse or change mail which was accepted once (smtpd(8), cleanup(8), postconf(5)). The milters
+after ours see released mail, and so does a content_filter. Only root and Postfix's own user can connect, since the
+socket is private (master(5)).
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ LISTENER: Final = "undisclosed-release"
 
 CLEANUP: Final = "undisclosed-cleanup"
 MILTERS: Final = "undisclosed_release_milters"
-"""The parameter of main.cf that says which milters see released mail: all but ours."""
+"""The parameter of main.cf with the milters that see released mail: all but ours."""
 
 BEGIN: Final = b"# -- undisclosed: written by `undisclosed postfix attach` --\n"
 END: Final = b"# -- undisclosed: end --\n"
-NO_LINE_END: Final = b"\n# (the line above had no end)\n"
+NO_LINE_END: Final = b"# (the line above this block had no line end)\n"
+"""Follows BEGIN where attach had to end the last line, so that detach takes that line end back."""
 
 OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     LISTENER: {
         "syslog_name": "postfix/undisclosed-release",
-        # The others, and not ours: it has seen this mail.
+        # All milters but ours, which has seen this mail.
         "smtpd_milters": f"${MILTERS}",
         "smtpd_milter_maps": "",
         "smtpd_proxy_filter": "",
-        # Recipients are expanded already, and headers checked: a second time would double what they add.
+        # Recipients are already expanded and headers checked: doing it again would repeat what they add.
         "receive_override_options": "no_address_mappings,no_header_body_checks",
         "cleanup_service_name": CLEANUP,
         "local_header_rewrite_clients": "",
-        # Who connects here is root.
+        # Access: the permissions of private/.
         "mynetworks": "127.0.0.0/8",
         "smtpd_relay_restrictions": "permit_mynetworks,reject",
         "smtpd_client_restrictions": "",
@@ -53,13 +54,13 @@ OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "smtpd_upstream_proxy_protocol": "",
         "strict_rfc821_envelopes": "no",
         "soft_bounce": "no",
-        # It speaks plainly, and says all that it can.
+        # No TLS, no SASL, every ESMTP keyword.
         "smtpd_tls_security_level": "none",
         "smtpd_tls_wrappermode": "no",
         "smtpd_sasl_auth_enable": "no",
         "smtpd_discard_ehlo_keywords": "",
         "smtpd_discard_ehlo_keyword_address_maps": "",
-        # What was once taken is not too much.
+        # No limits: the mail was accepted once.
         "message_size_limit": "0",
         "smtpd_recipient_limit": "1000000",
         "smtpd_client_connection_count_limit": "0",
@@ -70,7 +71,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     CLEANUP: {"syslog_name": "postfix/undisclosed-release", "message_size_limit": "0"},
 }
-"""The `-o` of each service."""
+"""The `-o` options of each service."""
 
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     LISTENER: {"private": "-", "unprivileged": "-", "chroot": "n", "command": "smtpd"},
@@ -80,41 +81,42 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A service of master.cf as postconf(1) shows it: its columns, and its `-o` as they are written."""
+    """A line of master.cf as postconf(1) shows it: its columns, and its `-o` options as they are written."""
 
     columns: Mapping[str, str]
     options: Mapping[str, str]
 
 
-def _block() -> bytes:
+def _block(note: bytes) -> bytes:
     lines = []
     for name, options in OPTIONS.items():
         private, unprivileged, chroot, command = COLUMNS[name].values()
         lines.append(f"{name} unix {private} {unprivileged} {chroot} - {'0' if name == CLEANUP else '-'} {command}")
         lines += [f"  -o {option}={value}" for option, value in options.items()]
-    return BEGIN + "".join(f"{line}\n" for line in lines).encode("ascii") + END
+    return BEGIN + note + "".join(f"{line}\n" for line in lines).encode("ascii") + END
 
 
 def with_listener(master_cf: bytes) -> bytes:
-    """master.cf with our block at its end, as it is to be; the same again where it is there already."""
+    """master.cf with our block at its end, in place of an older one."""
     rest = without_listener(master_cf)
-    return rest + (NO_LINE_END if rest and not rest.endswith(b"\n") else b"") + _block()
+    ended = rest.endswith(b"\n") or not rest
+    return rest + (_block(b"") if ended else b"\n" + _block(NO_LINE_END))
 
 
 def without_listener(master_cf: bytes) -> bytes:
-    """master.cf without our block, wherever in it that is."""
-    before, begin, rest = master_cf.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    """master.cf without our block, which may be anywhere in it."""
+    before, end, after = master_cf.rpartition(END)
+    before, begin, block = before.rpartition(BEGIN)
     if not begin or not end:
         return master_cf
-    return before.removesuffix(NO_LINE_END) + after
+    return (before.removesuffix(b"\n") if block.startswith(NO_LINE_END) else before) + after
 
 
 def findings(lines: Mapping[str, Line], milters: str, wanted: str, looping: bool, directory: str) -> Iterator[Finding]:
-    """What is and is not in place for releasing held mail.
+    """Whether held mail can be released.
 
-    `lines` are the services of these names that there are; `milters` what MILTERS says, `wanted` what it should say.
-    `looping`: a content_filter hands mail back to our milter.
+    `lines` are the services of OPTIONS that master.cf has; `milters` is the value of MILTERS, `wanted` what it should
+    be; `looping`: a content_filter returns mail to our milter.
     """
     fix = f"run: undisclosed postfix attach --config-dir {directory}"
     missing = [name for name in OPTIONS if name not in lines]
@@ -124,16 +126,16 @@ def findings(lines: Mapping[str, Line], milters: str, wanted: str, looping: bool
         return
     changed = list(_drift(lines))
     if lines[LISTENER].columns.get("private") == "n":
-        text = f"{LISTENER}/unix in master.cf is not private: mail that comes in there passes us by."
+        text = f"{LISTENER}/unix in master.cf is not private: mail that comes in there bypasses our milter."
         yield Finding(Level.PROBLEM, text, fix)
     for text in changed:
         yield Finding(Level.NOTE, text, fix)
     if milters.split() != wanted.split():
-        text = f"{MILTERS} is not what smtpd_milters has besides our milter: released mail meets other milters."
+        text = f"{MILTERS} differs from smtpd_milters without ours: released mail meets other milters than other mail."
         yield Finding(Level.NOTE, text, fix)
     if looping:
-        text = "content_filter hands released mail back to our milter: what is released unchanged is held again."
-        yield Finding(Level.NOTE, text, "add to the listener that takes it back: receive_override_options=no_milters")
+        text = "content_filter returns released mail to our milter: mail released unchanged is held again."
+        yield Finding(Level.NOTE, text, "add to the listener that it returns to: receive_override_options=no_milters")
     if not changed:
         yield Finding(Level.OK, f"{LISTENER}/unix takes released mail.")
 
@@ -142,9 +144,10 @@ def _drift(lines: Mapping[str, Line]) -> Iterator[str]:
     for name, line in lines.items():
         for column, value in COLUMNS[name].items():
             if column != "private" and line.columns.get(column, "").split()[:1] != [value]:
-                yield f"{name}/unix in master.cf: {column} is {line.columns.get(column)}, and not {value}."
+                yield f"{name}/unix in master.cf: {column} is {line.columns.get(column)} instead of {value}."
         for option in sorted({*OPTIONS[name], *line.options}):
             there, wanted = line.options.get(option), OPTIONS[name].get(option)
             if there != wanted:
                 state = "is not set" if there is None else f"is {there or '(empty)'}"
-                yield f"{name}/unix in master.cf: {option} {state}, and not as attach writes it."
+                wanted_text = "no such option" if wanted is None else wanted or "an empty value"
+                yield f"{name}/unix in master.cf: {option} {state}; attach writes {wanted_text}."

@@ -25,7 +25,7 @@ class ListError(ValueError):
     """A milter list that Postfix could not read either; the text says what is wrong with it."""
 
 
-class Unspeakable(ValueError):
+class UnwritableSocket(ValueError):
     """A socket that cannot be written in a milter list; the text says why."""
 
 
@@ -88,7 +88,7 @@ def _pair(name: str, value: str) -> str:
 
 
 @dataclass(frozen=True)
-class Ours:
+class OurMilter:
     """Our milter as Postfix knows it.
 
     `endpoint` is what attach writes; `spellings` are the canonical endpoints that lead to the same socket, and those
@@ -104,16 +104,16 @@ class Ours:
         """The group that attach writes."""
         return f"{{ {', '.join((self.endpoint, f'default_action={self.default_action}', *TIMEOUTS))} }}"
 
-    def is_(self, milter: Milter) -> bool:
+    def matches(self, milter: Milter) -> bool:
         """Whether an element of a list is our milter."""
         return canonical(milter.endpoint) in self.spellings
 
-    def stands_right(self, milter: Milter) -> bool:
+    def is_current(self, milter: Milter) -> bool:
         """Whether an element is our milter at the place, and with the default_action, that attach would write."""
         here = canonical(milter.endpoint) == canonical(self.endpoint)
         return here and milter.attribute("default_action") == self.default_action
 
-    def put_right(self, milter: Milter) -> str:
+    def corrected(self, milter: Milter) -> str:
         """The element with our endpoint and default_action; what else an administrator wrote in its group stays."""
         kept = [_pair(name, value) for name, value in milter.attributes if name != "default_action"]
         if not kept:
@@ -121,28 +121,28 @@ class Ours:
         return f"{{ {', '.join((self.endpoint, f'default_action={self.default_action}', *kept))} }}"
 
 
-def ours(
+def our_milter(
     socket: Socket,
     queue_directories: Iterable[str],
     default_action: str,
     *,
     resolved: str = "",
     formerly: Iterable[str] = (),
-) -> Ours:
+) -> OurMilter:
     """Our milter for a socket in libmilter's terms and the queue directory of one Postfix instance.
 
     A unix socket below the queue directory is written relative to it: smtpd and cleanup run chrooted there or have it
     as their working directory, so that name is right in both (MILTER_README, "unix:pathname"). `queue_directories` and
     `resolved` are names of the queue directory and of the socket, with and without symbolic links; `formerly` are
-    endpoints of earlier times. Raises Unspeakable where Postfix has no way to write the name.
+    endpoints of earlier times. Raises UnwritableSocket where Postfix has no way to write the name.
     """
     if socket.family == "unix":
         names = _unix_names(str(socket.path), resolved, queue_directories)
     else:
         names = _inet_names(socket)
     if re.search(r"[\s,{}$]", names[0]):
-        raise Unspeakable(f"{names[0]!r} holds a blank, a comma, a brace or a $, which a milter list cannot hold")
-    return Ours(names[0], frozenset(canonical(name) for name in (*names, *formerly)), default_action)
+        raise UnwritableSocket(f"{names[0]!r} holds a blank, a comma, a brace or a $, which a milter list cannot hold")
+    return OurMilter(names[0], frozenset(canonical(name) for name in (*names, *formerly)), default_action)
 
 
 def _unix_names(path: str, resolved: str, queue_directories: Iterable[str]) -> list[str]:
@@ -174,7 +174,7 @@ def canonical(endpoint: str) -> str:
     return f"inet:{'127.0.0.1' if host in ('', 'localhost') else host}:{port}"
 
 
-def first(raw: str, expanded: str, mine: Ours) -> Edit | None:
+def with_ours_first(raw: str, expanded: str, ours: OurMilter) -> Edit | None:
     """A milter list with our milter first and only once, or None where it already stands so.
 
     `raw` is the value as main.cf has it, `expanded` the same with its variables replaced. What stands in the list
@@ -182,21 +182,21 @@ def first(raw: str, expanded: str, mine: Ours) -> Edit | None:
     written out. Raises ListError.
     """
     now, written = milters(expanded), milters(raw)
-    found = [milter for milter in now if mine.is_(milter)]
-    if len(found) == 1 and now[0] is found[0] and mine.stands_right(now[0]):
+    found = [milter for milter in now if ours.matches(milter)]
+    if len(found) == 1 and now[0] is found[0] and ours.is_current(now[0]):
         return None
-    others = [milter.text for milter in written if not mine.is_(milter)]
+    others = [milter.text for milter in written if not ours.matches(milter)]
     hidden = len(written) - len(others) != len(found)
     if hidden:
-        rest = ", ".join(milter.text for milter in now if not mine.is_(milter))
+        rest = ", ".join(milter.text for milter in now if not ours.matches(milter))
     else:
         rest = ", ".join(others) if found else raw.strip(_SEPARATORS)
-    head = mine.put_right(found[0]) if found else mine.element
+    head = ours.corrected(found[0]) if found else ours.element
     return Edit(f"{head}, {rest}" if rest else head, written_out=hidden)
 
 
-def without(raw: str, mine: Ours) -> str:
+def without_ours(raw: str, ours: OurMilter) -> str:
     """A milter list without our milter; the same text where it is not in it. Raises ListError."""
     written = milters(raw)
-    others = [milter.text for milter in written if not mine.is_(milter)]
+    others = [milter.text for milter in written if not ours.matches(milter)]
     return raw if len(others) == len(written) else ", ".join(others)

@@ -61,7 +61,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PostfixConfig:
     """One Postfix instance: its directory, the values of main.cf (variables replaced), and its services."""
 
     directory: str
@@ -98,7 +98,7 @@ class Settings:
 class Group:
     """The services in which a parameter has one and the same value; `inherited`: it is the one of main.cf."""
 
-    configuration: Settings
+    configuration: PostfixConfig
     parameter: str
     value: str
     inherited: bool

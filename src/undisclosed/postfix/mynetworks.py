@@ -31,7 +31,7 @@ class Relaying(NamedTuple):
 
 
 def relaying(services: Sequence[Mapping[str, str]], scope: Iterable[Network]) -> Relaying:
-    """Who may relay through services that share one mynetworks; each is given by its settings."""
+    """Who may relay through services that share one mynetworks; each is given by its config."""
     words = [word for service in services for word in _relay_restrictions(service)]
     other_ways = tuple(way for way in OTHER_WAYS if way in words)
     classes = {word for service in services for word in _words(service.get("smtpd_restriction_classes", ""))}

@@ -1,6 +1,6 @@
 """Whether Postfix's daemons can reach the milter's socket: chroot, permissions, and whether anything answers.
 
-Values in, values out: `postfix.py` looks at the places that `targets` names.
+Values in, values out: `probe.py` looks at the sockets that `targets` names.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from undisclosed.postfix.milter_lists import ListError, Milter, Ours, milters
-from undisclosed.postfix.model import Finding, Level, Service, Settings, names
+from undisclosed.postfix.milter_lists import ListError, Milter, OurMilter, milters
+from undisclosed.postfix.model import Finding, Level, PostfixConfig, Service, names
 
 
 class Step(NamedTuple):
@@ -23,10 +23,10 @@ class Step(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What is found where Postfix looks for our milter.
+    """The place where Postfix looks for our milter, as `probe.py` found it.
 
-    `state` is "socket", "missing", "other" (something else stands there) or "hidden" (we may not look); `way` goes from
-    the first directory to the socket; `answers` says whether something listens, None where that was not tried.
+    `state` is "socket", "missing", "other" (not a socket) or "hidden" (this user may not look); `way` goes from the
+    first directory to the socket; `answers` says whether something listens, None where that was not tried.
     """
 
     state: str
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Whom Postfix's daemons run as ($mail_owner): user id and all group ids."""
+    """The account of Postfix's daemons ($mail_owner): user id and all group ids."""
 
     name: str
     uid: int
@@ -49,14 +49,14 @@ class Caller(NamedTuple):
     default_action: str
 
 
-def targets(settings: Settings, mine: Ours) -> dict[str, list[Caller]]:
+def targets(config: PostfixConfig, ours: OurMilter) -> dict[str, list[Caller]]:
     """Where services look for our milter: a unix socket's path outside any chroot, or `inet:HOST:PORT`."""
     found: dict[str, list[Caller]] = {}
-    for service, parameter in settings.entrances:
+    for service, parameter in config.entrances:
         try:
-            elements = [milter for milter in milters(service.settings[parameter]) if mine.is_(milter)]
+            elements = [milter for milter in milters(service.settings[parameter]) if ours.matches(milter)]
         except ListError:
-            continue  # such a list is a finding of its own
+            continue  # assessment.py reports a list that cannot be read
         for milter in elements:
             action = milter.attribute("default_action") or service.settings["milter_default_action"]
             found.setdefault(_target(milter, service), []).append(Caller(service, action))
@@ -72,30 +72,32 @@ def _target(milter: Milter, service: Service) -> str:
     return posixpath.normpath(f"{service.settings['queue_directory']}/{rest}")
 
 
-def reach(settings: Settings, mine: Ours, places: Mapping[str, Place], account: Account | None) -> Iterator[Finding]:
-    """What keeps Postfix from our milter. `places` has the result of a look at each of `targets(settings, mine)`."""
+def check_reachability(
+    config: PostfixConfig, ours: OurMilter, places: Mapping[str, Place], account: Account | None
+) -> Iterator[Finding]:
+    """Whether each service reaches our milter. `places` has what was found at each of `targets(config, ours)`."""
     if account is None:
-        text = f"the account of Postfix, mail_owner = {settings.main['mail_owner']}, does not exist on this host."
+        text = f"the account of Postfix, mail_owner = {config.main['mail_owner']}, does not exist on this host."
         yield Finding(Level.NOTE, text, "run this command on the host of that Postfix")
-    for target, callers in targets(settings, mine).items():
+    for target, callers in targets(config, ours).items():
         yield _reached(target, callers, places[target], account)
 
 
 def _reached(target: str, callers: Sequence[Caller], place: Place, account: Account | None) -> Finding:
-    who = names(caller.service for caller in callers)
-    why = _obstacle(target, place, account)
-    if why is None:
-        return Finding(Level.OK, f"{who}: the milter's socket {target} can be reached.")
+    services = names(caller.service for caller in callers)
+    obstacle = _obstacle(target, place, account)
+    if obstacle is None:
+        return Finding(Level.OK, f"{services}: the milter's socket {target} can be reached.")
     if place.state == "hidden":
-        return Finding(Level.NOTE, f"{who}: {why}.", "run this command as root")
+        return Finding(Level.NOTE, f"{services}: {obstacle}.", "run this command as root")
     fix = "start the milter (undisclosed run) with this configuration"
     if target.startswith("/"):
         jails = sorted({caller.service.settings["queue_directory"] for caller in callers if caller.service.chroot})
-        who += f" (chrooted in {', '.join(jails)})" if jails else ""
-        fix += ", its socket below the queue directory, in a directory that Postfix's account may enter"
+        services += f" (chrooted in {', '.join(jails)})" if jails else ""
+        fix += ", with its socket below the queue directory, in a directory that Postfix's account may enter"
     leaks = any(caller.default_action == "accept" for caller in callers)
-    meanwhile = "mail goes out unchecked" if leaks else "all mail that comes in there waits or is turned away"
-    return Finding(Level.PROBLEM, f"{who}: {why}. Until then {meanwhile}.", fix)
+    meanwhile = "mail goes out unchecked" if leaks else "all mail that comes in there waits or is refused for now"
+    return Finding(Level.PROBLEM, f"{services}: {obstacle}. Until then {meanwhile}.", fix)
 
 
 def _obstacle(target: str, place: Place, account: Account | None) -> str | None:
@@ -105,11 +107,11 @@ def _obstacle(target: str, place: Place, account: Account | None) -> str | None:
         case "other":
             return f"{target} is not a socket"
         case "hidden":
-            return f"{target} cannot be looked at by this user"
+            return f"this user may not look at {target}"
     for step in place.way if account else ():
-        wanted, what = (0o2, "write to") if step is place.way[-1] else (0o1, "enter")
+        wanted, verb = (0o2, "write to") if step is place.way[-1] else (0o1, "enter")
         if account and not _allowed(step, account, wanted):
-            return f"{account.name} may not {what} {step.path} (mode {step.mode:04o}, {step.uid}:{step.gid})"
+            return f"{account.name} may not {verb} {step.path} (mode {step.mode:04o}, {step.uid}:{step.gid})"
     return f"nothing answers at {target}" if place.answers is False else None
 
 

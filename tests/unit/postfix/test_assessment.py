@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from support.postfix_configurations import MAIN, US, accepting, findings, settings, texts
-from undisclosed.postfix.model import Finding, Level, Settings
+from support.postfix_configurations import MAIN, US, accepting, findings, postfix_config, texts
+from undisclosed.postfix.model import Finding, Level, PostfixConfig
 
 THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
 
@@ -17,7 +17,7 @@ def test_a_sound_configuration_has_nothing_but_oks(enforce: bool) -> None:
     """The state that attach aims at is called good, in either mode."""
     main = {} if enforce else accepting()
     main["smtpd_milters"] = main.get("smtpd_milters", US) + ", inet:localhost:8891"
-    found = findings(settings(main), enforce=enforce)
+    found = findings(postfix_config(main), enforce=enforce)
     assert {finding.level for finding in found} == {Level.OK}
     assert len(found) == 5
 
@@ -145,7 +145,7 @@ PROBLEMS = {
 def test_each_way_past_us_is_a_problem(case: str) -> None:
     """One thing is wrong with a sound configuration: it is the one problem, named with its file and its remedy."""
     main, services, expected = PROBLEMS[case]
-    found = findings(settings(main, services))
+    found = findings(postfix_config(main, services))
     problems = [finding for finding in found if finding.level is Level.PROBLEM]
     assert len(problems) == 1
     assert expected in problems[0].text
@@ -165,7 +165,7 @@ def test_each_way_past_us_is_a_problem(case: str) -> None:
 def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None:
     """What is said to be done about a problem can be typed."""
     main, services, _ = PROBLEMS[case]
-    (problem,) = [one for one in findings(settings(main, services)) if one.level is Level.PROBLEM]
+    (problem,) = [one for one in findings(postfix_config(main, services)) if one.level is Level.PROBLEM]
     assert remedy in problem.remedy
 
 
@@ -214,7 +214,7 @@ def test_what_is_worth_knowing_is_a_note(
     main: dict[str, str], services: dict[str, dict[str, str]], expected: str
 ) -> None:
     """A note does not make the answer a no."""
-    found = findings(settings(main, services))
+    found = findings(postfix_config(main, services))
     assert texts(found, Level.PROBLEM) == []
     assert [text for text in texts(found, Level.NOTE) if expected in text]
 
@@ -232,21 +232,21 @@ def test_a_listener_without_us_is_only_forgiven_where_a_filter_hands_mail_back(
 ) -> None:
     """Without a content_filter, or open to other hosts, it is a way past us."""
     filtering = {} if "127.0.0.1:10025/inet/smtpd" in services else {"content_filter": "scan:[127.0.0.1]:10024"}
-    assert len(texts(findings(settings(filtering, services)), Level.PROBLEM)) == 1
+    assert len(texts(findings(postfix_config(filtering, services)), Level.PROBLEM)) == 1
 
 
 def test_monitor_mode_may_accept_and_should() -> None:
     """There accept is right, and anything else a note: a dead monitor must not stop mail."""
-    assert texts(findings(settings(accepting()), enforce=False), Level.NOTE) == []
-    notes = texts(findings(settings(), enforce=False), Level.NOTE)
+    assert texts(findings(postfix_config(accepting()), enforce=False), Level.NOTE) == []
+    notes = texts(findings(postfix_config(), enforce=False), Level.NOTE)
     assert len(notes) == 2
     assert all("in monitor mode mail is to flow" in note for note in notes)
-    assert texts(findings(settings(), enforce=False), Level.PROBLEM) == []
+    assert texts(findings(postfix_config(), enforce=False), Level.PROBLEM) == []
 
 
 def test_logins_that_the_policy_leaves_out_are_noted() -> None:
     """scope.authenticated = false with a submission service is a choice that the answer repeats."""
-    open_to_logins = settings({}, {"submission/inet/smtpd": {"smtpd_sasl_auth_enable": "yes"}})
+    open_to_logins = postfix_config({}, {"submission/inet/smtpd": {"smtpd_sasl_auth_enable": "yes"}})
     assert texts(findings(open_to_logins), Level.NOTE) == []
     (note,) = texts(findings(open_to_logins, authenticated=False), Level.NOTE)
     assert "submission/inet: clients may log in" in note
@@ -254,7 +254,7 @@ def test_logins_that_the_policy_leaves_out_are_noted() -> None:
 
 def test_a_host_without_smtpd_or_pickup_is_told_so() -> None:
     """No entrance is no problem, and no silence either."""
-    empty = Settings("/etc/postfix", MAIN, ())
+    empty = PostfixConfig("/etc/postfix", MAIN, ())
     oks = texts(findings(empty), Level.OK)
     assert [text for text in oks if "no smtpd runs" in text]
     assert [text for text in oks if "no pickup or qmqpd runs" in text]
@@ -262,7 +262,7 @@ def test_a_host_without_smtpd_or_pickup_is_told_so() -> None:
 
 def test_what_holds_only_under_stress_is_said_so() -> None:
     """A service that drops us while it is busy is a problem of its own; one that does not change is named once."""
-    calm = settings()
+    calm = postfix_config()
     busy = replace(calm.services[0], stress=True, settings={**calm.services[0].settings, "smtpd_milters": ""})
     (problem,) = texts(findings(replace(calm, services=(*calm.services, busy))), Level.PROBLEM)
     assert "smtp/inet under stress does not name our milter" in problem

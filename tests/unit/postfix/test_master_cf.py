@@ -1,4 +1,4 @@
-"""The lines of master.cf that take released mail: written, taken back, and looked at."""
+"""The lines of master.cf for released mail: written, removed, and checked."""
 
 from __future__ import annotations
 
@@ -8,28 +8,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undisclosed.postfix.master_cf import CLEANUP, COLUMNS, OPTIONS, Line, findings, with_listener, without_listener
+from undisclosed.postfix.master_cf import (
+    BEGIN,
+    CLEANUP,
+    COLUMNS,
+    END,
+    NO_LINE_END,
+    OPTIONS,
+    Line,
+    findings,
+    with_listener,
+    without_listener,
+)
 from undisclosed.postfix.model import Level
 
 TEXTS = ["", "smtp inet n - y - - smtpd\n", "smtp inet n - y - - smtpd", "# only a comment\n\n\n", "a\r\n"]
 
 
-@given(st.sampled_from([text.encode() for text in TEXTS]) | st.binary(max_size=200))
-def test_taken_back_every_byte_is_as_it_was(master_cf: bytes) -> None:
-    """Whatever the file looked like, and written twice is written once."""
+@given(st.sampled_from([*(text.encode() for text in TEXTS), BEGIN, END, NO_LINE_END]) | st.binary(max_size=200))
+def test_removing_the_lines_restores_every_byte(master_cf: bytes) -> None:
+    """Of any file; and writing the lines twice changes nothing more."""
     written = with_listener(master_cf)
     assert with_listener(written) == written
     assert without_listener(written) == master_cf
 
 
 def test_lines_that_came_later_stay() -> None:
-    """What an administrator adds behind the block is none of ours."""
+    """Lines that an administrator adds after the block are kept."""
     later = b"other unix - - n - - pipe\n"
     assert without_listener(with_listener(b"smtp inet n - y - - smtpd") + later) == b"smtp inet n - y - - smtpd" + later
 
 
 def lines(**over: Line) -> dict[str, Line]:
-    """Both services as attach writes them, but for some."""
+    """Both services as attach writes them, some replaced."""
     names = {name: Line(COLUMNS[name], OPTIONS[name]) for name in OPTIONS}
     return names | {name.replace("_", "-"): line for name, line in over.items()}
 
@@ -41,20 +52,20 @@ def found(
     return [(one.level, one.text) for one in findings(services, milters, wanted, looping, "/etc/postfix")]
 
 
-def test_as_attach_writes_it_all_is_well() -> None:
-    """Nothing but that it is there."""
+def test_the_lines_as_attach_writes_them_are_ok() -> None:
+    """The only finding is an ok."""
     assert [level for level, _ in found(lines())] == [Level.OK]
 
 
 def test_without_the_listener_nothing_can_be_released() -> None:
-    """One of the two is not enough."""
+    """The cleanup service alone is not enough."""
     assert found({CLEANUP: lines()[CLEANUP]}) == [
         (Level.NOTE, "master.cf has no undisclosed-release: held mail cannot be released.")
     ]
 
 
 def test_a_listener_that_others_can_reach_is_a_problem() -> None:
-    """Mail that comes in there does not meet our milter."""
+    """Mail that comes in there bypasses our milter."""
     public = Line({**COLUMNS["undisclosed-release"], "private": "n"}, OPTIONS["undisclosed-release"])
     assert Level.PROBLEM in [level for level, _ in found(lines(undisclosed_release=public))]
 
@@ -62,9 +73,9 @@ def test_a_listener_that_others_can_reach_is_a_problem() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"mynetworks": "0.0.0.0/0"}, "mynetworks is 0.0.0.0/0"),
+        ({"mynetworks": "0.0.0.0/0"}, "mynetworks is 0.0.0.0/0; attach writes 127.0.0.0/8"),
         ({"smtpd_milters": ""}, "smtpd_milters is (empty)"),
-        ({"smtpd_tls_cert_file": "/x"}, "smtpd_tls_cert_file is /x"),
+        ({"smtpd_tls_cert_file": "/x"}, "smtpd_tls_cert_file is /x; attach writes no such option"),
     ],
 )
 def test_an_option_that_drifted_is_named(change: dict[str, str], words: str) -> None:
@@ -74,18 +85,18 @@ def test_an_option_that_drifted_is_named(change: dict[str, str], words: str) -> 
     assert any(words in text for _, text in found(drifted))
 
 
-def test_an_option_that_was_taken_away_is_named() -> None:
-    """What main.cf says would hold there again."""
+def test_an_option_that_was_removed_is_named() -> None:
+    """The value of main.cf would apply there."""
     options = {name: value for name, value in OPTIONS["undisclosed-cleanup"].items() if name != "message_size_limit"}
     drifted = lines(undisclosed_cleanup=Line(COLUMNS["undisclosed-cleanup"], options))
     assert any("message_size_limit is not set" in text for _, text in found(drifted))
 
 
-def test_other_milters_than_ordinary_mail_meets_are_noted() -> None:
-    """After attach somebody put a signer into smtpd_milters alone."""
+def test_other_milters_for_released_mail_are_noted() -> None:
+    """As when somebody adds a signer to smtpd_milters alone, after attach."""
     assert any("released mail meets other milters" in text for _, text in found(lines(), "a", "a, b"))
 
 
-def test_a_content_filter_that_comes_back_to_us_is_noted() -> None:
-    """What is released unchanged would be held again, for ever."""
+def test_a_content_filter_that_returns_mail_to_our_milter_is_noted() -> None:
+    """Mail released unchanged would be held again, for ever."""
     assert any("is held again" in text for _, text in found(lines(), looping=True))

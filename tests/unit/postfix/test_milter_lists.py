@@ -14,12 +14,12 @@ from undisclosed.postfix.milter_lists import (
     Edit,
     ListError,
     Milter,
-    Unspeakable,
+    UnwritableSocket,
     canonical,
-    first,
     milters,
-    ours,
-    without,
+    our_milter,
+    with_ours_first,
+    without_ours,
 )
 
 
@@ -76,15 +76,15 @@ def test_a_group_has_an_endpoint_and_attributes() -> None:
 )
 def test_libmilters_socket_is_said_in_postfixs_words(socket: str, expected: str) -> None:
     """The path is relative to the queue directory where it can be; host and port change places."""
-    assert expected == ours(parse_socket(socket), [QUEUE], "tempfail").endpoint
+    assert expected == our_milter(parse_socket(socket), [QUEUE], "tempfail").endpoint
 
 
 def test_a_queue_directory_behind_a_symbolic_link_is_recognised() -> None:
     """Whichever of the two names the policy uses, the path is relative to the queue directory."""
     names = (QUEUE, "/data/spool/postfix")
-    by_link = ours(parse_socket(f"unix:{SOCKET}"), names, "tempfail")
-    by_target = ours(parse_socket("unix:/data/spool/postfix/undisclosed/milter.sock"), names, "tempfail")
-    elsewhere = ours(parse_socket("unix:/s/m.sock"), names, "tempfail", resolved="/data/spool/postfix/x/m.sock")
+    by_link = our_milter(parse_socket(f"unix:{SOCKET}"), names, "tempfail")
+    by_target = our_milter(parse_socket("unix:/data/spool/postfix/undisclosed/milter.sock"), names, "tempfail")
+    elsewhere = our_milter(parse_socket("unix:/s/m.sock"), names, "tempfail", resolved="/data/spool/postfix/x/m.sock")
     assert by_link.endpoint == by_target.endpoint == "unix:undisclosed/milter.sock"
     assert elsewhere.endpoint == "unix:x/m.sock"
 
@@ -92,8 +92,8 @@ def test_a_queue_directory_behind_a_symbolic_link_is_recognised() -> None:
 @pytest.mark.parametrize("path", ["/a b/m.sock", "/a,b", "/a{b", "/a$b"])
 def test_a_path_that_a_list_cannot_hold_is_refused(path: str) -> None:
     """Postfix would read another list than the one that was written."""
-    with pytest.raises(Unspeakable):
-        ours(Socket("unix", path=Path(path)), [QUEUE], "tempfail")
+    with pytest.raises(UnwritableSocket):
+        our_milter(Socket("unix", path=Path(path)), [QUEUE], "tempfail")
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,16 @@ def test_a_path_that_a_list_cannot_hold_is_refused(path: str) -> None:
 )
 def test_our_milter_is_known_by_every_name_of_its_socket(endpoint: str) -> None:
     """An administrator may have written another name for it than attach does."""
-    assert OURS.is_(Milter(endpoint, endpoint))
+    assert OURS.matches(Milter(endpoint, endpoint))
 
 
 def test_localhost_is_our_loopback_address_and_another_port_is_not() -> None:
     """Names of the same address are one endpoint, and nothing else is."""
-    mine = ours(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail")
-    assert mine.is_(Milter("", "inet:localhost:8899"))
-    assert mine.is_(Milter("", "inet:LOCALHOST:8899"))
-    assert not mine.is_(Milter("", "inet:127.0.0.1:8891"))
-    assert not mine.is_(Milter("", "inet:[::1]:8899"))
+    ours = our_milter(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail")
+    assert ours.matches(Milter("", "inet:localhost:8899"))
+    assert ours.matches(Milter("", "inet:LOCALHOST:8899"))
+    assert not ours.matches(Milter("", "inet:127.0.0.1:8891"))
+    assert not ours.matches(Milter("", "inet:[::1]:8899"))
     assert canonical("inet:[::1]:8899") == canonical("inet:::1:8899")
 
 
@@ -160,13 +160,13 @@ THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
 )
 def test_our_milter_is_put_first_and_only_once(raw: str, expanded: str, expected: Edit | None) -> None:
     """What stands in the list otherwise keeps its order, its words and its variables."""
-    assert expected == first(raw, expanded, OURS)
+    assert expected == with_ours_first(raw, expanded, OURS)
 
 
 def test_a_socket_that_has_moved_replaces_the_one_that_attach_wrote() -> None:
     """The old endpoint is a milter that nobody runs any more: all mail would wait for it."""
-    moved = ours(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail", formerly=[OURS.endpoint])
-    assert first(f"{US}, inet:h:1", f"{US}, inet:h:1", moved) == Edit(f"{moved.element}, inet:h:1")
+    moved = our_milter(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail", formerly=[OURS.endpoint])
+    assert with_ours_first(f"{US}, inet:h:1", f"{US}, inet:h:1", moved) == Edit(f"{moved.element}, inet:h:1")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_socket_that_has_moved_replaces_the_one_that_attach_wrote() -> None:
 )
 def test_our_milter_is_taken_out(raw: str, expected: str) -> None:
     """A list without us is left as it is written."""
-    assert expected == without(raw, OURS)
+    assert expected == without_ours(raw, OURS)
 
 
 elements = st.one_of(
@@ -197,29 +197,29 @@ elements = st.one_of(
 def test_any_list_has_us_first_once_and_all_others_as_they_were(parts: list[tuple[str, str]]) -> None:
     """Attaching again changes nothing, and detaching leaves the others."""
     raw = "".join(element + separator for element, separator in parts)
-    others = [milter.text for milter in milters(raw) if not OURS.is_(milter)]
-    edit = first(raw, raw, OURS)
+    others = [milter.text for milter in milters(raw) if not OURS.matches(milter)]
+    edit = with_ours_first(raw, raw, OURS)
     now = raw if edit is None else edit.value
-    assert [OURS.is_(milter) for milter in milters(now)] == [True] + [False] * len(others)
+    assert [OURS.matches(milter) for milter in milters(now)] == [True] + [False] * len(others)
     assert milters(now)[0].attribute("default_action") == "tempfail"
     assert [milter.text for milter in milters(now)[1:]] == others
-    assert first(now, now, OURS) is None
-    assert [milter.text for milter in milters(without(now, OURS))] == others
+    assert with_ours_first(now, now, OURS) is None
+    assert [milter.text for milter in milters(without_ours(now, OURS))] == others
 
 
 @given(st.text(alphabet="{}$,: ab=\t", max_size=40))
 def test_no_text_makes_a_list_that_cannot_be_read_again(text: str) -> None:
     """A value is refused, or gives a list with us first."""
     try:
-        edit = first(text, text, OURS)
+        edit = with_ours_first(text, text, OURS)
     except ListError:
         return
     assert edit is not None
-    assert OURS.stands_right(milters(edit.value)[0])
+    assert OURS.is_current(milters(edit.value)[0])
 
 
 def test_ours_is_what_attach_writes() -> None:
     """The element names endpoint, action and limits, as a group that Postfix takes."""
     expected = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=10s, command_timeout=30s, "
     assert expected + "content_timeout=60s }" == US
-    assert OURS.stands_right(milters(US)[0])
+    assert OURS.is_current(milters(US)[0])

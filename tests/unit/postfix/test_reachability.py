@@ -6,10 +6,20 @@ from ipaddress import ip_network
 
 import pytest
 
-from support.postfix_configurations import OURS, POSTFIX, QUEUE, REACHED, SOCKET, accepting, findings, settings, texts
+from support.postfix_configurations import (
+    OURS,
+    POSTFIX,
+    QUEUE,
+    REACHED,
+    SOCKET,
+    accepting,
+    findings,
+    postfix_config,
+    texts,
+)
 from undisclosed.policy.types import parse_socket
 from undisclosed.postfix.assessment import Expected, assess
-from undisclosed.postfix.milter_lists import ours
+from undisclosed.postfix.milter_lists import our_milter
 from undisclosed.postfix.model import Level
 from undisclosed.postfix.reachability import Place, Step, targets
 
@@ -35,36 +45,36 @@ def with_mode(place: Place, number: int, mode: int) -> Place:
 )
 def test_a_socket_that_postfix_cannot_use_is_a_problem(place: Place, expected: str) -> None:
     """The first obstacle on the way is named, with the services that meet it and with what becomes of mail."""
-    (problem,) = texts(findings(settings(), place=place), Level.PROBLEM)
+    (problem,) = texts(findings(postfix_config(), place=place), Level.PROBLEM)
     assert expected in problem
     assert "smtp/inet, submission/inet, cleanup/unix (chrooted in /var/spool/postfix)" in problem
-    assert "waits or is turned away" in problem
+    assert "waits or is refused for now" in problem
 
 
 def test_while_the_socket_is_missing_monitor_mode_lets_mail_go() -> None:
     """What becomes of mail follows from the default_action that stands there."""
-    (problem,) = texts(findings(settings(accepting()), enforce=False, place=Place("missing")), Level.PROBLEM)
+    (problem,) = texts(findings(postfix_config(accepting()), enforce=False, place=Place("missing")), Level.PROBLEM)
     assert problem.endswith("Until then mail goes out unchecked.")
 
 
 def test_the_account_is_in_a_group_or_owns_or_is_another() -> None:
     """Permissions are read as the kernel reads them: the first class that fits decides."""
     owned = Place("socket", (Step(SOCKET, 0o066, 101, 108),))
-    assert len(texts(findings(settings(), place=owned), Level.PROBLEM)) == 1
+    assert len(texts(findings(postfix_config(), place=owned), Level.PROBLEM)) == 1
     anyone = Place("socket", (Step(SOCKET, 0o666, 0, 0),))
-    assert texts(findings(settings(), place=anyone), Level.PROBLEM) == []
+    assert texts(findings(postfix_config(), place=anyone), Level.PROBLEM) == []
 
 
 def test_what_may_not_be_looked_at_is_a_note() -> None:
     """An unprivileged user can ask for the status, and is told what was left out."""
-    found = findings(settings(), place=Place("hidden"))
+    found = findings(postfix_config(), place=Place("hidden"))
     assert texts(found, Level.PROBLEM) == []
     assert [finding.remedy for finding in found if finding.level is Level.NOTE] == ["run this command as root"]
 
 
 def test_a_host_without_postfixs_account_is_noted() -> None:
     """Permissions cannot be judged then, and that is said."""
-    (note,) = texts(findings(settings(), account=None), Level.NOTE)
+    (note,) = texts(findings(postfix_config(), account=None), Level.NOTE)
     assert "mail_owner = postfix, does not exist" in note
 
 
@@ -82,16 +92,16 @@ def test_a_host_without_postfixs_account_is_noted() -> None:
 def test_a_chroot_decides_where_a_path_leads(endpoint: str, chroot: bool, expected: str) -> None:
     """An absolute path means another file in a chroot; a relative one means the same everywhere."""
     element = f"{{ {endpoint}, default_action=tempfail }}"
-    configuration = settings({"smtpd_milters": element, "non_smtpd_milters": element}, chroot=chroot)
+    configuration = postfix_config({"smtpd_milters": element, "non_smtpd_milters": element}, chroot=chroot)
     assert [expected] == list(targets(configuration, OURS))
 
 
 def test_a_socket_outside_the_chroot_is_named_with_the_chroot() -> None:
     """The sentence says where Postfix looks, which is not where the milter listens."""
-    mine = ours(parse_socket("unix:/run/undisclosed/milter.sock"), [QUEUE], "tempfail")
-    configuration = settings({"smtpd_milters": mine.element, "non_smtpd_milters": mine.element})
-    (target,) = targets(configuration, mine)
-    expected = Expected(mine, True, (ip_network("127.0.0.0/8"), ip_network("::1/128")), True)
+    ours = our_milter(parse_socket("unix:/run/undisclosed/milter.sock"), [QUEUE], "tempfail")
+    configuration = postfix_config({"smtpd_milters": ours.element, "non_smtpd_milters": ours.element})
+    (target,) = targets(configuration, ours)
+    expected = Expected(ours, True, (ip_network("127.0.0.0/8"), ip_network("::1/128")), True)
     (problem,) = texts(assess(configuration, expected, {target: Place("missing")}, POSTFIX), Level.PROBLEM)
     assert "(chrooted in /var/spool/postfix): there is no socket at" in problem
     assert f"{QUEUE}/run/undisclosed/milter.sock" in problem
