@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 
 from lab import processes
 from lab.gateway import Gateway
 from lab.waiting import until
+from support import children
 from undisclosed import log
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
@@ -26,8 +27,6 @@ from undisclosed.steward.rounds import Place, Steward
 SENDER = "clerk@council.test"
 PARENTS = [f"parent{number}@family{number}.example" for number in range(12)]
 COLLEAGUE = "head@school.council.test"
-
-KILLED = 9
 
 NUMBERS = count(1000)
 """Of letters: two of one name would be one incident."""
@@ -129,36 +128,31 @@ class Office:
         letters = [delivery for delivery in self.gateway.sink.deliveries if delivery.sender]
         return Counter(recipient for delivery in letters for recipient in delivery.recipients)
 
-    def dies_at(self, number: int, run: Callable[[Steward], object]) -> str | None:
-        """Run a steward in a child that ends as by SIGKILL after its nth step; the step's name, None if it outlived it.
+    def dies_at(self, number: int) -> str | None:
+        """Run one round of a steward that dies after its nth step: the step's name, None if it outlived the round.
 
         Its root half is a process of its own, and must end by itself.
         """
-        read_end, write_end = os.pipe()
-        child = os.fork()
-        if not child:
-            self._die_after(number, run, write_end)
-        os.close(write_end)
-        with os.fdopen(read_end) as told:
-            words = told.read().split()
-        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-        until(lambda: not processes.is_running(int(words[0])), what="the root half to end")
-        return words[-1].replace("_", " ") if killed else None
+        [root_half, *steps], status = children.run(_die_after, self.gateway.config, number)
+        until(lambda: not processes.is_running(int(root_half)), what="the root half to end")
+        if status == children.KILLED:
+            return steps[-1]
+        assert status == 0
+        return None
 
-    def _die_after(self, number: int, run: Callable[[Steward], object], write_end: int) -> None:
-        steps = 0
 
-        def step(name: str) -> None:
-            nonlocal steps
-            if steps == number:
-                os.write(write_end, name.replace(" ", "_").encode())
-                os._exit(KILLED)
-            steps += 1
+def _die_after(says: children.Connection, config: Path, number: int) -> None:
+    """Says the root half's process id, then the name of each step."""
+    policy = load(config)
+    key = read_key(policy, create=False)
+    steps = count()
 
-        try:
-            journal = Journal(self.place.policy.journal, self.place.key)
-            queue = HoldQueue(self.place.policy.postfix.config_dir)
-            os.write(write_end, f"{queue.root_pid} ".encode())
-            run(Steward(self.place, journal, queue, log.get(), step=step))
-        finally:
-            os._exit(0)
+    def step(name: str) -> None:
+        says.send(name)
+        if next(steps) == number:
+            children.die()
+
+    queue = HoldQueue(policy.postfix.config_dir)
+    says.send(str(queue.root_pid))
+    place = Place(policy, key, gateway_name(policy))
+    Steward(place, Journal(policy.journal, key), queue, log.get(), step=step).round(datetime.now(UTC))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from support import children
 from support.postfix_directories import (
     LISTS,
     MAIN_CF,
@@ -17,6 +17,7 @@ from support.postfix_directories import (
     age,
     assert_attached,
     attach,
+    attach_as_nobody,
     detach,
     directory,
     fingerprint,
@@ -25,7 +26,6 @@ from support.postfix_directories import (
     settings_but_ours,
     wanting,
 )
-from undisclosed import postfix
 from undisclosed.postfix import PostfixError
 from undisclosed.postfix import postconf as postconf_module
 from undisclosed.postfix.milter_lists import milters
@@ -233,30 +233,14 @@ def test_a_socket_that_no_list_can_hold_is_refused(config: Path) -> None:
 
 def test_a_user_without_rights_is_refused_but_may_look(config: Path) -> None:
     """attach needs a writable directory; --dry-run does not."""
-    assert "this user may not write here" in as_nobody(lambda: postfix.attach(wanting(), config, dry_run=False))
-    assert US in as_nobody(lambda: postfix.attach(wanting(), config, dry_run=True))
+    assert "this user may not write here" in as_nobody(config, dry_run=False)
+    assert US in as_nobody(config, dry_run=True)
     (config / "main.cf").chmod(0o600)
-    assert "run the command as root" in as_nobody(lambda: postfix.attach(wanting(), config, dry_run=True))
+    assert "run the command as root" in as_nobody(config, dry_run=True)
 
 
-def as_nobody(run: Callable[[], object]) -> str:
-    """What a command returns or raises, as text, when an unprivileged user runs it."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.setgroups([])
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            try:
-                said = str(run())
-            except (PostfixError, OSError) as error:
-                said = str(error)
-            os.write(writing, said.encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        said = stream.read().decode()
-    os.waitpid(child, 0)
+def as_nobody(config: Path, *, dry_run: bool) -> str:
+    """The plan or the error of attach, as text, when an unprivileged user runs it."""
+    [said], status = children.run(attach_as_nobody, config, dry_run)
+    assert status == 0
     return said

@@ -6,12 +6,12 @@ import fcntl
 import grp
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support import children
 from support.postfix_directories import (
     RECORD,
     SIGNING,
@@ -19,6 +19,7 @@ from support.postfix_directories import (
     assert_attached,
     attach,
     detach,
+    die_before,
     directory,
     names_in,
     postconf,
@@ -92,7 +93,8 @@ def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: P
         while True:
             if command is detach:
                 attach(wanting(), config)
-            died = dies_before(steps, lambda run=command: run(wanting(), config), config)  # type: ignore[misc]
+            _, status = children.run(die_before, steps, command, config)
+            assert status in (0, children.KILLED)
             assert main_cf.read_bytes() in states
             assert master_cf.read_bytes() in (services, more_services)
             age(config)
@@ -101,34 +103,10 @@ def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: P
             detach(wanting(), config)
             assert (before, services) == (main_cf.read_bytes(), master_cf.read_bytes())
             assert names_in(config) == ["main.cf", "master.cf"]
-            if not died:
+            if status == 0:
                 break
             steps += 1
         assert steps >= 4
-
-
-def dies_before(step: int, run: Callable[[], object], place: Path) -> bool:
-    """Run in a child that ends as by SIGKILL before it opens, renames or removes a file there for the nth time."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    count = 0
-
-    def watch(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal count
-        touching = event in ("os.rename", "os.remove", "os.chmod", "os.utime") or (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if touching and arguments and str(arguments[0]).startswith(str(place)):
-            if count == step:
-                os._exit(9)
-            count += 1
-
-    try:
-        sys.addaudithook(watch)
-        run()
-    finally:
-        os._exit(0)
 
 
 def test_what_a_crash_left_behind_is_no_obstacle(config: Path) -> None:

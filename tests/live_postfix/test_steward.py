@@ -195,7 +195,7 @@ def test_killed_at_any_step_everybody_gets_it_once(office: Office, way: Way) -> 
         office.gateway.sink.clear()
         incident = office.held()
         request = office.ask(incident, "release", way)
-        died = office.dies_at(len(steps), lambda steward: steward.round(datetime.now(UTC)))
+        died = office.dies_at(len(steps))
         assert sum(office.received().values()) > 0 or office.on_hold()
         office.round()
         office.round()
@@ -221,7 +221,7 @@ def test_killed_at_any_step_what_is_to_be_deleted_is_deleted(office: Office) -> 
     while True:
         incident = office.held()
         request = office.ask(incident, "delete")
-        died = office.dies_at(len(steps), lambda steward: steward.round(datetime.now(UTC)))
+        died = office.dies_at(len(steps))
         office.round()
         office.round()
         state, _ = office.answer(request)
