@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from undisclosed.policy.settings_index import Setting, any_of, parts, setting_at, written
+from undisclosed.policy.settings_index import Setting, all_sections, any_of, setting_at, written
 from undisclosed.policy.types import Refused, RefusedTogether
 
 LONGEST_VALUE = 80
@@ -128,7 +128,7 @@ def _missing(path: Sequence[str | int], setting: Setting | None) -> tuple[str, s
     if path == ("rules",):
         return "there is no rule: nothing would be limited", f"add one: {_example_rule()}"
     if setting is None:
-        part = parts()[str(path[0])]
+        part = all_sections()[str(path[0])]
         needed = "; ".join(f"{one.key} = {one.example}" for one in part.settings.values() if one.required)
         return "this section is missing", f"add [{part.name}] with {needed}"
     section = "the rule" if path[0] == "rules" else f"[{path[0]}]"
@@ -142,7 +142,7 @@ def _example_rule() -> str:
 def _no_section(path: Sequence[str | int]) -> tuple[str, str]:
     if path[0] == "rules" and len(path) <= 2:
         return "each rule is a section of its own", "begin it with a line [[rules]], in double brackets"
-    if path[0] in parts() and len(path) == 1:
+    if path[0] in all_sections() and len(path) == 1:
         return "this is a section, not a setting", f"write [{path[0]}] on a line of its own and its settings below it"
     setting = setting_at(path)
     example = f", such as {path[-1]} = {setting.example}" if setting else ""
@@ -153,29 +153,29 @@ def _unknown(path: Sequence[str | int]) -> tuple[str, str]:
     """An unknown key: the nearest known one, or the section in which it is known."""
     key = str(path[-1])
     section = str(path[0]) if len(path) > 1 else ""
-    known = list(parts()[section].settings)
+    known = list(all_sections()[section].settings)
     if not section:
-        known += [part for part in parts() if part]
+        known += [part for part in all_sections() if part]
     parts_of = [one for one in known if len(key) > 4 and key.casefold() in one]
     if near := parts_of or difflib.get_close_matches(key.casefold(), known, n=1, cutoff=0.75):
         return "there is no such setting", f"write {' or '.join(map(_heading, near))}"
-    if elsewhere := [part.name for part in parts().values() if key in part.settings]:
+    if elsewhere := [part.name for part in all_sections().values() if key in part.settings]:
         return "not a setting of this section", f"move it {' or '.join(map(_place, elsewhere))}"
-    everywhere = {one: part.name for part in parts().values() for one in part.settings}
+    everywhere = {one: part.name for part in all_sections().values() for one in part.settings}
     if far := difflib.get_close_matches(key.casefold(), everywhere, n=1, cutoff=0.75):
         return "there is no such setting", f"write {far[0]}, {_place(everywhere[far[0]])}, or remove it"
     return "there is no such setting", f"remove it, or write one of {', '.join(map(_heading, known))}"
 
 
 def _heading(name: str) -> str:
-    part = parts().get(name)
+    part = all_sections().get(name)
     return name if part is None else f"[[{name}]]" if part.repeated else f"[{name}]"
 
 
 def _place(section: str) -> str:
     if not section:
         return "above the first section"
-    return "into a [[rules]]" if parts()[section].repeated else f"into [{section}]"
+    return "into a [[rules]]" if all_sections()[section].repeated else f"into [{section}]"
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Core: what the configuration says, as frozen values: settings, rules, the table of actions, the policy in words.
+"""Core: the configuration as frozen values: settings, rules, the table of actions, the policy in words.
 
 No file is read here: `config` does that. May import addresses.
 """

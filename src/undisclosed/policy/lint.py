@@ -1,4 +1,4 @@
-"""What an administrator should know about a policy: what it does not do although it may seem to."""
+"""Warnings about a policy: things that it does not do although it may seem to."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from undisclosed.policy.policy import NOT_USED_YET, Policy, Standing
 from undisclosed.policy.wording import limits, listed
 
 MAX_ADDRESSES_IN_A_FIELD = 10_000
-"""Addresses that no header field holds: Postfix cuts one at 60,000 bytes and 10,240 address tokens (TRAPS)."""
+"""More addresses than a header field holds: Postfix cuts a field at 60,000 bytes and 10,240 address tokens."""
 
 
 def warnings(policy: Policy) -> list[str]:
-    """What the policy does not do although it may seem to, in a sentence or two each."""
+    """One warning a sentence or two."""
     return [
         *_about_this_version(policy),
         *_about_mode_and_socket(policy),
@@ -36,7 +36,7 @@ def _about_this_version(policy: Policy) -> Iterator[str]:
 
 
 def not_used(policy: Policy) -> list[str]:
-    """The settings that the configuration sets and that nothing acts on in this version."""
+    """The settings in the configuration that this version does not use."""
     named = [
         f"{section}.{type(getattr(policy, section)).model_fields[name].alias or name}"
         for section in type(policy).model_fields
@@ -53,8 +53,8 @@ def _about_mode_and_socket(policy: Policy) -> Iterator[str]:
     if endpoint.family != "unix" and not _is_loopback(endpoint.host):
         where = f"on {endpoint.host}" if endpoint.host else "on every address of this host"
         yield (
-            f"milter.socket listens {where}: whoever reaches it can speak as Postfix, and what it is told travels in"
-            " plain text. Write a loopback address such as inet:8899@127.0.0.1, or keep others away by a firewall."
+            f"milter.socket listens {where}: any program that can connect can pose as Postfix, and nothing on it is"
+            " encrypted. Write a loopback address such as inet:8899@127.0.0.1, or block others by a firewall."
         )
 
 
@@ -68,7 +68,7 @@ def _is_loopback(host: str) -> bool:
 def _about_scope(policy: Policy) -> Iterator[str]:
     scope = policy.scope
     if not scope.authenticated and not scope.networks:
-        yield "scope names no client: nothing is looked at but mail from clients whose address is not known."
+        yield "scope names no client: only mail from clients whose address is not known is checked."
     if wide := [str(network) for network in scope.networks if network.prefixlen == 0]:
         yield (
             f"scope.networks: {listed(wide)} takes in the whole Internet. Mail from outside with an empty or a forged"

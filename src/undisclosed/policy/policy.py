@@ -1,7 +1,7 @@
-"""The policy: what the TOML file says as a whole, and what its settings mean for each other.
+"""The policy: all sections of the TOML file together, and the checks of settings that depend on each other.
 
-Values only: no file is read here. `config.py` reads the file, puts the contents of `file:` lists in place, and turns
-what is refused here into an error that names file, key, value and remedy.
+No file is read here: `config` reads it, inserts the contents of `file:` lists, and turns a `Refused` into an error that
+names file, line, key, value and remedy.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _MAILBOX = re.compile(
     r"""(?: (?: [A-Za-z0-9 _-]+ | "[A-Za-z0-9 ,.'&_-]*" )?[ ]* <([^<>"\s]+@[^<>"\s]+)> | ([^<>"\s]+@[^<>"\s]+) )""",
     re.VERBOSE,
 )
-"""What `rewrite.to` may be besides a group: an address, with or without a name, that every mail program can read."""
+"""The form of `rewrite.to` besides a group: an address, with or without a name, that every mail program can read."""
 
 
 class Standing(StrEnum):
-    """What a domain is to the organisation."""
+    """The relation of a domain to the organisation."""
 
     INTERNAL = "internal"
     PARTNER = "partner"
@@ -59,11 +59,11 @@ MAX_REMEMBERED_DOMAINS = 8192
 
 
 class Known(NamedTuple):
-    """What is known of a domain: what it is to the organisation, and whose its addresses are."""
+    """The standing of a domain, and the organisation of its addresses."""
 
     standing: Standing
     organisation: str | None
-    """The organisation of all addresses there; None where each is one of its own (a personal-mail provider)."""
+    """The organisation of all its addresses; None at a personal-mail provider, where each address is its own."""
 
 
 class Policy(Section):
@@ -127,9 +127,9 @@ class Policy(Section):
         if to == "{from}" or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]*: *;", to):
             return
         match = _MAILBOX.fullmatch(to)
-        found = addresses(to)
-        if match and len(found) == 1 and to.isascii() and found[0].text == (match[1] or match[2]):
-            if self.standing(found[0].domain) is Standing.INTERNAL:
+        named = addresses(to)
+        if match and len(named) == 1 and to.isascii() and named[0].text == (match[1] or match[2]):
+            if self.standing(named[0].domain) is Standing.INTERNAL:
                 return
             problem = "every recipient would see an address outside the organisation"
         else:
@@ -172,7 +172,7 @@ class Policy(Section):
         return frozenset(name.casefold() for name in self.counting.fields)
 
     def known(self, domain: str) -> Known:
-        """What is known of a domain (A-label, lower case). Remembered: few domains make up nearly all mail."""
+        """Standing and organisation of a domain (A-label, lower case). Cached: nearly all mail has few domains."""
         # Longer ones are no domains, and a hostile header could fill the memory with them.
         return self._remembered(domain) if len(domain) <= domains.MAX_NAME else self._look_up(domain)
 
@@ -185,28 +185,28 @@ class Policy(Section):
         return Known(self.standing(domain), organisation)
 
     def standing(self, domain: str) -> Standing:
-        """What a domain (A-label, lower case) is to the organisation."""
+        """The standing of a domain (A-label, lower case)."""
         if domain in self._internal:
             return Standing.INTERNAL
         return Standing.PARTNER if domain in self._partner else Standing.EXTERNAL
 
     def is_internal(self, address: str) -> bool:
-        """Whether an envelope address is the organisation's own. One without a domain is: Postfix appends its own."""
+        """Whether an envelope address is internal. An address without a domain is: Postfix appends its own domain."""
         _, at, domain = address.rpartition("@")
         return not at or self.standing(domains.to_ascii(domain)) is Standing.INTERNAL
 
     def is_personal_mail(self, domain: str) -> bool:
-        """Whether a domain (A-label, lower case) belongs to a provider of mailboxes to private persons."""
+        """Whether a domain (A-label, lower case) belongs to a personal-mail provider."""
         return domain in self._personal or domains.registrable(domain) in self._personal
 
     def organisation_of(self, address: Address) -> str:
-        """The organisation of an Address: its registrable domain, or itself at a personal-mail provider."""
+        """The organisation of an address: its registrable domain, or the address itself at a personal-mail provider."""
         organisation = self.known(address.domain).organisation
         return f"{address.local}@{address.domain}" if organisation is None else organisation
 
 
 class _DomainSet:
-    """Domains as the configuration names them: `example.org` itself, `.example.org` every one below."""
+    """Domains in the notation of the configuration: `example.org` is that domain, `.example.org` all below it."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         self._exact = frozenset(pattern for pattern in patterns if not pattern.startswith("."))

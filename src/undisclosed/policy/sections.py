@@ -1,7 +1,7 @@
-"""The sections of the configuration: every setting with its type, its bounds, its default and what it is for.
+"""The sections of the configuration: every setting with its type, bounds, default and purpose.
 
-Each setting is described once, here: `schema.py` hands the descriptions to the reference page, and the example file is
-held against them. What one setting means for another is `policy.py`'s to check.
+Each setting is described once, here: `settings_index.py` passes the descriptions to the reference page, and a test
+compares the example file with them. `policy.py` checks the settings that depend on each other.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COUNTED_FIELDS = (
     "Bcc",
     "Resent-Bcc",
 )
-"""The header fields in which a recipient reads who else received the message (RFC 5322, sections 3.6.3 and 3.6.6)."""
+"""The header fields that show a recipient the other recipients (RFC 5322, sections 3.6.3 and 3.6.6)."""
 
 
 def _one_mailbox(text: str) -> str:
@@ -65,7 +65,7 @@ MAX_REMEMBERED_CLIENTS = 8192
 
 
 class Section(BaseModel):
-    """A table of the TOML file: unknown keys are refused, and nothing in it changes once it is read."""
+    """A table of the TOML file: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
@@ -77,10 +77,10 @@ class Section(BaseModel):
 
 
 class OrganisationSection(Section):
-    """Whose mail this is."""
+    """The organisation whose mail this is."""
 
     name: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
-        description="The organisation's name, as the sender is to read it in replies and notices.",
+        description="The organisation's name in replies and notices.",
         examples=["Exampleshire County Council"],
     )
     internal_domains: Annotated[tuple[Domain, ...], Field(min_length=1)] = Field(
@@ -90,34 +90,38 @@ class OrganisationSection(Section):
     )
     partner_domains: tuple[Domain, ...] = Field(
         default=(),
-        description="Domains that the organisation trusts: their addresses are not counted. Written as internal ones.",
+        description="Domains that the organisation trusts, written like internal domains: their addresses are not"
+        " counted.",
     )
     help: Annotated[Line, Field(max_length=200)] = Field(
-        default="your mail administrator", description="Whom a sender asks for help, as it is to stand in replies."
+        default="your mail administrator",
+        description="The person or team that replies and notices tell a sender to ask for help.",
     )
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = Field(
         default=("en",),
-        description="Languages of what senders read, the first one first. What lacks words in one is English.",
+        description="Languages of replies and notices, the most important first. A text that does not exist in any of"
+        " them is in English.",
     )
 
 
 class MilterSection(Section):
-    """How Postfix reaches the milter. Changes need a restart."""
+    """The connection from Postfix to the milter. Changes need a restart."""
 
     socket: SocketText = Field(
         default="unix:/var/spool/postfix/undisclosed/milter.sock",
-        description="Where to listen, in libmilter's syntax: `unix:PATH` (the faster) or `inet:PORT@HOST`. Whoever"
-        " reaches it can speak as Postfix: keep an inet socket on the loopback address.",
+        description="The socket to listen on, in libmilter's syntax: `unix:PATH` (faster) or `inet:PORT@HOST`. Any"
+        " program that can connect to it can pose as Postfix: keep an inet socket on the loopback address.",
     )
     socket_mode: FileMode = Field(default="0660", description="The mode of a unix socket, in octal.")
     socket_group: Annotated[Line, Field(max_length=32)] = Field(
-        default="", description="The group of a unix socket. Empty: the one that the directory's setgid bit gives."
+        default="",
+        description="The group of a unix socket. Empty: the group of the directory, if its setgid bit is set.",
     )
     workers: Annotated[Whole, Field(ge=1, le=64)] = Field(default=2, description="Worker processes.")
 
     @property
     def endpoint(self) -> Socket:
-        """The socket in its parts."""
+        """The parsed socket."""
         return parse_socket(self.socket)
 
 
@@ -140,7 +144,7 @@ class ScopeSection(Section):
     )
 
     def holds(self, client_address: str | None) -> bool:
-        """Whether a client is in `networks`; one whose address is unknown or unreadable counts as in."""
+        """Whether a client is in `networks`. An address that is unknown or cannot be parsed counts as in them."""
         if client_address is None:
             return True
         return self._remembered(client_address)
@@ -160,7 +164,7 @@ class ScopeSection(Section):
 
 
 class CountingSection(Section):
-    """What is counted."""
+    """The fields and the personal-mail providers that counting uses."""
 
     fields: Annotated[tuple[FieldName, ...], Field(min_length=1)] = Field(
         default=COUNTED_FIELDS,
@@ -173,7 +177,7 @@ class CountingSection(Section):
         " can be neither internal nor partner.",
     )
     personal_mail_remove: tuple[Domain, ...] = Field(
-        default=(), description="Domains that are no personal-mail providers, although the list has them."
+        default=(), description="Domains in the list of personal-mail providers that are none."
     )
 
 
@@ -181,7 +185,8 @@ class ReplySection(Section):
     """The SMTP reply to a rejected message."""
 
     code: ReplyCode = Field(
-        default=550, description="The reply code, of class 5; 521 and 552 mean something else to clients."
+        default=550,
+        description="The reply code, of class 5, but not 521 or 552, which have other meanings for clients.",
     )
     enhanced: EnhancedCode = Field(
         default="5.7.0",
@@ -191,33 +196,35 @@ class ReplySection(Section):
 
 
 class RewriteSection(Section):
-    """How recipients are hidden."""
+    """The way in which recipients are hidden."""
 
     to: Annotated[Line, Field(min_length=1, max_length=200)] = Field(
         default="{from}",
-        description="What To shows when nobody may stay in it: `{from}` is the author's own address where it is"
+        description="The value of To when no address may stay in it: `{from}` is the author's own address if it is"
         " internal, else `undisclosed-recipients:;`. Also an internal address, or an empty group such as `parents:;`.",
     )
     keep_internal: StrictBool = Field(default=True, description="Whether internal addresses stay visible.")
     when_unsafe: Literal[Action.QUARANTINE, Action.REJECT] = Field(
         default=Action.QUARANTINE,
-        description="What happens to a message that must not be rewritten (signed, encrypted, an invitation, …).",
+        description="The action for a message that must not be rewritten (signed, encrypted, an invitation, …).",
     )
 
 
 class Rule(Section):
-    """When to do what. The first rule that matches decides; where none does, the message is accepted."""
+    """A limit and an action. The first rule that matches decides; if none matches, the message is accepted."""
 
     name: Annotated[Line, Field(min_length=1, max_length=100)] = Field(
-        description="Its name, as it stands in the log.", examples=["too many in sight"]
+        description="The name of the rule in log and commands.", examples=["too many in sight"]
     )
     senders: Annotated[tuple[SenderPattern, ...], Field(min_length=1)] = Field(
         default=("*",),
-        description="Envelope senders it applies to, in any case: `*` stands for anything, `?` for one character, `<>`"
-        " is the null sender, and `file:PATH` takes one a line from a file (`#` begins a comment; the path is relative"
-        " to the configuration). A client may write any envelope sender that Postfix lets it.",
+        description="Envelope senders that the rule applies to, in any case: `*` stands for anything, `?` for one"
+        " character, `<>` is the null sender, and `file:PATH` takes one a line from a file (`#` begins a comment;"
+        " the path is relative to the configuration). A client may write any envelope sender that Postfix lets it.",
     )
-    except_senders: tuple[SenderPattern, ...] = Field(default=(), description="Envelope senders it does not apply to.")
+    except_senders: tuple[SenderPattern, ...] = Field(
+        default=(), description="Envelope senders that the rule does not apply to."
+    )
     more_than_addresses: Annotated[Whole, Field(ge=0)] | None = Field(
         default=None,
         description="Matches when more distinct external addresses than this would be visible.",
@@ -225,8 +232,8 @@ class Rule(Section):
     )
     more_than_organisations: Annotated[Whole, Field(ge=0)] | None = Field(
         default=None,
-        description="Matches when they belong to more organisations than this; an address at a personal-mail provider"
-        " is an organisation of its own. With both, both must hold.",
+        description="Matches when those addresses belong to more organisations than this; an address at a"
+        " personal-mail provider is an organisation of its own. With both limits, both must be exceeded.",
         examples=[3],
     )
     action: Action = Field(
@@ -256,7 +263,7 @@ class Rule(Section):
 
     @property
     def concerns_everybody(self) -> bool:
-        """Whether it applies to every envelope sender."""
+        """Whether the rule applies to every envelope sender."""
         return "*" in self._senders.patterns and not self.except_senders
 
     def concerns(self, sender: str) -> bool:
@@ -264,10 +271,10 @@ class Rule(Section):
         return sender in self._senders and sender not in self._but
 
     def covers(self, later: Rule) -> bool:
-        """Whether every message that a later rule could match is matched by this one already.
+        """Whether this rule matches every message that a later rule could match.
 
-        True only if that is sure, so that no rule is refused which a message can reach. A message shows at least as
-        many addresses as organisations, and none of the one where it shows none of the other.
+        True only if that is certain, so that no rule that a message can reach is refused. A message shows at least as
+        many addresses as organisations, and no addresses if and only if it shows no organisations.
         """
         least_addresses, least_organisations = (
             0 if limit is None else limit + 1 for limit in (later.more_than_addresses, later.more_than_organisations)
@@ -297,11 +304,12 @@ class JournalSection(Section):
     )
     key_file: WholePath = Field(
         default=Path("/var/lib/undisclosed/key"),
-        description="The key of hashes and of the references in replies and log, made at first start; the same file on"
+        description="The key of hashes and of the references in replies and log, created at the first start; copy it to"
         " every gateway.",
     )
     addresses: Literal["hashed", "plain", "none"] = Field(
-        default="hashed", description="How the visible addresses are recorded: as keyed hashes, plainly, or not at all."
+        default="hashed",
+        description="The form in which visible addresses are recorded: keyed hashes, plain, or not at all.",
     )
     subjects: StrictBool = Field(default=True, description="Whether subjects are recorded.")
     retention_days: Annotated[Whole, Field(ge=1, le=36500)] = Field(
@@ -315,48 +323,49 @@ class HoldSection(Section):
     expire_days: Annotated[Whole, Field(ge=1, le=3650)] = Field(
         default=14, description="Days after which held mail expires."
     )
-    on_expiry: Literal["delete", "keep"] = Field(default="delete", description="What happens to it then.")
+    on_expiry: Literal["delete", "keep"] = Field(default="delete", description="What happens to expired mail.")
     delay: Duration = Field(
-        default=timedelta(minutes=5), description="How long `delay` holds a message: a number and `s`, `m`, `h` or `d`."
+        default=timedelta(minutes=5),
+        description="The time for which `delay` holds a message: a number and `s`, `m`, `h` or `d`.",
     )
     sender_may: tuple[Literal["bcc", "split", "unchanged", "delete"], ...] = Field(
-        default=("bcc", "split", "delete"), description="What the sender may choose for a held message."
+        default=("bcc", "split", "delete"), description="The choices of the sender of a held message."
     )
 
 
 class NoticesSection(Section):
-    """Messages to senders."""
+    """Notices: messages to senders."""
 
     from_: Annotated[Line, Field(max_length=320), AfterValidator(_one_mailbox)] = Field(
-        default="", alias="from", description="Their From. Empty: postmaster at the first internal domain."
+        default="", alias="from", description="The From of notices. Empty: postmaster at the first internal domain."
     )
     templates: Annotated[Line, Field(max_length=4096)] = Field(
         default="",
-        description="A directory of words of your own, relative to the configuration: `LANGUAGE/KIND.txt`, such as"
-        " `en/held.txt`. Empty: the words that come with the program.",
+        description="A directory with your own templates, relative to the configuration: `LANGUAGE/KIND.txt`, such as"
+        " `en/held.txt`. Empty: the templates that come with the program.",
     )
     after: tuple[Action, ...] = Field(
         default=(Action.WARN, Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE),
-        description="The actions that cause one.",
+        description="The actions after which the sender gets a notice.",
     )
 
 
 class ConsoleSection(Section):
     """The web pages."""
 
-    listen: Endpoint = Field(default="127.0.0.1:8026", description="Where to listen.")
-    base_url: BaseUrl = Field(default="", description="The address under which people reach it.")
+    listen: Endpoint = Field(default="127.0.0.1:8026", description="The address to listen on.")
+    base_url: BaseUrl = Field(default="", description="The web address of the pages.")
 
 
 class MetricsSection(Section):
     """Figures for monitoring."""
 
-    listen: Endpoint = Field(default="", description="Where to listen. Empty: nowhere.")
+    listen: Endpoint = Field(default="", description="The address to listen on. Empty: metrics are off.")
 
 
 class LogSection(Section):
     """The log."""
 
     format: Literal["json", "console"] = Field(
-        default="json", description="One JSON object a line, or text for a person."
+        default="json", description="`json`: one JSON object a line; `console`: text for people."
     )

@@ -1,6 +1,6 @@
-"""What the schema says of itself: every setting with its kind, default and description, and how a value is written.
+"""An index of all settings, made from the schema: kind, default and description, and how a file writes a value.
 
-The reference page, `check-config` and the errors of `config.py` read it here, so that each setting is described once.
+The reference page, `check-config` and the errors of `config` use it, so that each setting is described once.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ class Setting(NamedTuple):
 
     key: str
     kind: str
-    """What it takes, in words: `text`, `a whole number from 1 to 64`, `a list of texts`, `"json" or "console"`."""
+    """Its values in words: `text`, `a whole number from 1 to 64`, `a list of texts`, `"json" or "console"`."""
     choices: tuple[str, ...]
-    """The texts that it takes, where only some will do (for a list: the texts that may be in it)."""
+    """The texts that it takes (for a list: the texts that may be in it); empty if any text will do."""
     required: bool
     default: object
-    """None where it is required, or where leaving it out means that it does not apply."""
+    """None if it is required, or if a setting that is left out does not apply."""
     example: str
-    """A value as the file writes it: the default, or an example where there is none."""
+    """The default, or an example where there is none, as a file writes it."""
     description: str
     used: bool
-    """Whether anything acts on it in this version."""
+    """Whether this version uses it."""
 
 
-class Part(NamedTuple):
+class SectionInfo(NamedTuple):
     """A section of the configuration. `name` is empty for the settings at the top."""
 
     name: str
@@ -48,25 +48,26 @@ class Part(NamedTuple):
 
 
 @cache
-def parts() -> Mapping[str, Part]:
+def all_sections() -> Mapping[str, SectionInfo]:
     """The sections by name, in the order of the schema; the settings at the top come first."""
-    top, sections = {}, {}
+    top, named = {}, {}
     for name, field in Policy.model_fields.items():
         model = _section(field.annotation)
         if model is None:
             top[name] = _setting("", Policy, name, field)
         else:
-            settings = {one.key: one for one in (_setting(name, model, *item) for item in model.model_fields.items())}
+            listed = [_setting(name, model, *item) for item in model.model_fields.items()]
+            settings = {setting.key: setting for setting in listed}
             repeated = field.annotation is not model
-            sections[name] = Part(name, repeated, _docstring(model), settings)
-    return {"": Part("", False, "Settings that stand before the first section.", top), **sections}
+            named[name] = SectionInfo(name, repeated, _docstring(model), settings)
+    return {"": SectionInfo("", False, "Settings that stand before the first section.", top), **named}
 
 
 def setting_at(path: Sequence[str | int]) -> Setting | None:
-    """The setting that a path such as `("rules", 1, "senders", 0)` leads to; None where it leads to none."""
+    """The setting at a path such as `("rules", 1, "senders", 0)`; None if there is none."""
     names = [name for name in path if isinstance(name, str)]
     section, key = ("", *names) if len(names) == 1 else (*names, "", "")[:2]
-    return parts()[section].settings.get(key) if section in parts() else None
+    return all_sections()[section].settings.get(key) if section in all_sections() else None
 
 
 def written(value: object) -> str:
@@ -76,7 +77,7 @@ def written(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {written(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {written(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(written, value)) + "]"
     if isinstance(value, timedelta):
@@ -87,7 +88,7 @@ def written(value: object) -> str:
 def _section(annotation: object) -> type[Section] | None:
     """The section that a field of Policy holds, itself or in a tuple."""
     candidates = (annotation, *get_args(annotation))
-    return next((one for one in candidates if isinstance(one, type) and issubclass(one, Section)), None)
+    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
 def _setting(section: str, model: type[Section], name: str, field: FieldInfo) -> Setting:
@@ -115,11 +116,11 @@ def _json_schema() -> dict[str, Any]:
 
 
 def _resolved(shape: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" in shape and "enum" not in shape:  # a setting may narrow what its type has to choose from
+    if "$ref" in shape and "enum" not in shape:  # a setting may allow fewer choices than its type
         definition: Mapping[str, Any] = _json_schema()["$defs"][shape["$ref"].rpartition("/")[2]]
         return definition
     if "anyOf" in shape:
-        return _resolved(next(one for one in shape["anyOf"] if one.get("type") != "null"))
+        return _resolved(next(choice for choice in shape["anyOf"] if choice.get("type") != "null"))
     return shape
 
 
@@ -143,7 +144,7 @@ def _kind(shape: Mapping[str, Any]) -> str:
 
 
 def any_of(choices: Sequence[str]) -> str:
-    """Texts to choose from, in quotes and words."""
+    """A choice of texts in words, each in quotes."""
     *most, last = map(written, choices)
     return f"{', '.join(most)} or {last}" if most else last
 

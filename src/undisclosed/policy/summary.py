@@ -1,4 +1,4 @@
-"""The policy in plain words, for `check-config`, and what an administrator should mind about it."""
+"""The policy in plain words, for `check-config`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from undisclosed.policy.wording import effect, limits, listed, spoken_domains, s
 
 
 def describe(policy: Policy, width: int | None = None) -> str:
-    """What the policy does, in words: whose mail it looks at, what it counts, rule by rule, and what to mind.
+    """The policy in words: which mail, which addresses, each rule, and the warnings.
 
     `width`: the columns of the terminal; without it each sentence is one line.
     """

@@ -1,6 +1,6 @@
-"""The kinds of values that settings take: each checks what it is given, and says what to write instead.
+"""The types of settings: each checks its value, and its error says what to write instead.
 
-pydantic checks types and bounds; here is what only this field knows: domains, globs, sockets, networks, modes.
+pydantic checks plain types and bounds; these check domains, globs, sockets, networks, file modes and the like.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from undisclosed.policy.senders import NULL_SENDER
 
 
 class Refused(ValueError):
-    """A setting that cannot stand.
+    """A setting that is not accepted.
 
-    `fix` says what to write instead; `where` leads to the setting from the section that refuses it, such as
-    `("rules", 1, "senders")`, and is empty where pydantic knows it; `value` is what the file says (None: see there).
+    `fix` says what to write instead. `where` is the path to the setting from the section that refuses it, such as
+    `("rules", 1, "senders")`; it is empty if pydantic knows the path. `value` is the value in the file; None: the path
+    leads to it.
     """
 
     def __init__(self, problem: str, fix: str, where: Sequence[str | int] = (), value: object = None) -> None:
@@ -33,7 +34,7 @@ class Refused(ValueError):
 
 
 class RefusedTogether(ValueError):
-    """Several settings that cannot stand, so that the administrator mends them in one go."""
+    """Several settings that are not accepted: the administrator can correct all of them at once."""
 
     def __init__(self, refused: Sequence[Refused]) -> None:
         super().__init__("; ".join(map(str, refused)))
@@ -41,7 +42,7 @@ class RefusedTogether(ValueError):
 
 
 class Socket(NamedTuple):
-    """Where the milter listens. A unix socket has a path; an inet or inet6 one a port, and a host unless it is any."""
+    """A socket to listen on: a unix socket with a path, or inet or inet6 with a port and a host (empty: any)."""
 
     family: Literal["unix", "inet", "inet6"]
     path: Path | None = None
@@ -102,7 +103,7 @@ def _domain_pattern(text: str) -> str:
 
 
 def _sender_pattern(text: str) -> str:
-    """An envelope sender or a glob over it. What could never match is refused: the rule would silently do nothing."""
+    """An envelope sender or a glob. One that could never match is refused: the rule would silently do nothing."""
     pattern = text.strip()
     if pattern == NULL_SENDER:
         return pattern

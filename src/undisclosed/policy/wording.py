@@ -14,15 +14,17 @@ MAX_NAMED = 5
 
 
 def spoken_domains(patterns: Sequence[str]) -> list[str]:
+    """Domains of the configuration in words."""
     return [f"every domain below {pattern[1:]}" if pattern.startswith(".") else pattern for pattern in patterns]
 
 
 def spoken_senders(patterns: Sequence[str]) -> list[str]:
+    """Senders of the configuration in words."""
     return ["the null sender" if pattern == "<>" else pattern for pattern in patterns]
 
 
 def listed(names: Sequence[str], last: str = "and", most: int = MAX_NAMED) -> str:
-    """Names as a sentence lists them: `a, b and c`; of more than `most` the rest is a number."""
+    """Names as a list in a sentence: `a, b and c`; after the first `most`, the number of the others."""
     shown = list(names[:most])
     if len(names) > most:
         return f"{', '.join(shown)} {last} {len(names) - most:,} more"
@@ -30,6 +32,7 @@ def listed(names: Sequence[str], last: str = "and", most: int = MAX_NAMED) -> st
 
 
 def limits(rule: Rule) -> str:
+    """The limits of a rule in words; empty if it has none."""
     addresses, organisations = rule.more_than_addresses, rule.more_than_organisations
     if addresses is None and organisations is None:
         return ""
@@ -37,8 +40,8 @@ def limits(rule: Rule) -> str:
     return shown if organisations is None else f"{shown} of {_more_than(organisations, 'organisation', 's')}"
 
 
-def _more_than(limit: int, one: str, ending: str) -> str:
-    return f"any {one}" if limit == 0 else f"more than {limit:,} {one}{ending if limit > 1 else ''}"
+def _more_than(limit: int, noun: str, ending: str) -> str:
+    return f"any {noun}" if limit == 0 else f"more than {limit:,} {noun}{ending if limit > 1 else ''}"
 
 
 def effect(policy: Policy, action: Action) -> str:

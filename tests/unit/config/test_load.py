@@ -21,7 +21,7 @@ from undisclosed.config.errors import ConfigError
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import LARGEST_FILE, load
 from undisclosed.policy import Action, Policy
-from undisclosed.policy.settings_index import parts
+from undisclosed.policy.settings_index import all_sections
 
 BAD = sorted((DATA / "bad_configs").iterdir())
 
@@ -210,7 +210,7 @@ ODD = (
 def test_no_value_of_any_setting_is_more_than_an_error(tmp_path: Path, odd: str) -> None:
     """Whatever stands behind any key, or in any section's place: an error in our words, each with a remedy."""
     sections, settings = [], []
-    for name, part in parts().items():
+    for name, part in all_sections().items():
         if name:
             sections.append(f"{name} = {odd}")
             settings.append(f"[[{name}]]" if part.repeated else f"[{name}]")

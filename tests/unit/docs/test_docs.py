@@ -16,10 +16,10 @@ from undisclosed import cli
 from undisclosed.config.load import load
 from undisclosed.policy import Policy, reference_page
 from undisclosed.policy.lint import not_used
-from undisclosed.policy.settings_index import Setting, parts, written
+from undisclosed.policy.settings_index import Setting, all_sections, written
 
 EXAMPLE = PROJECT / "config.example.toml"
-SETTINGS = [(part.name, setting) for part in parts().values() for setting in part.settings.values()]
+SETTINGS = [(part.name, setting) for part in all_sections().values() for setting in part.settings.values()]
 IDS = [f"{section}.{setting.key}".lstrip(".") for section, setting in SETTINGS]
 
 UNCOMMENTED = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text())
@@ -82,7 +82,7 @@ def test_the_reference_says_something_of_every_setting(section: str, setting: Se
 
 
 def test_the_reference_is_what_the_schema_says() -> None:
-    """Otherwise: `python -m undisclosed.reference > docs/configuration.md`."""
+    """Otherwise: `python -m undisclosed.policy.reference_page > docs/configuration.md`."""
     assert reference_page.page() == (PROJECT / "docs" / "configuration.md").read_text()
 
 

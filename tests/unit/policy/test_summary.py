@@ -191,7 +191,7 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
         ({"rules": [rule(action="rewrite")]}, "`postsuper -H` releases held mail as it is: with its list"),
         ({"rules": [rule(action="delay")]}, "Use `undisclosed held release` instead."),
         ({"console": {"listen": "127.0.0.1:1"}}, "Set, but not used in this version: console.listen."),
-        ({"milter": {"socket": "inet:8899@192.0.2.1"}}, "milter.socket listens on 192.0.2.1: whoever reaches it"),
+        ({"milter": {"socket": "inet:8899@192.0.2.1"}}, "milter.socket listens on 192.0.2.1: any program"),
         ({"milter": {"socket": "inet:8899"}}, "milter.socket listens on every address of this host"),
         ({"milter": {"socket": "inet6:8899@::"}}, "milter.socket listens on ::"),
         ({"milter": {"socket": "inet:8899@mail.council.test"}}, "milter.socket listens on mail.council.test"),
