@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -63,6 +64,7 @@ class Milter:
         self.config = config
         self.log_file = directory / f"{self.name}.log"
         self._notify_path = directory / f"notify-{self.name}"
+        self._runtime_directory = directory / f"run-{self.name}"
         self._user = user
         self._manager: socket.socket | None = None
         self._said: list[str] = []
@@ -104,7 +106,12 @@ class Milter:
             raise RuntimeError(f"the {self.name} did not start:\n" + self.log_file.read_text(errors="replace"))
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(self._notify_path)}
+        return {
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "NOTIFY_SOCKET": str(self._notify_path),
+            "RUNTIME_DIRECTORY": str(self._runtime_directory),
+        }
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         user, group = self._user or (None, None)
@@ -146,6 +153,9 @@ class Milter:
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._manager.bind(str(self._notify_path))
         self._notify_path.chmod(0o666)
+        self._runtime_directory.mkdir(mode=0o711, exist_ok=True)
+        if self._user:
+            shutil.chown(self._runtime_directory, *self._user)
 
     def notifications(self) -> list[str]:
         """Every line that it has told its service manager so far, such as `READY=1` (sd_notify(3))."""
@@ -169,6 +179,14 @@ class Milter:
         before = self.notifications().count("READY=1")
         self.signal(signal.SIGHUP)
         until(lambda: self.notifications().count("READY=1") > before, what="the milter to have reloaded")
+
+    def reload_command(self) -> subprocess.CompletedProcess[str]:
+        """`undisclosed reload PID`, as the unit's ExecReload runs it; a reload takes effect before it ends."""
+        return subprocess.run(
+            [str(console_script()), "reload", str(self.pid)],
+            cwd="/", env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
 
     def start_or_reload(self) -> None:
         """Have it go by its file, running or not. Raises RuntimeError with the reason if it does not want to."""

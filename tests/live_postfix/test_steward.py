@@ -378,6 +378,7 @@ def test_the_commands_and_the_process_without_rights(office: Office) -> None:
         with open(f"/proc/{steward.pid}/status") as status:  # noqa: PTH123  a line of /proc
             uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
         assert user == "root" or "0" not in uids
+        assert steward.reload_command().returncode == 0
         listed = [json.loads(line) for line in gateway.command("held", "list", "--json").stdout.splitlines()]
         references = [one["reference"] for one in listed]
         assert sorted(office.incident(one).reference for one in ids) == sorted(references)

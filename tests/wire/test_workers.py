@@ -141,7 +141,7 @@ def test_a_sound_file_is_taken_over_without_dropping_a_session(start: Start) -> 
         running.milter.reload()
         assert mta.send(MANY).word == "accept"
     said = running.milter.notifications()
-    assert [line for line in said if "=" in line and not line.startswith("MONOTONIC")] == [
+    assert [line for line in said if "=" in line and not line.startswith(("MONOTONIC", "STATUS"))] == [
         "READY=1",
         "RELOADING=1",
         "READY=1",
@@ -198,7 +198,7 @@ def test_a_second_supervisor_is_kept_away(start: Start) -> None:
     """It says so and ends, and the first one goes on answering on its socket."""
     running = start()
     second = run(running.config)
-    assert second.returncode == 2
+    assert second.returncode == 1
     assert "another undisclosed runs" in second.stderr
     assert answers(running)
 
@@ -209,7 +209,7 @@ def test_a_file_in_the_sockets_place_is_not_harmed(tmp_path: Path, start: Start)
     running.milter.stop()
     running.path.write_text("precious")
     refused = run(running.config)
-    assert refused.returncode == 2
+    assert refused.returncode == 1
     assert "is no socket" in refused.stderr
     assert running.path.read_text() == "precious"
 
@@ -232,7 +232,7 @@ def test_a_port_that_is_taken_is_named(start: Start) -> None:
         taken.listen()
         running.configure(milter={"socket": f"inet:{taken.getsockname()[1]}@127.0.0.1"})
         refused = run(running.config)
-    assert refused.returncode == 2
+    assert refused.returncode == 1
     assert "cannot listen at" in refused.stderr
     assert "milter.socket" in refused.stderr
 

@@ -24,6 +24,7 @@ app.add_typer(postfix.app, name="postfix")
 app.add_typer(journal.app, name="journal")
 app.add_typer(incidents.app, name="incidents")
 app.command(cls=Command)(run.steward)
+app.command(hidden=True, cls=Command)(run.reload)
 app.add_typer(held.app, name="held")
 
 

@@ -1,15 +1,25 @@
-"""`run`, `steward`, `check-config`."""
+"""The services, `run` and `steward`, their `reload`, and `check-config`.
+
+Exit status of a service: 2 for an error that only an administrator can correct (configuration, journal version or key,
+missing user or group), 1 for one that may pass (socket, journal, Postfix, root half). The units start a service again
+after 1 and not after 2 (RestartPreventExitStatus=2).
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
 
 import typer
 
 from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail
-from undisclosed.cli.output import Output
+from undisclosed.cli.output import Output, printable
+from undisclosed.service import sd_notify
+from undisclosed.service.reload import OutcomeFile, ReloadRefused, ReloadUnansweredError, request
 
 
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -23,42 +33,134 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     from undisclosed.config.key_file import read_key
     from undisclosed.config.load import load
     from undisclosed.incidents.records import UnusableError
-    from undisclosed.milter.listener import ListenError
+    from undisclosed.milter.listener import ListenError, NoSuchGroupError
     from undisclosed.milter.session import Snapshot
     from undisclosed.milter.supervisor import Supervisor
     from undisclosed.milter.worker import check_journal
     from undisclosed.policy import lint
 
-    def reload(create: bool = False) -> Snapshot:
+    def load_snapshot(create_key: bool) -> Snapshot:
         policy = load(config_file)
-        snapshot = Snapshot(policy, read_key(policy, create=create))
+        snapshot = Snapshot(policy, read_key(policy, create=create_key))
         check_journal(snapshot)
         return snapshot
 
+    def reload() -> Snapshot:
+        with _refused_on_error():
+            return load_snapshot(create_key=False)
+
+    with _service_errors(permanent=(UnusableError, NoSuchGroupError), transient=(ListenError,)):
+        snapshot = load_snapshot(create_key=True)
+        policy = snapshot.policy
+        log.configure(policy.log.format)
+        logger = log.get()
+        logger.info(
+            "milter_starting",
+            version=version("undisclosed"),
+            config=str(config_file),
+            mode=policy.mode.value,
+            rules=[f"{rule.name}: {rule.action.value}" for rule in policy.rules],
+        )
+        for warning in lint.warnings(policy):
+            logger.warning("config_warning", reason=warning)
+        if os.geteuid() == 0:
+            logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")
+        try:
+            Supervisor(snapshot, reload, logger).run()
+        except ListenError as error:
+            logger.error("listen_failed", reason=str(error))
+            raise
+
+
+def steward(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    user: Annotated[
+        str, typer.Option(help="The user whose rights it keeps when root starts it: the milter's.", metavar="NAME")
+    ] = "undisclosed",
+) -> None:
+    """Look after held mail and notices, in the foreground.
+
+    A small part keeps running as root. SIGHUP reloads the configuration, SIGTERM ends it.
+    """
+    from undisclosed import log, notices
+    from undisclosed.config.key_file import read_key
+    from undisclosed.config.load import load
+    from undisclosed.incidents.records import JournalError, UnusableError
+    from undisclosed.journal.gateway import gateway_name
+    from undisclosed.steward import process
+    from undisclosed.steward.hold_queue import HoldQueueError
+    from undisclosed.steward.rounds import Place
+
+    def load_settings(create_key: bool) -> process.Settings:
+        policy = load(config_file)
+        place = Place(policy, read_key(policy, create=create_key), gateway_name(policy))
+        return process.Settings(place, notices.load(policy, config_file))
+
+    def reload() -> process.Settings:
+        with _refused_on_error():
+            return load_settings(create_key=False)
+
+    with _service_errors(permanent=(UnusableError, process.NoSuchUserError), transient=(JournalError, HoldQueueError)):
+        settings = load_settings(create_key=True)
+        log.configure(settings.place.policy.log.format)
+        process.run(settings, reload, user, log.get())
+
+
+@contextmanager
+def _service_errors(
+    *, permanent: tuple[type[Exception], ...], transient: tuple[type[Exception], ...]
+) -> Iterator[None]:
+    """End a service that cannot start, or go on, with the exit status that its unit acts on."""
+    from undisclosed.config.errors import ConfigError
+
     try:
-        with exit_on_config_error():
-            snapshot = reload(create=True)
-    except UnusableError as error:
-        fail(error)
-    policy = snapshot.policy
-    log.configure(policy.log.format)
-    logger = log.get()
-    logger.info(
-        "milter_starting",
-        version=version("undisclosed"),
-        config=str(config_file),
-        mode=policy.mode.value,
-        rules=[f"{rule.name}: {rule.action.value}" for rule in policy.rules],
-    )
-    for warning in lint.warnings(policy):
-        logger.warning("config_warning", reason=warning)
-    if os.geteuid() == 0:
-        logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")
+        yield
+    except ConfigError as error:
+        _end_service(error, 2)
+    except permanent as error:
+        _end_service(error, 2)
+    except transient as error:
+        _end_service(error, 1)
+
+
+def _end_service(error: Exception, status: int) -> NoReturn:
+    """Print the error, and last its reason in one line: `systemctl status` shows that line and the status text."""
+    lines = [line.strip() for line in str(error).splitlines() if not re.match(r" +\d+ \| ", line)]  # no quoted lines
+    reason = "; ".join(lines)
+    sd_notify.send("", status=f"not running: {reason}")
+    if len(lines) > 1:
+        typer.echo(f"undisclosed: {error}", err=True)
+    fail(f"not running (exit status {status}): {reason}", status)
+
+
+@contextmanager
+def _refused_on_error() -> Iterator[None]:
+    """Refuse a reload that fails, for whatever reason: the old configuration stays in force."""
     try:
-        Supervisor(snapshot, reload, logger).run()
-    except ListenError as error:
-        logger.error("listen_failed", reason=str(error))
-        fail(error)
+        yield
+    except Exception as error:
+        raise ReloadRefused(str(error) or type(error).__name__) from error
+
+
+def reload(
+    pid: Annotated[
+        int, typer.Argument(help="The main process of the service: $MAINPID in its unit.", min=2, metavar="PID")
+    ],
+) -> None:
+    """Have a service read its configuration again, and print the outcome.
+
+    ExecReload of both units runs this.
+    """
+    try:
+        outcome = request(pid, OutcomeFile.of_this_service())
+    except ReloadUnansweredError as error:
+        fail(error, 1)
+    if outcome.refused:
+        reason = "\n".join(map(printable, outcome.refused.splitlines()))
+        fail(f"the new configuration is refused, the old one stays in force:\n{reason}", 1)
+    typer.echo("The new configuration is in force.")
+    if outcome.restart:
+        typer.echo(f"Not before a restart: {', '.join(map(printable, outcome.restart))}")
 
 
 def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -76,35 +178,3 @@ def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         notices.load(policy, config_file)
     output = Output(sys.stdout, sys.stderr)
     output.line(summary.describe(policy, output.width))
-
-
-def steward(
-    config_file: ConfigOption = DEFAULT_CONFIG,
-    user: Annotated[
-        str, typer.Option(help="The user whose rights it keeps when root starts it: the milter's.", metavar="NAME")
-    ] = "undisclosed",
-) -> None:
-    """Look after held mail and notices, in the foreground.
-
-    A small part keeps running as root. SIGHUP reloads the configuration, SIGTERM ends it.
-    """
-    from undisclosed import log, notices
-    from undisclosed.config.key_file import read_key
-    from undisclosed.config.load import load
-    from undisclosed.incidents.records import JournalError
-    from undisclosed.journal.gateway import gateway_name
-    from undisclosed.steward import process
-    from undisclosed.steward.hold_queue import HoldQueueError
-    from undisclosed.steward.rounds import Place
-
-    def reload() -> process.Settings:
-        policy = load(config_file)
-        place = Place(policy, read_key(policy, create=True), gateway_name(policy))
-        return process.Settings(place, notices.load(policy, config_file))
-
-    with exit_on_config_error():
-        log.configure(reload().place.policy.log.format)
-        try:
-            process.run(reload, user, log.get())
-        except (JournalError, HoldQueueError, process.NoSuchUserError) as error:
-            fail(error)

@@ -29,6 +29,10 @@ class ListenError(Exception):
         self.fix = fix
 
 
+class NoSuchGroupError(ListenError):
+    """`milter.socket_group` names a group that does not exist."""
+
+
 class Listener:
     """Opens the socket that the configuration names, and removes it again. Only the supervisor has one."""
 
@@ -165,7 +169,7 @@ def _group(name: str) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError as error:
         fix = "name an existing group in milter.socket_group, or leave it empty"
-        raise ListenError(f"there is no group {name!r}", fix) from error
+        raise NoSuchGroupError(f"there is no group {name!r}", fix) from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

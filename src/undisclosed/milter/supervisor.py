@@ -31,6 +31,7 @@ from undisclosed.milter.listener import Listener, ListenError
 from undisclosed.milter.session import Snapshot
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
+from undisclosed.service.reload import Outcome, OutcomeFile, ReloadRefused
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """The signals that the supervisor handles."""
@@ -71,7 +72,7 @@ class Worker:
 
 
 class Supervisor:
-    """Runs until SIGTERM or SIGINT. `reload` reads the configuration again, and raises if it cannot be used."""
+    """Runs until SIGTERM or SIGINT. `reload` reads the configuration again, and raises ReloadRefused."""
 
     def __init__(self, snapshot: Snapshot, reload: Callable[[], Snapshot], log: structlog.BoundLogger) -> None:
         self._snapshot = snapshot
@@ -82,8 +83,12 @@ class Supervisor:
         """Workers at any time; a reload does not change it."""
         self._workers: dict[int, Worker] = {}
         self._stopping = False
-        self._announcement = "ready"
-        """The log event to write once every worker has acknowledged the snapshot; empty when it was written."""
+        self._announced = False
+        """Whether the log has it that every worker uses the current snapshot."""
+        self._was_ready = False
+        self._taken: Outcome | None = None
+        """The outcome of a reload that is written once every worker uses the new snapshot."""
+        self._outcomes = OutcomeFile.of_this_service()
         self._restart_at: list[float] = []
         """When a worker that died is to be replaced: one time for each (time.monotonic())."""
         self._backoff = Backoff(FIRST_BACKOFF, MAX_BACKOFF)
@@ -97,6 +102,7 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT. Raises listener.ListenError if the socket cannot be opened."""
         self._listener.open()
         self._next_socket_check = time.monotonic() + SOCKET_CHECK_INTERVAL
+        self._outcomes.prepare()
         try:
             self._catch_signals()
             gc.freeze()  # else the first collection in a worker would copy every page that it shares with this process
@@ -144,34 +150,32 @@ class Supervisor:
         self._stopping = True
 
     def _handle_hup(self) -> None:
-        """Reload: send the new snapshot to every worker, or keep the old one and log why."""
-        sd_notify.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Reload: send the new snapshot to every worker, or keep the old one and say why."""
+        began = time.monotonic_ns()
+        sd_notify.send(f"RELOADING=1\nMONOTONIC_USEC={began // 1000}")
         try:
             new = self._reload()
-        except Exception as error:  # noqa: BLE001 - a reload that fails, however, must leave the old policy in force
-            self._log.error("reload_refused", reason=str(error), effect="the old configuration stays in force")
-            if not self._announcement:
-                sd_notify.send("READY=1")
+        except ReloadRefused as error:
+            self._refuse(Outcome(began, refused=str(error)))
             return
-        self._log_restart_needed(new)
+        changed = self._snapshot.policy.changed_settings(new.policy, "milter", "log")
+        if changed:
+            self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
         self._snapshot = new
-        self._announcement = "reloaded"
+        self._announced = False
+        self._taken = Outcome(began, restart=tuple(changed))
         for worker in self._workers.values():
             worker.pending_acks += 1
             worker.reply_deadline = time.monotonic() + RELOAD_TIMEOUT
             self._send(worker, new)
         self._check_socket(now=True)
 
-    def _log_restart_needed(self, new: Snapshot) -> None:
-        old = self._snapshot.policy
-        changed = [
-            f"{section}.{name}"
-            for section in ("milter", "log")
-            for name in type(getattr(old, section)).model_fields
-            if getattr(getattr(old, section), name) != getattr(getattr(new.policy, section), name)
-        ]
-        if changed:
-            self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
+    def _refuse(self, outcome: Outcome) -> None:
+        self._log.error("reload_refused", reason=outcome.refused, effect="the old configuration stays in force")
+        self._taken = None  # of an earlier reload: it would replace this newer outcome
+        self._outcomes.write(outcome)
+        status = f"reload refused, the old configuration stays in force: {outcome.refused}"
+        sd_notify.send("READY=1" if self._announced else "", status)
 
     def _handle_chld(self) -> None:
         while self._workers:
@@ -277,22 +281,23 @@ class Supervisor:
         self._announce()
 
     def _announce(self) -> None:
-        """Once every worker uses the current snapshot, log that the milter is ready, or has reloaded,
-        and tell systemd.
-        """
+        """Say that the milter is ready, or has reloaded, once every worker uses the current snapshot."""
         ready = [worker for worker in self._workers.values() if not worker.pending_acks and not worker.retired]
-        if not self._announcement or len(ready) < self._size:
+        if self._announced or len(ready) < self._size:
             return
         policy = self._snapshot.policy
         self._log.info(
-            "reloaded" if self._announcement == "reloaded" else "milter_ready",
+            "reloaded" if self._was_ready else "milter_ready",
             socket=policy.milter.socket,
             workers=len(ready),
             mode=policy.mode.value,
             rules=len(policy.rules),
         )
-        self._announcement = ""
-        sd_notify.send("READY=1")
+        self._announced = self._was_ready = True
+        if self._taken is not None:
+            self._outcomes.write(self._taken)
+            self._taken = None
+        sd_notify.send("READY=1", f"{len(ready)} workers, mode {policy.mode.value}, {len(policy.rules)} rules")
 
     def _send(self, worker: Worker, message: Snapshot | None) -> None:
         """Send a worker a new snapshot, or None to end it."""

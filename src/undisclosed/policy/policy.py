@@ -137,6 +137,15 @@ class Policy(Section):
         fix = 'write "{from}", an empty group such as "undisclosed-recipients:;", or an internal address'
         yield Refused(problem, fix, ("rewrite", "to"), to)
 
+    def changed_settings(self, other: Policy, *sections: str) -> list[str]:
+        """The settings of these sections in which the other policy differs, such as `milter.workers`."""
+        return [
+            f"{section}.{name}"
+            for section in sections
+            for name in type(getattr(self, section)).model_fields
+            if getattr(getattr(self, section), name) != getattr(getattr(other, section), name)
+        ]
+
     def uses(self, action: Action) -> bool:
         """Whether a rule names this action."""
         return any(rule.action is action for rule in self.rules)

@@ -21,6 +21,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
+from undisclosed.service.reload import Outcome, OutcomeFile, ReloadRefused
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Place, Steward
 
@@ -45,38 +46,45 @@ class Settings:
     templates: Templates
 
 
-def run(load: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> None:
-    """Be the steward until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+def run(settings: Settings, reload: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> None:
+    """Be the steward until SIGTERM or SIGINT; SIGHUP reloads: `reload` reads the file, or raises ReloadRefused.
 
-    `load` raises ConfigError; at a reload it is logged, and what was stays. Raises NoSuchUserError, UnusableError for
-    a journal that has to be upgraded first, and RootHalfGoneError when the root half has ended.
+    Raises NoSuchUserError, UnusableError for a journal that has to be upgraded first, JournalError for one that cannot
+    be reached at the start, and RootHalfGoneError when the root half has ended.
     """
-    settings = load()
     place = settings.place
+    outcomes = OutcomeFile.of_this_service()
     with HoldQueue(place.policy.postfix.config_dir) as queue:
         if os.geteuid() == 0:
-            drop(user)
+            account = find_account(user)
+            outcomes.prepare(account.pw_uid, account.pw_gid)
+            drop_rights(account)
         else:
             log.warning("not_running_as_root", reason="only root can read and change Postfix's queue")
+            outcomes.prepare()
         journal = Journal(place.policy.journal, place.key)
         journal.check()
         try:
-            _Loop(settings, journal, queue, load, log).run()
+            _Loop(settings, journal, queue, reload, log, outcomes).run()
         finally:
             journal.close()
 
 
-def drop(user: str) -> None:
-    """Become this user, for good, with their groups. Raises NoSuchUserError."""
+def find_account(user: str) -> pwd.struct_passwd:
+    """The account with this name. Raises NoSuchUserError."""
     try:
-        entry = pwd.getpwnam(user)
+        return pwd.getpwnam(user)
     except KeyError:
         raise NoSuchUserError(f"there is no user {user!r}: name the milter's with --user") from None
-    if entry.pw_uid == 0:
+
+
+def drop_rights(account: pwd.struct_passwd) -> None:
+    """Become this user, with their groups, and never root again."""
+    if account.pw_uid == 0:
         return
-    os.initgroups(user, entry.pw_gid)
-    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     if 0 in (*os.getresuid(), *os.getresgid()):
         raise RuntimeError("root's rights could not be given up")
 
@@ -89,16 +97,18 @@ class _Loop:
         settings: Settings,
         journal: Journal,
         queue: HoldQueue,
-        load: Callable[[], Settings],
+        reload: Callable[[], Settings],
         log: structlog.BoundLogger,
+        outcomes: OutcomeFile,
     ) -> None:
         self._settings = settings
         self._steward = Steward(settings.place, journal, queue, log, self._deliver)
         send = partial(notices.send, config_dir=settings.place.policy.postfix.config_dir)
         self._dispatcher = notices.Dispatcher(journal, settings.place.gateway, send)
         self._journal = journal
-        self._load = load
+        self._load = reload
         self._log = log
+        self._outcomes = outcomes
         self._ending = False
         self._reload = False
         self._failing = ""
@@ -107,7 +117,7 @@ class _Loop:
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
         signal.signal(signal.SIGHUP, self._want_reload)
-        sd_notify.send("READY=1")
+        sd_notify.send("READY=1", status="running")
         self._log.info("steward_ready", gateway=self._steward.place.gateway)
         pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self._ending:
@@ -151,7 +161,7 @@ class _Loop:
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self._ending and time.monotonic() < until:
+        while not (self._ending or self._reload) and time.monotonic() < until:
             time.sleep(min(FIRST_PAUSE, seconds))
 
     def _say_failing(self, why: str) -> None:
@@ -160,21 +170,23 @@ class _Loop:
         self._failing = why
 
     def _read_again(self) -> None:
-        from undisclosed.config.errors import ConfigError
-
         self._reload = False
+        began = time.monotonic_ns()
         before = self._steward.place
         try:
             settings = self._load()
-        except ConfigError as error:
-            self._log.error("reload_refused", reason=str(error), effect="the old configuration stays in force")
+        except ReloadRefused as error:
+            reason = str(error)
+            self._log.error("reload_refused", reason=reason, effect="the old configuration stays in force")
+            self._outcomes.write(Outcome(began, refused=reason))
+            status = f"reload refused, the old configuration stays in force: {reason}"
         else:
-            policy = settings.place.policy
-            if (policy.journal, policy.postfix) != (before.policy.journal, before.policy.postfix):
-                self._log.warning(
-                    "restart_needed", settings=["journal", "postfix"], reason="a reload does not change them"
-                )
-            self._settings = Settings(Place(policy, before.key, before.gateway), settings.templates)
+            changed = before.policy.changed_settings(settings.place.policy, "journal", "postfix", "log")
+            if changed:
+                self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
+            self._settings = Settings(Place(settings.place.policy, before.key, before.gateway), settings.templates)
             self._steward.place = self._settings.place
             self._log.info("reloaded")
-        sd_notify.send("READY=1")
+            self._outcomes.write(Outcome(began, restart=tuple(changed)))
+            status = "running"
+        sd_notify.send("READY=1", status)

@@ -62,11 +62,18 @@ def test_unit_is_hardened(unit: Path) -> None:
 
 
 def test_unit_stops_and_reloads_as_the_supervisor_expects() -> None:
-    """The supervisor alone gets SIGTERM, has more than its ten seconds, and reloads at SIGHUP."""
+    """The supervisor alone gets SIGTERM, has more than its ten seconds, and a reload tells its outcome."""
     unit = settings()
     assert (unit["Type"], unit["KillMode"], unit["Restart"]) == (["notify"], ["mixed"], ["on-failure"])
-    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert unit["ExecReload"] == ["/opt/undisclosed/bin/undisclosed reload $MAINPID"]
+    assert unit["RuntimeDirectory"] == ["undisclosed"]
     assert int(unit["TimeoutStopSec"][0]) > 10
+
+
+def test_unit_starts_again_unless_an_administrator_has_to_correct_something() -> None:
+    """After exit status 1 for as long as it takes; not after 2. RestartSec=1 alone ends at the limit of five starts."""
+    unit = settings()
+    assert (unit["RestartPreventExitStatus"], unit["StartLimitIntervalSec"]) == (["2"], ["0"])
 
 
 def test_unit_agrees_with_the_defaults_of_the_program() -> None:

@@ -64,6 +64,8 @@ def test_unit_lets_the_steward_do_its_work() -> None:
     assert not {"NoNewPrivileges", "RestrictSUIDSGID", "StateDirectory"} & set(unit)
     assert "AF_NETLINK" in unit["RestrictAddressFamilies"][0]  # Postfix's tools list the host's addresses
     assert "/var/spool/postfix" in unit["ReadWritePaths"][0].split()
+    assert unit["RuntimeDirectory"] == ["undisclosed-steward"]  # root's; the other half must be able to enter it
+    assert int(unit["RuntimeDirectoryMode"][0], 8) & 0o001
 
 
 def test_unit_agrees_with_the_milters() -> None:
@@ -72,5 +74,7 @@ def test_unit_agrees_with_the_milters() -> None:
     start = f"/opt/undisclosed/bin/undisclosed steward --user {other['User'][0]} --config {DEFAULT_CONFIG}"
     assert unit["ExecStart"] == [start]
     assert str(JournalSection().key_file.parent) in unit["ReadWritePaths"][0].split()
-    for name in ("Type", "KillMode", "Restart", "ExecReload"):
+    for name in (
+        "Type", "KillMode", "Restart", "ExecReload", "RestartPreventExitStatus", "StartLimitIntervalSec"
+    ):  # fmt: skip
         assert unit[name] == other[name]

@@ -37,11 +37,11 @@ def example(section: str) -> dict[str, Any]:
 
 
 def commands(command: Any, words: tuple[str, ...] = ("undisclosed",)) -> Iterator[str]:
-    """Every command of the program, as it is typed. `command` is click's, which newer typers bring along themselves."""
+    """Every command that a person types; hidden ones are for the units. `command` is click's, or typer's copy of it."""
     if below := getattr(command, "commands", {}):
         for name, one in below.items():
             yield from commands(one, (*words, name))
-    else:
+    elif not command.hidden:
         yield " ".join(words)
 
 

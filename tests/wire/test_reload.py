@@ -1,0 +1,158 @@
+"""`undisclosed reload`, as ExecReload runs it in both units: the outcome of the reload, within ten seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.milter import Milter, console_script
+from lab.steward import Steward
+from lab.waiting import until
+from support.factories import rule
+from wire.running import Running, Start
+
+WITHIN = 10.0
+"""Seconds in which the command has to end, whatever the state of the service."""
+
+SERVICES = ("milter", "steward")
+
+
+@contextmanager
+def service(start: Start, name: str) -> Iterator[tuple[Running, Milter]]:
+    """The milter, or a steward beside it. The steward finds no Postfix: it tries again and again, and still reloads."""
+    running = start()
+    if name == "milter":
+        yield running, running.milter
+        return
+    with Steward(running.config, directory=running.directory) as steward:
+        yield running, steward
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_correct_file_is_taken(start: Start, name: str) -> None:
+    """Exit status 0, and the new configuration is in force when the command ends."""
+    with service(start, name) as (running, process):
+        running.configure(rules=[rule(more_than_addresses=11)])
+        done = process.reload_command()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "The new configuration is in force.\n"
+        assert len(process.log(event="reloaded")) == 1
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_refused_file_is_an_error_with_its_reason(start: Start, name: str) -> None:
+    """Exit status 1, with the file, the line and what to write; the status text for `systemctl status` has it too."""
+    with service(start, name) as (running, process):
+        running.config.write_text(running.config.read_text().replace('action = "reject"', 'action = "perhaps"'))
+        done = process.reload_command()
+        assert (done.returncode, done.stdout) == (1, "")
+        first, where, *_ = done.stderr.splitlines()
+        assert first == "undisclosed: the new configuration is refused, the old one stays in force:"
+        assert where.startswith(f"{running.config}, line ")
+        assert "perhaps" in where
+        status = [line for line in process.notifications() if line.startswith("STATUS=")][-1]
+        assert status.startswith("STATUS=reload refused, the old configuration stays in force: ")
+        assert "perhaps" in status
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "setting"), [("milter", "milter", "workers"), ("steward", "journal", "retention_days")]
+)
+def test_a_setting_that_needs_a_restart_is_named(start: Start, name: str, section: str, setting: str) -> None:
+    """The rest of the new configuration is in force: exit status 0."""
+    with service(start, name) as (running, process):
+        running.configure(**{section: {setting: 7}})
+        done = process.reload_command()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[1] == f"Not before a restart: {section}.{setting}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_of_two_reloads_in_a_row_gets_its_own_outcome(start: Start, name: str) -> None:
+    """The outcome of the reload before is never taken for the answer."""
+    with service(start, name) as (running, process):
+        correct = running.config.read_text()
+        running.config.write_text("rules = 7")
+        assert process.reload_command().returncode == 1
+        running.config.write_text(correct)
+        assert process.reload_command().returncode == 0
+        running.config.write_text("rules = 7")
+        assert process.reload_command().returncode == 1
+
+
+def test_reloads_at_the_same_time_are_all_answered(start: Start) -> None:
+    """Two signals may arrive as one."""
+    running = start()
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(running.directory / "run-milter")}
+    command = [str(console_script()), "reload", str(running.milter.pid)]
+    commands = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(4)]
+    until(lambda: all(process.poll() is not None for process in commands), within=WITHIN, what="every answer")
+    assert [process.returncode for process in commands] == [0] * 4
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_that_does_not_answer_is_an_error(start: Start, name: str) -> None:
+    """A process that stands still: exit status 1 within ten seconds."""
+    with service(start, name) as (_, process):
+        assert process.reload_command().returncode == 0
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            done = process.reload_command()
+            assert time.monotonic() - began < WITHIN
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert f"process {process_id(done.stderr)} has not answered within 9 seconds" in done.stderr
+
+
+def process_id(message: str) -> str:
+    """The process id in a message."""
+    return message.partition("process ")[2].partition(" ")[0]
+
+
+def test_a_service_that_is_gone_is_an_error() -> None:
+    """At once, with what to do."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    done = reload(gone.pid, RUNTIME_DIRECTORY="/nonexistent")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"process {gone.pid} is gone: start the service again" in done.stderr
+
+
+def test_without_a_runtime_directory_nothing_is_asked(start: Start) -> None:
+    """The command says how to reload, and sends no signal."""
+    running = start()
+    done = reload(running.milter.pid)
+    assert done.returncode == 1
+    assert "RUNTIME_DIRECTORY is not set" in done.stderr
+    assert "RELOADING=1" not in running.milter.notifications()
+
+
+def test_the_outcome_is_for_the_services_user_only(start: Start) -> None:
+    """It quotes the configuration."""
+    running = start()
+    assert running.milter.reload_command().returncode == 0
+    directory = running.directory / "run-milter" / "reload"
+    assert directory.stat().st_mode & 0o077 == 0
+    assert [path.name for path in directory.iterdir()] == ["outcome.json"]
+
+
+def reload(pid: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`undisclosed reload` with nothing but this in its environment."""
+    return subprocess.run(
+        [str(console_script()), "reload", str(pid)],
+        env={"PATH": os.defpath, **environment},
+        cwd=Path("/"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
