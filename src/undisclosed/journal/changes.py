@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import sqlalchemy as sa
 
 from undisclosed.incidents.records import JournalError
-from undisclosed.journal import database
+from undisclosed.journal import engines
 
 POLL_INTERVAL: Final = 1.25
 """Seconds between two looks at SQLite's change counter, of 5 µs each."""
@@ -40,14 +40,14 @@ def waiter(url: str) -> Waiter:
 
 class _Sqlite:
     def __init__(self, url: str) -> None:
-        self._path = database.sqlite_path(url)
+        self._path = engines.sqlite_path(url)
         self._connection: sqlite3.Connection | None = None
         self._version: object = None
 
     def wait(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if self._connection is None:
-            self._connection = database.connect_sqlite(self._path, synchronous="FULL")
+            self._connection = engines.connect_sqlite(self._path, synchronous="FULL")
         while (version := self._look()) == self._version:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -78,9 +78,9 @@ class _Postgres:
         deadline = time.monotonic() + timeout
         try:
             if self._connection is None:
-                self._connection = database.connect_postgres(self._url)
+                self._connection = engines.connect_postgres(self._url)
                 self._connection.autocommit = True
-                self._execute(f"LISTEN {database.CHANNEL}")
+                self._execute(f"LISTEN {engines.CHANNEL}")
                 return True
             if time.monotonic() >= self._ping_at:
                 self._execute("SELECT 1")
@@ -96,13 +96,13 @@ class _Postgres:
             raise JournalError(f"the journal {where} cannot be listened to ({error})") from error
 
     def _execute(self, query: str) -> None:
-        self._connection.allow(database.PATIENCE)
+        self._connection.allow(engines.PATIENCE)
         self._connection.execute(query)
         self._ping_at = time.monotonic() + PING_INTERVAL
 
     def _notified(self) -> bool:
         """Whether notifications have arrived; takes all of them."""
-        self._connection.allow(database.PATIENCE)
+        self._connection.allow(engines.PATIENCE)
         return bool(list(self._connection.notifies(timeout=0)))
 
     def close(self) -> None:

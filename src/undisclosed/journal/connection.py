@@ -27,7 +27,7 @@ from undisclosed.incidents.records import (
     WrongVersionError,
     clean,
 )
-from undisclosed.journal import database, tables
+from undisclosed.journal import engines, tables
 from undisclosed.journal.inbox import Direct, Through, Writing
 from undisclosed.policy.sections import JournalSection as Settings
 
@@ -94,13 +94,13 @@ class Base:
             yield
         except (JournalError, LookupError):
             raise
-        except database.ERRORS as error:
-            raise database.explained(error, self._settings.url) from error
+        except engines.ERRORS as error:
+            raise engines.explained(error, self._settings.url) from error
 
     @contextmanager
     def _begun(self, **options: Any) -> Iterator[Connection]:
         if self._engine is None:
-            self._engine = database.engine(self._settings.url)
+            self._engine = engines.engine(self._settings.url)
         with self._told(), self._engine.connect() as connection:
             connection = connection.execution_options(**options)
             with connection.begin():
@@ -120,7 +120,7 @@ class Base:
         with self._begun(writes=True) as connection:
             yield connection
             if notify and connection.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": database.CHANNEL})
+                connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": engines.CHANNEL})
 
     @contextmanager
     def _write_directly(self) -> Iterator[Writing]:
@@ -152,8 +152,8 @@ class Base:
 
     def _file_itself(self) -> Direct | None:
         """The database without SQLAlchemy in between, where it is a file."""
-        if self._direct is None and database.is_sqlite(self._settings.url):
-            self._direct = Direct(database.sqlite_path(self._settings.url), self._verify)
+        if self._direct is None and engines.is_sqlite(self._settings.url):
+            self._direct = Direct(engines.sqlite_path(self._settings.url), self._verify)
         return self._direct
 
     def settle(self) -> None:

@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from undisclosed.journal import database
+from undisclosed.journal import engines
 
 Values = Mapping[str, Any]
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
@@ -88,7 +88,7 @@ class Direct:
         self._verify = verify
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._file: database.Identity = None
+        self._file: engines.Identity = None
 
     @contextmanager
     def begun(self) -> Iterator[Writing]:
@@ -110,7 +110,7 @@ class Direct:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        if not self._lock.acquire(timeout=database.PATIENCE):
+        if not self._lock.acquire(timeout=engines.PATIENCE):
             raise sqlite3.OperationalError("database is locked")
         try:
             connection = self._opened()
@@ -139,10 +139,10 @@ class Direct:
             self._drop()
 
     def _opened(self) -> sqlite3.Connection:
-        now = database.identity(self._path)
+        now = engines.identity(self._path)
         if self._connection is None or now != self._file:  # moved away, or put back from a backup
             self._drop()
-            self._connection = opened = database.connect_sqlite(self._path, synchronous="NORMAL")
+            self._connection = opened = engines.connect_sqlite(self._path, synchronous="NORMAL")
             self._file = now
             opened.execute(f"PRAGMA cache_size = -{CACHE}")
             try:

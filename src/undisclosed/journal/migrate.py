@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from undisclosed.incidents.records import JournalError, WrongKeyError, WrongVersionError
-from undisclosed.journal import database, tables
+from undisclosed.journal import engines, tables
 from undisclosed.journal.connection import WRONG_KEY
 
 LONGEST: Final = 600.0
@@ -31,7 +31,7 @@ def upgrade(url: str, fingerprint: str) -> None:
 
     Raises JournalError; WrongKeyError, and changes nothing, where the fingerprint is another.
     """
-    engine = database.engine(url)
+    engine = engines.engine(url)
     try:
         _prepare(engine, url)
         with engine.connect() as connection:
@@ -47,8 +47,8 @@ def upgrade(url: str, fingerprint: str) -> None:
                 if options.scalar(sa.select(sa.func.count()).select_from(tables.keeper)) == 0:
                     values = {"id": 1, "fingerprint": fingerprint, "probe": os.urandom(16)}
                     options.execute(sa.insert(tables.keeper).values(**values))
-    except database.ERRORS as error:
-        raise database.explained(error, url) from error
+    except engines.ERRORS as error:
+        raise engines.explained(error, url) from error
     except CommandError as error:
         raise JournalError(f"the journal cannot be brought to version {tables.HEAD}: {error}") from error
     finally:
@@ -58,9 +58,9 @@ def upgrade(url: str, fingerprint: str) -> None:
 def _prepare(engine: sa.Engine, url: str) -> None:
     if engine.dialect.name != "sqlite":
         return
-    path = database.sqlite_path(url)
+    path = engines.sqlite_path(url)
     try:
-        database.make_file(path)
+        engines.make_file(path)
     except FileNotFoundError as error:
         raise JournalError(f"the directory {path.parent} of journal.url does not exist: make it first") from error
     except OSError as error:

@@ -21,7 +21,7 @@ from lab.postgres import Postgres
 from support.factories import transaction
 from support.journals import KEY, MakeJournal
 from undisclosed.incidents.records import JournalError, UnusableError, WrongKeyError, WrongVersionError
-from undisclosed.journal import database, tables
+from undisclosed.journal import engines, tables
 from undisclosed.journal.journal import Journal
 from undisclosed.journal.migrate import configuration
 from undisclosed.policy.sections import JournalSection as Settings
@@ -66,7 +66,7 @@ def test_an_upgrade_makes_what_the_code_expects(make_journal: MakeJournal, journ
     """The migrations and the tables say the same; and the latest one is the version that is looked for."""
     journal = make_journal()
     journal.check()
-    with database.engine(journal_url).connect() as connection:
+    with engines.engine(journal_url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
     assert ScriptDirectory.from_config(configuration()).get_heads() == [tables.HEAD]
 
@@ -84,7 +84,7 @@ def test_an_upgrade_of_a_sound_database_changes_nothing(journal: Journal) -> Non
 )
 def test_another_version_is_refused(journal: Journal, journal_url: str, version: str, fix: str) -> None:
     """An older one with the command, a newer one with what to do instead; a newer one is never touched."""
-    with database.engine(journal_url).begin() as connection:
+    with engines.engine(journal_url).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
     with closing(open_journal(journal_url)) as other, pytest.raises(WrongVersionError, match=fix):
         other.check()
@@ -104,7 +104,7 @@ def test_another_key_is_refused(journal: Journal, journal_url: str) -> None:
 
 def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> None:
     """Only a fingerprint of it."""
-    with database.engine(journal_url).connect() as connection:
+    with engines.engine(journal_url).connect() as connection:
         kept = connection.scalar(sa.select(tables.keeper.c.fingerprint))
     assert kept is not None
     assert KEY.hex() not in kept
@@ -115,7 +115,7 @@ def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> N
 def test_a_database_of_another_kind_is_refused(url: str) -> None:
     """One in memory would be another one for every worker."""
     with pytest.raises(UnusableError, match=r"journal\.url"):
-        database.engine(url)
+        engines.engine(url)
 
 
 def test_a_password_is_in_no_error(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
 
 def test_sqlite_calls_no_python(tmp_path: Path) -> None:
     """A function that Python gave a connection is destroyed by it: on a thread of libmilter's a worker dies of that."""
-    connected = database.engine(sqlite_url(tmp_path / "journal.db")).connect()
+    connected = engines.engine(sqlite_url(tmp_path / "journal.db")).connect()
     with connected, pytest.raises(sa.exc.OperationalError, match="no such function"):
         connected.exec_driver_sql("SELECT 'a' REGEXP 'a'")
     connected.engine.dispose()
@@ -256,7 +256,7 @@ def test_a_server_that_was_restarted_costs_nothing(postgres: Postgres, remote: J
 
 def test_a_lock_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None:
     """Somebody's open transaction on our tables does not hold up mail."""
-    with database.engine(postgres.url("failing")).begin() as connection:
+    with engines.engine(postgres.url("failing")).begin() as connection:
         connection.execute(sa.text("LOCK TABLE incident"))
         with in_time(), pytest.raises(JournalError):
             remote.record(transaction())
