@@ -16,7 +16,7 @@ from undisclosed.addresses import Address
 from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.incidents.records import MERGE_WITHIN, OPEN, Copy, Outcome, State, Transaction, clean
 from undisclosed.journal import tables
-from undisclosed.journal.connection import add_event, as_copy, inserted
+from undisclosed.journal.database import add_event, as_copy, inserted
 from undisclosed.journal.held import Dealing
 from undisclosed.journal.inbox import Writing
 from undisclosed.policy import Action

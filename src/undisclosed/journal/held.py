@@ -21,7 +21,7 @@ from undisclosed.incidents.records import (
     clean,
 )
 from undisclosed.journal import tables
-from undisclosed.journal.connection import Base, as_record, inserted, now
+from undisclosed.journal.database import Base, as_record, inserted, now
 from undisclosed.journal.inbox import Through
 
 UNANSWERED: Final[tuple[RequestState, ...]] = ("open", "taken")

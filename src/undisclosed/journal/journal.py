@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from undisclosed.incidents.records import OPEN
 from undisclosed.journal import tables
-from undisclosed.journal.connection import AT_ONCE
+from undisclosed.journal.database import AT_ONCE
 from undisclosed.journal.queries import Reading
 
 

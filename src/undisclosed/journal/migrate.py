@@ -12,7 +12,7 @@ from alembic.util import CommandError
 
 from undisclosed.incidents.records import JournalError, WrongKeyError, WrongVersionError
 from undisclosed.journal import engines, tables
-from undisclosed.journal.connection import WRONG_KEY
+from undisclosed.journal.database import WRONG_KEY
 
 LONGEST: Final = 600.0
 """Seconds that one step of an upgrade may take in PostgreSQL."""

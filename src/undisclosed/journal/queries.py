@@ -23,7 +23,7 @@ from undisclosed.incidents.records import (
     State,
 )
 from undisclosed.journal import tables
-from undisclosed.journal.connection import AT_ONCE, as_copy, as_record
+from undisclosed.journal.database import AT_ONCE, as_copy, as_record
 from undisclosed.journal.filing import Recording
 from undisclosed.policy import Action
 
