@@ -11,8 +11,9 @@ from hypothesis import settings
 
 from lab.postgres import Postgres
 from support.journals import KEY, MakeJournal
+from undisclosed.journal import migrate
 from undisclosed.journal.journal import Journal
-from undisclosed.policy.sections import JournalSection as JournalSettings
+from undisclosed.policy.sections import JournalSection
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes decides nothing
 settings.load_profile("any machine")
@@ -44,10 +45,11 @@ def make_journal(journal_url: str) -> Iterator[MakeJournal]:
     """Makes Journals in one database; the first makes its tables. All are closed after the test."""
     made: list[Journal] = []
 
-    def make(*, key: bytes = KEY, **settings: object) -> Journal:
-        journal = Journal(JournalSettings.model_validate({"url": journal_url, **settings}), key)
+    def make(*, key: bytes = KEY, **over: object) -> Journal:
+        settings = JournalSection.model_validate({"url": journal_url, **over})
         if not made:
-            journal.upgrade()
+            migrate.upgrade(settings, key)
+        journal = Journal(settings, key)
         made.append(journal)
         return journal
 

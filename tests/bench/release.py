@@ -78,15 +78,15 @@ def resident() -> int:
 def release(steward: Steward, journal: Journal, count: int) -> float:
     """Seconds in which the steward releases everything that is held."""
     steward.round(datetime.now(UTC))
-    held = journal.incidents(states=[State.HELD])
+    held = journal.incidents.search(states=[State.HELD])
     if len(held) != count:
         raise RuntimeError(f"{len(held)} are held, and not {count}")
     for one in held:
-        journal.ask(one.id, wanted="release", way="bcc", actor="bench", reason="")
+        journal.held.ask(one.id, verb="release", mode="bcc", actor="bench", reason="")
     began = time.perf_counter()
     steward.round(datetime.now(UTC))
     took = time.perf_counter() - began
-    if left := journal.incidents(states=[State.HELD, State.RELEASING]):
+    if left := journal.incidents.search(states=[State.HELD, State.RELEASING]):
         raise RuntimeError(f"{len(left)} were not released")
     return took
 

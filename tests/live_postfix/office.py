@@ -17,7 +17,7 @@ from support import children
 from undisclosed import log
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
-from undisclosed.incidents.records import Incident, Request, State, Wanted, Way
+from undisclosed.incidents.records import Incident, ReleaseMode, Request, State, Verb
 from undisclosed.journal.gateway import gateway_name
 from undisclosed.journal.journal import Journal
 from undisclosed.steward.hold_queue import HoldQueue
@@ -80,7 +80,7 @@ class Office:
 
     def incident(self, message_id: str) -> Incident:
         """The incident about a message."""
-        [found] = [one for one in self.journal.incidents() if one.message_id == message_id]
+        [found] = [one for one in self.journal.incidents.search() if one.message_id == message_id]
         return found
 
     def held(self, *to: str, **fields: str) -> Incident:
@@ -91,15 +91,14 @@ class Office:
         assert incident.state is State.HELD
         return incident
 
-    def ask(self, incident: Incident, wanted: Wanted, way: Way | None = None, actor: str = "admin") -> Request:
+    def ask(self, incident: Incident, verb: Verb, mode: ReleaseMode | None = None, actor: str = "admin") -> Request:
         """Ask for something."""
-        return self.journal.ask(incident.id, wanted=wanted, way=way, actor=actor, reason="a test")
+        return self.journal.held.ask(incident.id, verb=verb, mode=mode, actor=actor, reason="a test")
 
     def answer(self, request: Request) -> tuple[str, str]:
-        """What became of a request, and why."""
-        events = [event for event in self.journal.events(request.incident_id) if event.what.startswith("request to")]
-        [event] = [event for event in events if event.detail["request"] == request.id]
-        return event.what.rpartition(" ")[2], event.why
+        """The answer to a request: its state, and the words."""
+        [answered] = self.journal.held.answered([request.id])
+        return answered.state, str(answered.answer)
 
     def answer_to_late_request(self, incident: Incident) -> tuple[str, str]:
         """What a request hears that comes when all is over."""
@@ -109,14 +108,14 @@ class Office:
 
     def state(self, incident: Incident) -> State:
         """Its state now."""
-        return self.journal.incident(incident.id).state
+        return self.journal.incidents.get(incident.id).state
 
     def ends(self, incident: Incident, at: datetime) -> None:
         """Have it expire at this moment, as if it had come as much earlier or later; a running steward notices."""
         journal = self.place.policy.journal.url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(journal, timeout=10)) as database, database:
             until = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-            database.execute("UPDATE copy SET until = ? WHERE incident_id = ?", [until, incident.id])
+            database.execute("UPDATE queue_copy SET until = ? WHERE incident_id = ?", [until, incident.id])
 
     def on_hold(self) -> list[str]:
         """The queue ids on hold."""

@@ -17,7 +17,7 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Delivery, Sink
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
 from support.delivered_header import leaks
-from undisclosed.incidents.records import Incident, State, Way
+from undisclosed.incidents.records import Incident, ReleaseMode, State
 
 OURS = "council.test"
 PARTNER = "partner.example"
@@ -110,7 +110,7 @@ def held(office: Office, key: Key, *fields: bytes) -> tuple[Incident, bytes]:
     return office.incident(f"<letter-{number}@council.test>"), message
 
 
-def released(office: Office, incident: Incident, way: Way) -> tuple[Delivery, ...]:
+def released(office: Office, incident: Incident, way: ReleaseMode) -> tuple[Delivery, ...]:
     """What reached the sink of a message that was released."""
     request = office.ask(incident, "release", way)
     office.round()
@@ -132,7 +132,7 @@ def test_attached_before_a_signer_that_signs_released_mail_too(standing: Gateway
 
 
 @pytest.mark.parametrize(("way", "copies"), [("bcc", 1), ("split", 4), ("unchanged", 1)])
-def test_released_mail_is_signed(office: Office, keys: dict[str, Key], way: Way, copies: int) -> None:
+def test_released_mail_is_signed(office: Office, keys: dict[str, Key], way: ReleaseMode, copies: int) -> None:
     """Held mail carries no signature of ours; each copy that is made of it has one, over what it says now."""
     incident = office.held()
     assert "DKIM-Signature" not in office.gateway.postfix.postcat(office.on_hold()[0])
@@ -142,7 +142,7 @@ def test_released_mail_is_signed(office: Office, keys: dict[str, Key], way: Way,
 
 @pytest.mark.parametrize(("way", "copies"), [("bcc", 1), ("split", 4)])
 def test_a_signature_of_ours_that_the_release_breaks_is_replaced(
-    office: Office, keys: dict[str, Key], way: Way, copies: int
+    office: Office, keys: dict[str, Key], way: ReleaseMode, copies: int
 ) -> None:
     """A receiver that sees a broken one of our own domain may take the mail for forged."""
     incident, _ = held(office, keys["before"], b"to", b"cc", b"subject")
@@ -151,7 +151,7 @@ def test_a_signature_of_ours_that_the_release_breaks_is_replaced(
 
 
 @pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
-def test_a_signature_of_others_that_stays_true_is_kept(office: Office, keys: dict[str, Key], way: Way) -> None:
+def test_a_signature_of_others_that_stays_true_is_kept(office: Office, keys: dict[str, Key], way: ReleaseMode) -> None:
     """One of another domain, over nothing that is edited: it goes on, and still verifies."""
     incident, _ = held(office, keys["mail"], b"subject")
     for delivery in released(office, incident, way):
@@ -161,7 +161,7 @@ def test_a_signature_of_others_that_stays_true_is_kept(office: Office, keys: dic
 def test_a_signature_of_others_over_the_recipients_is_never_broken(office: Office, keys: dict[str, Key]) -> None:
     """What it covers is not edited: hiding is refused, and unchanged it verifies beside ours."""
     incident, _ = held(office, keys["mail"], b"to", b"cc")
-    ways: tuple[Way, ...] = ("bcc", "split")
+    ways: tuple[ReleaseMode, ...] = ("bcc", "split")
     for way in ways:
         request = office.ask(incident, "release", way)
         office.round()

@@ -18,7 +18,7 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
-from undisclosed.incidents.records import Incident, State, Way
+from undisclosed.incidents.records import Incident, ReleaseMode, State
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def visible(office: Office, recipient: str) -> set[str]:
 
 
 @pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
-def test_a_release_reaches_everybody_once(office: Office, way: Way) -> None:
+def test_a_release_reaches_everybody_once(office: Office, way: ReleaseMode) -> None:
     """Each recipient gets one message, that shows what the way lets it show; then nothing is held."""
     incident = office.held()
     request = office.ask(incident, "release", way)
@@ -134,13 +134,15 @@ def test_a_deleted_message_reaches_nobody(office: Office) -> None:
     office.round()
     assert office.answer(request)[0] == "done"
     assert (office.state(incident), office.on_hold(), office.received()) == (State.DELETED, [], {})
-    assert [event.actor for event in office.journal.events(incident.id) if event.what == "deleted"] == ["admin"]
+    assert [event.actor for event in office.journal.incidents.events(incident.id) if event.what == "deleted"] == [
+        "admin"
+    ]
 
 
 def test_what_must_not_be_rewritten_goes_unchanged_or_not_at_all(office: Office) -> None:
     """The reason is the answer; the message stays held, and can still be released as it is."""
     incident = office.held(**{"Content-Type": "application/ms-tnef"})
-    ways: tuple[Way, ...] = ("bcc", "split")
+    ways: tuple[ReleaseMode, ...] = ("bcc", "split")
     for way in ways:
         request = office.ask(incident, "release", way)
         office.round()
@@ -168,15 +170,15 @@ def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
     incident = office.held()
     journal = office.place.policy.journal.url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(journal)) as database, database:
-        database.execute("CREATE TEMP TABLE twin AS SELECT * FROM copy WHERE incident_id = ?", [incident.id])
+        database.execute("CREATE TEMP TABLE twin AS SELECT * FROM queue_copy WHERE incident_id = ?", [incident.id])
         database.execute("UPDATE twin SET id = NULL, gateway = 'mx2.council.test'")
-        database.execute("INSERT INTO copy SELECT * FROM twin")
+        database.execute("INSERT INTO queue_copy SELECT * FROM twin")
     [twin] = [copy for copy in office.incident(incident.message_id or "").copies if copy.id != incident.copies[0].id]
     request = office.ask(incident, "release", "bcc")
 
     def other_is_done(step: str) -> None:
         if step == "deleted":
-            assert office.journal.set_state(twin.id, State.RELEASED, why="as bcc", expected=State.HELD)
+            assert office.journal.held.set_state(twin.id, State.RELEASED, why="as bcc", expected=State.HELD)
 
     with office.steward(other_is_done) as steward:
         steward.round(datetime.now(UTC))
@@ -188,7 +190,7 @@ def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
 
 
 @pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
-def test_killed_at_any_step_everybody_gets_it_once(office: Office, way: Way) -> None:
+def test_killed_at_any_step_everybody_gets_it_once(office: Office, way: ReleaseMode) -> None:
     """Between the 250 and its record alone one part may come twice, and then the journal says so."""
     steps: list[str] = []
     while True:
@@ -203,7 +205,7 @@ def test_killed_at_any_step_everybody_gets_it_once(office: Office, way: Way) -> 
         assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
         received = office.received()
         assert set(received) == {*PARENTS[:3], COLLEAGUE}
-        doubts = [event for event in office.journal.events(incident.id) if "second time" in event.why]
+        doubts = [event for event in office.journal.incidents.events(incident.id) if "second time" in event.why]
         if died == "handed over":
             assert doubts
         else:
@@ -283,17 +285,17 @@ def test_an_incident_that_the_milter_could_not_record_is_recorded_later(office: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("UPDATE request SET wanted = 'forward' WHERE id = :id", "nobody can ask"),
-        ("UPDATE request SET way = 'plain' WHERE id = :id", "nobody can ask"),
-        ("UPDATE request SET wanted = 'delete' WHERE id = :id", "there are no ways"),
+        ("UPDATE request SET verb = 'forward' WHERE id = :id", "nobody can ask"),
+        ("UPDATE request SET mode = 'plain' WHERE id = :id", "nobody can ask"),
+        ("UPDATE request SET verb = 'delete' WHERE id = :id", "there are no ways"),
         ("UPDATE request SET actor = '' WHERE id = :id", "nobody is named"),
         ("UPDATE request SET actor = 'sender' WHERE id = :id", "hold.sender_may"),
         ("UPDATE request SET actor = 'steward' WHERE id = :id", "no rule asks"),
-        ("UPDATE copy SET queue_id = 'ALL' WHERE id = :copy", "no queue id"),
-        ("UPDATE copy SET queue_id = '-' WHERE id = :copy", "no queue id"),
-        ("UPDATE copy SET message_id = '<other@council.test>' WHERE id = :copy", "another Message-ID"),
-        ("UPDATE copy SET size = size + 1 WHERE id = :copy", "bytes"),
-        ("UPDATE copy SET arrived = '2020-01-01 00:00:00.000000' WHERE id = :copy", "arrived"),
+        ("UPDATE queue_copy SET queue_id = 'ALL' WHERE id = :copy", "no queue id"),
+        ("UPDATE queue_copy SET queue_id = '-' WHERE id = :copy", "no queue id"),
+        ("UPDATE queue_copy SET message_id = '<other@council.test>' WHERE id = :copy", "another Message-ID"),
+        ("UPDATE queue_copy SET size = size + 1 WHERE id = :copy", "bytes"),
+        ("UPDATE queue_copy SET arrived = '2020-01-01 00:00:00.000000' WHERE id = :copy", "arrived"),
     ],
 )
 def test_rows_that_somebody_else_wrote_are_refused(office: Office, change: str, words: str) -> None:
@@ -328,7 +330,7 @@ def test_what_nobody_wanted_expires(office: Office) -> None:
 def notices(office: Office, incident: Incident) -> list[str]:
     """The kinds of notices that are due about it, in order."""
     ever = datetime.now(UTC) + timedelta(days=99)
-    return [notice.kind for notice in office.journal.due_notices(ever) if notice.incident_id == incident.id]
+    return [notice.kind for notice in office.journal.notices.due(ever) if notice.incident_id == incident.id]
 
 
 @pytest.mark.parametrize("office_under", [("quarantine", {"hold": {"on_expiry": "keep"}})], indirect=True)

@@ -154,7 +154,7 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, step: 
 
 def due(office: Office, incident: Incident) -> list[str]:
     """The kinds of notices that its sender is to get."""
-    notices = office.journal.due_notices(datetime.now(UTC))
+    notices = office.journal.notices.due(datetime.now(UTC))
     return [notice.kind for notice in notices if notice.incident_id == incident.id]
 
 
@@ -194,7 +194,7 @@ def test_the_journal_hangs_once_a_message_has_expired(office: Office, postgres: 
             again(steward)
     incident = office.incident(message_id)
     assert (incident.state, office.on_hold()) == (State.EXPIRED, [])
-    assert "expired" in [notice.kind for notice in office.journal.due_notices(later)]
+    assert "expired" in [notice.kind for notice in office.journal.notices.due(later)]
 
 
 def again(steward: Rounds) -> None:

@@ -152,7 +152,7 @@ def _played(office: Office) -> Story:
         left=gateway.command("held", "list", "--json"),
         on_hold=tuple(office.on_hold()),
         incidents=incidents,
-        events={one: tuple(office.journal.events(incident.id)) for one, incident in incidents.items()},
+        events={one: tuple(office.journal.incidents.events(incident.id)) for one, incident in incidents.items()},
     )
 
 
@@ -164,7 +164,7 @@ def _send_all(gateway: Gateway) -> None:
 
 
 def _by_name(office: Office) -> dict[str, Incident]:
-    return {str(incident.message_id): incident for incident in office.journal.incidents()}
+    return {str(incident.message_id): incident for incident in office.journal.incidents.search()}
 
 
 def _expire(office: Office, incident: Incident) -> None:

@@ -72,7 +72,9 @@ class Pair:
 
     def incident(self, number: int) -> Incident:
         """The one incident about a letter."""
-        [found] = [one for one in self.journal.incidents() if one.message_id == f"<letter-{number}@council.test>"]
+        [found] = [
+            one for one in self.journal.incidents.search() if one.message_id == f"<letter-{number}@council.test>"
+        ]
         return found
 
     def held(self, number: int, copies: int = 1) -> Incident:
@@ -160,13 +162,13 @@ def test_one_host_that_is_down_does_not_stop_the_other(pair: Pair) -> None:
         done = pair.first.command("held", "release", incident.reference, "--as", "bcc")
         assert done == (0, f"{incident.reference}: released as bcc\n")
         assert pair.received(other) == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
-        assert [one.incident_id for one in pair.journal.requests(gateway=pair.second.name)] == [asleep.id]
+        assert [one.incident_id for one in pair.journal.held.requests(gateway=pair.second.name)] == [asleep.id]
         assert pair.incident(waiting).state is State.HELD
         assert pair.received(waiting) == {}
     finally:
         pair.second.come_back()
     until(lambda: pair.incident(waiting).state is State.RELEASED, within=WITHIN, what="the release that was waiting")
-    until(lambda: not pair.journal.requests(gateway=pair.second.name), within=WITHIN, what="its answer")
+    until(lambda: not pair.journal.held.requests(gateway=pair.second.name), within=WITHIN, what="its answer")
     assert pair.received(waiting) == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
     assert (pair.first.holds(), pair.second.holds()) == (0, 0)
 
@@ -187,7 +189,7 @@ def test_one_message_through_both_is_one_incident(pair: Pair, same: bool) -> Non
     assert pair.received(number) == Counter(begun) + Counter(rest)
     assert pair.incident(number).state is State.RELEASED
     until(lambda: len(pair.notices(number)) > 1, within=WITHIN, what="the notice that it was sent")
-    assert not pair.journal.requests(gateway=pair.first.name)
+    assert not pair.journal.held.requests(gateway=pair.first.name)
     # One about the hold, one about its end: not one from each host.
     assert pair.notices(number) == [(SENDER,)] * 2
     assert (pair.first.holds(), pair.second.holds()) == (0, 0)

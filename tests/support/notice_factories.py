@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from typing import Any, Final
 
 from support.factories import policy
-from undisclosed.incidents.records import Copy, Incident, NoticeKind, State
+from undisclosed.incidents.records import Incident, NoticeKind, QueueCopy, State
 from undisclosed.notices import render
 from undisclosed.policy import Action, Policy
 
@@ -31,7 +31,7 @@ STATES: Final[dict[NoticeKind, State]] = {
 HELP: Final = "the service desk, extension 1234"
 
 
-def copy(state: State = State.HELD, **over: Any) -> Copy:
+def copy(state: State = State.HELD, **over: Any) -> QueueCopy:
     """A copy of a message for 96 recipients."""
     values: dict[str, Any] = {
         "id": 1,
@@ -45,7 +45,7 @@ def copy(state: State = State.HELD, **over: Any) -> Copy:
         "arrived": SENT,
         "until": SENT + timedelta(days=14),
     }
-    return Copy(**{**values, **over})
+    return QueueCopy(**{**values, **over})
 
 
 def incident(state: State = State.HELD, **over: Any) -> Incident:
@@ -56,6 +56,7 @@ def incident(state: State = State.HELD, **over: Any) -> Incident:
         "at": SENT,
         "sender": "clerk@council.test",
         "message_id": "<1@council.test>",
+        "adopted": False,
         "rule": "too many in sight",
         "action": Action.QUARANTINE,
         "reason": "95 external addresses, the limit is 10",

@@ -49,7 +49,7 @@ def recorded(running: Running) -> dict[str, Incident]:
     settings = running.journal_settings
     key = bytes.fromhex(Path(settings["key_file"]).read_text())
     with closing(Journal(Settings.model_validate(settings), key)) as journal:
-        return {incident.rule: incident for incident in reversed(journal.incidents())}
+        return {incident.rule: incident for incident in reversed(journal.incidents.search())}
 
 
 def test_a_message_is_recorded_before_it_is_answered(start: Start) -> None:

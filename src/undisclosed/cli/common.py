@@ -120,7 +120,7 @@ def exit_on_config_error() -> Iterator[None]:
 
 
 @contextmanager
-def opened_journal(config_file: Path, *, create_key: bool = False) -> Iterator[Journal]:
+def opened_journal(config_file: Path) -> Iterator[Journal]:
     """The journal that the configuration names. Exits with status 2 when it cannot be used."""
     from undisclosed.config.key_file import read_key
     from undisclosed.config.load import load
@@ -129,7 +129,7 @@ def opened_journal(config_file: Path, *, create_key: bool = False) -> Iterator[J
 
     with exit_on_config_error():
         policy = load(config_file)
-        journal = Journal(policy.journal, read_key(policy, create=create_key))
+        journal = Journal(policy.journal, read_key(policy, create=False))
     try:
         yield journal
     except JournalError as error:

@@ -36,7 +36,7 @@ from undisclosed.cli.common import (
 from undisclosed.cli.output import Column, Output, Table, printable, progress
 
 if TYPE_CHECKING:
-    from undisclosed.incidents.records import Incident, Request, Wanted, Way
+    from undisclosed.incidents.records import Incident, ReleaseMode, Request, Verb
     from undisclosed.journal.journal import Journal
 
 ANSWER_TIMEOUT: Final = 60.0
@@ -162,8 +162,8 @@ def _request(config_file: Path, references: list[str] | None, wanted: Filter, or
 class Order:
     """What is to be done with held mail, and whether to wait until it is done."""
 
-    wanted: Wanted
-    way: Way | None
+    wanted: Verb
+    way: ReleaseMode | None
     reason: str
     actor: str
     wait: bool = True
@@ -196,13 +196,13 @@ def held(journal: Journal, wanted: Filter) -> list[Incident]:
     """The incidents with a held copy, the newest first. Raises JournalError."""
     from undisclosed.incidents.records import OPEN
 
-    found = journal.incidents(sender=wanted.sender, rule=wanted.rule, since=wanted.since, states=OPEN)
+    found = journal.incidents.search(sender=wanted.sender, rule=wanted.rule, since=wanted.since, states=OPEN)
     return [incident for incident in found if wanted.before is None or incident.at < wanted.before]
 
 
 def find_all(journal: Journal, references: Sequence[str]) -> list[Incident]:
     """The incidents with these references, each once. Raises NotFoundError, AmbiguousError, JournalError."""
-    return list({incident.id: incident for incident in map(journal.find, references)}.values())
+    return list({incident.id: incident for incident in map(journal.incidents.find, references)}.values())
 
 
 def show_list(journal: Journal, wanted: Filter, output: Output) -> None:
@@ -270,8 +270,8 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
                 write(Answer(incident.reference, order.wanted, order.way, "refused", why))
                 advance()
                 continue
-            request = journal.ask(
-                incident.id, wanted=order.wanted, way=order.way, actor=order.actor, reason=order.reason
+            request = journal.held.ask(
+                incident.id, verb=order.wanted, mode=order.way, actor=order.actor, reason=order.reason
             )
             pending[request.id] = (incident, request)
             if not order.wait:
@@ -285,33 +285,23 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
 
 def _answers(journal: Journal, pending: dict[int, tuple[Incident, Request]]) -> Iterator[Answer]:
     deadline = time.monotonic() + ANSWER_TIMEOUT
-    gateways = {copy.gateway for incident, _ in pending.values() for copy in incident.copies}
     while pending and time.monotonic() < deadline:
-        still_open = {request.id for gateway in gateways for request in journal.requests(gateway=gateway)}
-        for request_id in [number for number in pending if number not in still_open]:
-            incident, request = pending.pop(request_id)
+        for request in journal.held.answered(pending):
+            incident, _ = pending.pop(request.id)
             deadline = time.monotonic() + ANSWER_TIMEOUT
-            yield _answer_to(journal, incident, request)
+            yield Answer(incident.reference, request.verb, request.mode, request.state, request.answer or "")
         if pending:
             time.sleep(POLL_INTERVAL)
     for incident, request in pending.values():
         hosts = ", ".join(sorted(_hosts(incident)))
         why = f"no answer yet; check that `undisclosed steward` runs on {hosts}, which will carry out the request"
-        yield Answer(incident.reference, request.wanted, request.way, "waiting", why)
+        yield Answer(incident.reference, request.verb, request.mode, "waiting", why)
 
 
 def _hosts(incident: Incident) -> set[str]:
     from undisclosed.incidents.records import OPEN
 
     return {copy.gateway for copy in incident.copies if copy.state in OPEN}
-
-
-def _answer_to(journal: Journal, incident: Incident, request: Request) -> Answer:
-    for event in reversed(journal.events(incident.id)):
-        if event.detail.get("request") == request.id and event.what.startswith("request to "):
-            answer = event.what.rpartition(" ")[2]
-            return Answer(incident.reference, request.wanted, request.way, answer, event.why)
-    return Answer(incident.reference, request.wanted, request.way, "failed", "the answer is not in the journal")
 
 
 def _line_of_json(answer: Answer) -> str:

@@ -94,7 +94,7 @@ def show(reference: str, config_file: Path, as_json: bool) -> None:
 
 def show_list(journal: Journal, wanted: Filter, form: Form, output: Output) -> None:
     """Write the incidents that are meant, the newest first. Raises JournalError."""
-    found = journal.incidents(
+    found = journal.incidents.search(
         sender=wanted.sender, rule=wanted.rule, since=wanted.since, states=wanted.states, limit=wanted.limit
     )
     if form == "json":
@@ -114,8 +114,8 @@ def show_list(journal: Journal, wanted: Filter, form: Form, output: Output) -> N
 
 def show_one(journal: Journal, reference: str, output: Output) -> None:
     """Write one incident with its copies and events. Raises NotFoundError, AmbiguousError, JournalError."""
-    incident = journal.find(reference)
-    events = journal.events(incident.id)
+    incident = journal.incidents.find(reference)
+    events = journal.incidents.events(incident.id)
     if output.json:
         output.line(json_line(incident, events))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undisclosed.cli.common import DEFAULT_CONFIG, Command, ConfigOption, group, opened_journal
+from undisclosed.cli.common import DEFAULT_CONFIG, Command, ConfigOption, exit_on_config_error, fail, group
 
 app = group(help="The journal: the database in which incidents are recorded.")
 
@@ -15,7 +15,16 @@ def upgrade(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
 
     Changes nothing where they are of this version already.
     """
-    with opened_journal(config_file, create_key=True) as journal:
-        journal.upgrade()
-        journal.check()
+    from undisclosed.config.key_file import read_key
+    from undisclosed.config.load import load
+    from undisclosed.incidents.records import JournalError
+    from undisclosed.journal import migrate
+
+    with exit_on_config_error():
+        policy = load(config_file)
+        key = read_key(policy, create=True)
+    try:
+        migrate.upgrade(policy.journal, key)
+    except JournalError as error:
+        fail(error)
     typer.echo("the journal is ready")

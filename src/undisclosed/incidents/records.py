@@ -1,12 +1,12 @@
-"""What the journal holds, as values: incidents and their copies, events, requests, notices; and what is recorded.
+"""The journal's contents as values: incidents with their copies, events, requests and notices; and its errors.
 
-Pure, and free of SQLAlchemy: the milter's path imports this room and nothing else of the journal.
+Pure, and free of SQLAlchemy: the milter builds a Transaction while a message passes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,11 +18,11 @@ from undisclosed.policy import Action
 
 __all__ = [
     "BY_FINALITY",
-    "LONGEST_TEXT",
+    "MAX_TEXT",
     "MERGE_WITHIN",
     "OPEN",
+    "AcceptedPart",
     "AmbiguousError",
-    "Copy",
     "Event",
     "Incident",
     "JournalError",
@@ -31,29 +31,35 @@ __all__ = [
     "NoticeKind",
     "NoticeState",
     "Outcome",
+    "QueueCopy",
+    "ReleaseMode",
     "Request",
     "RequestState",
     "State",
     "Transaction",
+    "UnrecordedMail",
     "UnusableError",
-    "Wanted",
-    "Way",
+    "Verb",
     "WrongKeyError",
     "WrongVersionError",
     "clean",
+    "is_complete",
     "least_final",
+    "parts_for",
+    "places_served",
 ]
 
 MERGE_WITHIN: Final = timedelta(hours=1)
 """Transactions with the same reference within this time are one incident, if they have a Message-ID."""
 
-LONGEST_TEXT: Final = 998
-"""Characters kept of any text out of a message (a line of a message has at most 998, RFC 5322 section 2.1.1)."""
+MAX_TEXT: Final = 998
+"""Characters kept of any text from a message (a line of a message has at most 998, RFC 5322 section 2.1.1)."""
 
 Outcome = Literal["hold", "reject", "rewrite", "warn", "monitor"]
-Wanted = Literal["release", "delete"]
-Way = Literal["bcc", "split", "unchanged"]
-RequestState = Literal["open", "taken", "done", "refused", "failed"]
+Verb = Literal["release", "delete"]
+ReleaseMode = Literal["bcc", "split", "unchanged"]
+"""bcc: recipients hidden. split: a message of its own for each outside recipient. unchanged: as it was sent."""
+RequestState = Literal["open", "done", "refused", "failed"]
 NoticeState = Literal["due", "sent", "suppressed"]
 NoticeKind = Literal[
     "held", "delayed", "rewritten", "split", "warned", "reminder", "expired", "kept", "released", "deleted"
@@ -65,35 +71,41 @@ class JournalError(Exception):
 
 
 class UnusableError(JournalError):
-    """The journal cannot be used until somebody acts: waiting does not help."""
+    """The journal cannot be used until an administrator acts: a later attempt fails as well."""
 
 
 class WrongVersionError(UnusableError):
-    """The database has no tables of ours, or those of another version. The text names the command to run."""
+    """The database has no tables of the journal, or those of another version. The text names the remedy."""
 
 
 class WrongKeyError(UnusableError):
     """The database was made with another key: hashes and references would not match those in it."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "the journal was made with another key than the one in journal.key_file: its hashes and references would"
+            " not match; copy the key file from a gateway that uses this journal, or give this one a journal of its own"
+        )
+
 
 class NotFoundError(LookupError):
-    """No incident has a reference that begins like this."""
+    """The journal has no such incident or request."""
 
 
 class AmbiguousError(LookupError):
-    """Several incidents have a reference that begins like this; the text names some."""
+    """Several incidents have a reference with this beginning; the text names some."""
 
 
 class State(StrEnum):
-    """What became of one copy of a message."""
+    """The state of one copy of a message."""
 
     PENDING = "pending"
-    """To be held: the hold queue has not been seen to have it yet."""
+    """To be held: the steward has not seen it in the hold queue yet."""
     HELD = "held"
     NEVER_QUEUED = "never queued"
-    """The client went away, or was told to come back: Postfix does not have it."""
+    """The client disconnected or got a temporary failure: Postfix does not have it."""
     DELIVERED = "delivered"
-    """Rewritten or warned about, and accepted."""
+    """Accepted, rewritten or with a warning to its sender."""
     REJECTED = "rejected"
     RELEASING = "releasing"
     RELEASED = "released"
@@ -105,7 +117,7 @@ class State(StrEnum):
 
 
 OPEN: Final = frozenset({State.PENDING, State.HELD, State.RELEASING})
-"""States in which something can still happen to a copy."""
+"""States of a copy that is not dealt with yet: every other state is final."""
 
 BY_FINALITY: Final = (
     State.PENDING,
@@ -120,7 +132,7 @@ BY_FINALITY: Final = (
     State.DELETED,
     State.NEVER_QUEUED,
 )
-"""An incident's state is the first of these that one of its copies has."""
+"""All states, the least final first. An incident has the least final state of its copies."""
 
 
 def least_final(states: Iterable[State]) -> State:
@@ -130,7 +142,7 @@ def least_final(states: Iterable[State]) -> State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
-    """What the milter knows of one transaction on which a rule acted."""
+    """An SMTP transaction on which a rule acted, as the milter knows it."""
 
     reference: str
     gateway: str
@@ -144,9 +156,9 @@ class Transaction:
     login: str
     rule: str
     action: Action
-    """What the rule decided, in monitor mode too."""
+    """The rule's action, in monitor mode too."""
     outcome: Outcome
-    """What is done to the message."""
+    """The effect on the message."""
     reason: str
     obstacle: str | None
     """Why a message that the rule wanted rewritten must not be; None where nothing stood in the way."""
@@ -155,21 +167,38 @@ class Transaction:
     count: int
     organisations: int
     named: int
-    """How many of the visible external addresses carry a person's name."""
+    """The number of visible external addresses that stand beside a person's name."""
     visible: tuple[Address, ...]
-    """The visible external addresses; `journal.addresses` says how they are recorded."""
+    """The visible external addresses; the setting `journal.addresses` says how they are recorded."""
     recipients: int
-    """Envelope recipients of this transaction."""
+    """The number of envelope recipients of this transaction."""
     subject: str | None
     automatic: bool
-    """Whether it is itself automatic or of a list, so that nobody is to be written to (RFC 3834 section 2)."""
+    """Whether the message is automatic or from a list, so that it gets no answer (RFC 3834 section 2)."""
     at: datetime
     """UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
-    """One transaction of an incident: what one queue id of one gateway stands for."""
+class UnrecordedMail:
+    """A held message without a record in the journal, as the steward found it in the hold queue."""
+
+    reference: str
+    gateway: str
+    queue_id: str
+    message_id: str | None
+    sender: str
+    recipients: int
+    arrived: datetime
+    """UTC."""
+    size: int
+    """Bytes of the held message."""
+    automatic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCopy:
+    """One transaction of an incident: one queue file of one gateway, held or not."""
 
     id: int
     incident_id: int
@@ -181,22 +210,24 @@ class Copy:
     state: State
     arrived: datetime
     size: int | None = None
-    """Bytes of the held message, once the steward has seen it."""
+    """Bytes of the held message; None until the steward has seen it."""
     until: datetime | None = None
-    """When it expires; None if it is not held."""
+    """The time of expiry; None if it is not held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """A message on which a rule acted, in however many transactions."""
+    """A message on which a rule acted, with all its transactions."""
 
     id: int
     reference: str
     at: datetime
     sender: str
     message_id: str | None
+    adopted: bool
+    """Whether the steward found it in the hold queue, and the milter has not recorded it."""
     rule: str
-    """Empty for held mail that the steward found without an incident."""
+    """The rule's name; empty for adopted mail."""
     action: Action
     reason: str
     obstacle: str | None
@@ -207,7 +238,7 @@ class Incident:
     per_field: Mapping[str, int]
     subject: str | None
     automatic: bool
-    copies: tuple[Copy, ...] = ()
+    copies: tuple[QueueCopy, ...] = ()
 
     @property
     def state(self) -> State:
@@ -217,7 +248,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Who did what to an incident, or to one copy of it, and why. Never changed, never removed on its own."""
+    """An act on an incident, or on one copy of it: by whom, when and why. Events are never changed."""
 
     incident_id: int
     copy_id: int | None
@@ -230,25 +261,66 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A wish that held mail be released or deleted. The steward judges it."""
+    """A wish to release or delete held mail. The steward checks it against the policy before it acts."""
 
     id: int
     incident_id: int
     copy_id: int | None
     """None: every held copy."""
-    wanted: Wanted
-    way: Way | None
+    verb: Verb
+    mode: ReleaseMode | None
+    """None to delete."""
     actor: str
     reason: str
     state: RequestState
+    answer: str | None
+    """The steward's answer in words; None while the request is open."""
     at: datetime
     not_before: datetime | None
-    """When it may be carried out; None: at once."""
+    """The earliest time to carry it out; None: at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedPart:
+    """A part of a release that Postfix has answered with 250: recipients who must not get the message again."""
+
+    mode: ReleaseMode
+    first: int
+    """The place of the first of these recipients in the held file, from 0."""
+    last: int
+    """The place of the last one."""
+    total: int
+    """The number of recipients in the held file."""
+
+    def __str__(self) -> str:
+        places = f"{self.first + 1}" if self.first == self.last else f"{self.first + 1}-{self.last + 1}"
+        return f"{self.mode} {places}/{self.total}"
+
+
+def parts_for(mode: ReleaseMode, places: Iterable[int], total: int) -> tuple[AcceptedPart, ...]:
+    """Recipients' places in the held file as parts, one for each run of neighbours."""
+    runs: list[list[int]] = []
+    for place in sorted(places):
+        if runs and place == runs[-1][1] + 1:
+            runs[-1][1] = place
+        else:
+            runs.append([place, place])
+    return tuple(AcceptedPart(mode, first, last, total) for first, last in runs)
+
+
+def places_served(parts: Iterable[AcceptedPart]) -> frozenset[int]:
+    """The places in the held file of all recipients of these parts."""
+    return frozenset(place for part in parts for place in range(part.first, part.last + 1))
+
+
+def is_complete(parts: Collection[AcceptedPart]) -> bool:
+    """Whether these parts together went to every recipient."""
+    return bool(parts) and len(places_served(parts)) == max(part.total for part in parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A message that a sender is to get about an incident; of each kind at most one."""
+    """A message to the sender about an incident: at most one of each kind."""
 
     id: int
     incident_id: int
@@ -259,8 +331,8 @@ class Notice:
 
 
 def clean(text: str) -> str:
-    """The text as every database takes it, at most LONGEST_TEXT characters: no NUL, no raw byte that is no UTF-8."""
-    text = text[:LONGEST_TEXT]
+    """The text without NUL and bytes that are not UTF-8, which databases refuse; at most MAX_TEXT characters."""
+    text = text[:MAX_TEXT]
     return text if text.isprintable() else _UNCLEAN.sub("\ufffd", text)
 
 

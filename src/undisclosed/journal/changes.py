@@ -16,14 +16,14 @@ from undisclosed.incidents.records import JournalError
 from undisclosed.journal import engines
 
 POLL_INTERVAL: Final = 1.25
-"""Seconds between two looks at SQLite's change counter, of 5 µs each."""
+"""Seconds between two reads of SQLite's change counter, of 5 µs each."""
 
 PING_INTERVAL: Final = 10.0
 """Seconds between two queries on the connection that listens: a server that was frozen or cut off sends nothing."""
 
 
-class Waiter(Protocol):
-    """Waits on a connection of its own."""
+class Watcher(Protocol):
+    """Waits for changes, on a connection of its own."""
 
     def wait(self, timeout: float) -> bool:
         """Return True after a change, False after `timeout` seconds without one; the first time True at once."""
@@ -32,33 +32,32 @@ class Waiter(Protocol):
         """Close the connection."""
 
 
-def waiter(url: str) -> Waiter:
-    """The Waiter for this database; connects at its first wait."""
-    parsed = sa.make_url(url)
-    return _Sqlite(url) if parsed.drivername == "sqlite" else _Postgres(parsed)
+def watcher(url: str) -> Watcher:
+    """The watcher of this database; it connects at its first wait."""
+    return _SqliteWatcher(url) if engines.is_sqlite(url) else _PostgresWatcher(sa.make_url(url))
 
 
-class _Sqlite:
+class _SqliteWatcher:
     def __init__(self, url: str) -> None:
         self._path = engines.sqlite_path(url)
         self._connection: sqlite3.Connection | None = None
-        self._version: object = None
+        self._counter: object = None
 
     def wait(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if self._connection is None:
             self._connection = engines.connect_sqlite(self._path, synchronous="FULL")
-        while (version := self._look()) == self._version:
+        while (counter := self._read_counter()) == self._counter:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             time.sleep(min(POLL_INTERVAL, left))
-        self._version = version
+        self._counter = counter
         return True
 
-    def _look(self) -> object:
+    def _read_counter(self) -> object:
         assert self._connection is not None
-        # Counts the changes of every other connection to the file (sqlite.org/pragma.html#pragma_data_version).
+        # It counts the changes by every other connection to the file (sqlite.org/pragma.html#pragma_data_version).
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def close(self) -> None:
@@ -66,7 +65,7 @@ class _Sqlite:
             self._connection.close()
 
 
-class _Postgres:
+class _PostgresWatcher:
     def __init__(self, url: sa.URL) -> None:
         self._url = url
         self._connection: Any = None
@@ -93,16 +92,16 @@ class _Postgres:
             return self._notified()
         except psycopg.Error as error:
             where = self._url.render_as_string(hide_password=True)
-            raise JournalError(f"the journal {where} cannot be listened to ({error})") from error
+            raise JournalError(f"the journal {where} sends no notifications ({error})") from error
 
     def _execute(self, query: str) -> None:
-        self._connection.allow(engines.PATIENCE)
+        self._connection.allow(engines.LOCK_TIMEOUT)
         self._connection.execute(query)
         self._ping_at = time.monotonic() + PING_INTERVAL
 
     def _notified(self) -> bool:
         """Whether notifications have arrived; takes all of them."""
-        self._connection.allow(engines.PATIENCE)
+        self._connection.allow(engines.LOCK_TIMEOUT)
         return bool(list(self._connection.notifies(timeout=0)))
 
     def close(self) -> None:

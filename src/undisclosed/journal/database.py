@@ -1,107 +1,117 @@
-"""What everything about the journal rests on: the engine, one transaction at a time, and whose database it is."""
+"""The journal's database: one transaction at a time, errors in words, and the check that version and key are right."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from undisclosed.incidents.records import (
-    Copy,
-    Event,
-    JournalError,
-    Notice,
-    Request,
-    State,
-    WrongKeyError,
-    WrongVersionError,
-    clean,
-)
+from undisclosed.incidents.records import JournalError, WrongKeyError, WrongVersionError
 from undisclosed.journal import engines, tables
-from undisclosed.journal.inbox import Direct, Through, Writing
-from undisclosed.policy.sections import JournalSection as Settings
-
-R = TypeVar("R", Copy, Event, Request, Notice)
-
-AT_ONCE: Final = 500
-"""Values in one IN (…): SQLite takes at most 32,766 parameters, and older ones 999."""
+from undisclosed.journal.sqlite_writes import EngineTransaction, SqliteFile, WriteTransaction
 
 PROBE_BYTES: Final = 32 * 1024
 """Enough that a full disk shows: SQLite needs new pages in its log for it."""
 
-WRONG_KEY: Final = (
-    "the journal was made with another key than the one in journal.key_file: its hashes and references would not match;"
-    " copy the key file from a gateway that uses this journal, or give this one a journal of its own"
-)
+FirstValue = Callable[[str], object]
+"""Runs a query and returns the first column of its first row, or None."""
 
 
-class Base:
-    """The database of a journal: made at first use, after the fork of the process that uses it."""
+class Database:
+    """A journal's database. It connects at first use: after the fork of the process that uses it.
 
-    def __init__(self, settings: Settings, key: bytes) -> None:
-        self._settings = settings
-        self._key = key
+    Every transaction is short; it may be begun on any thread, and raises JournalError where the database cannot be
+    reached, read or written.
+    """
+
+    def __init__(self, url: str, key_fingerprint: str) -> None:
+        self.url = url
+        self._key_fingerprint = key_fingerprint
         self._engine: sa.Engine | None = None
-        self._direct: Direct | None = None
-        self._waiter: Any = None
-        self._thread: ThreadPoolExecutor | None = None
-
-    def upgrade(self) -> None:
-        """Make the tables, or bring them to this version. Raises JournalError, and then has changed nothing."""
-        from undisclosed.journal import migrate
-
-        migrate.upgrade(self._settings.url, fingerprint(self._key))
+        self._sqlite_file: SqliteFile | None = None
+        self._python_thread: ThreadPoolExecutor | None = None
 
     def check(self) -> None:
         """Raises WrongVersionError, WrongKeyError, or JournalError where the database cannot be reached."""
-        with self._read() as connection:
-            self._verify(lambda query: connection.scalar(sa.text(query)))
+        with self.read():
+            pass  # a new connection is checked before its first transaction
 
     def probe(self) -> None:
         """Write a little, to see whether writing works again. Raises JournalError."""
-        with self._write() as connection:
-            connection.execute(sa.update(tables.keeper).values(probe=os.urandom(PROBE_BYTES)))
+        with self.write() as connection:
+            connection.execute(sa.update(tables.journal_info).values(probe=os.urandom(PROBE_BYTES)))
 
     def close(self) -> None:
-        """Give up every connection."""
-        if self._waiter is not None:
-            self._waiter.close()
-            self._waiter = None
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        """Close every connection. The next use opens new ones."""
+        if self._sqlite_file is not None:
+            self._sqlite_file.close()
+            self._sqlite_file = None
+        if self._python_thread is not None:
+            self._python_thread.shutdown(wait=False)
+            self._python_thread = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say what the database's error means."""
+    def translated_errors(self) -> Iterator[None]:
+        """Raise a database's errors as JournalError."""
         try:
             yield
         except (JournalError, LookupError):
             raise
         except engines.ERRORS as error:
-            raise engines.explained(error, self._settings.url) from error
+            raise engines.translated(error, self.url) from error
 
     @contextmanager
-    def _begun(self, **options: Any) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self._transaction(writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, notify: bool = False) -> Iterator[Connection]:
+        """A transaction that writes; with `notify` it wakes the stewards that wait for work."""
+        with self._transaction(writes=True) as connection:
+            yield connection
+            if notify and connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": engines.CHANNEL})
+
+    @contextmanager
+    def write_fast(self) -> Iterator[WriteTransaction]:
+        """A transaction that writes, without SQLAlchemy's share of the time where the database is a file."""
+        if sqlite_file := self._opened_file():
+            with self.translated_errors(), sqlite_file.transaction() as transaction:
+                yield transaction
+        else:
+            with self.write(notify=True) as connection:
+                yield EngineTransaction(connection)
+
+    def insert_fast(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows, all or none. May be called on a thread of libmilter's (see sqlite_writes.py)."""
+        if sqlite_file := self._opened_file():
+            with self.translated_errors():
+                sqlite_file.insert(statement, rows)
+        else:
+            self._on_python_thread(lambda: self._insert(statement, rows))
+
+    def sync(self) -> None:
+        """Return when all committed rows are on the disk. Raises JournalError."""
+        if self._sqlite_file is not None:
+            with self.translated_errors():
+                self._sqlite_file.sync()
+
+    @contextmanager
+    def _transaction(self, **options: Any) -> Iterator[Connection]:
         if self._engine is None:
-            self._engine = engines.engine(self._settings.url)
-        with self._told(), self._engine.connect() as connection:
+            self._engine = engines.engine(self.url)
+        with self.translated_errors(), self._engine.connect() as connection:
             connection = connection.execution_options(**options)
             with connection.begin():
                 if "verified" not in connection.info:
@@ -110,135 +120,64 @@ class Base:
                     connection.info["verified"] = True
                 yield connection
 
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with self._begun(writes=False) as connection:
-            yield connection
-
-    @contextmanager
-    def _write(self, *, notify: bool = False) -> Iterator[Connection]:
-        with self._begun(writes=True) as connection:
-            yield connection
-            if notify and connection.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": engines.CHANNEL})
-
-    @contextmanager
-    def _write_directly(self) -> Iterator[Writing]:
-        """A transaction for which a callback of the milter waits."""
-        if direct := self._file_itself():
-            with self._told(), direct.begun() as writing:
-                yield writing
-        else:
-            with self._write(notify=True) as connection:
-                yield Through(connection)
-
-    def _insert_directly(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert rows, all or none, for which a callback of the milter waits, on a thread of libmilter's."""
-        if direct := self._file_itself():
-            with self._told():
-                direct.insert(statement, rows)
-        else:
-            self._aside(lambda: self._insert_through(statement, rows))
-
-    def _insert_through(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
-        with self._write(notify=True) as connection:
+    def _insert(self, statement: sa.Insert, rows: Sequence[dict[str, Any]]) -> None:
+        with self.write(notify=True) as connection:
             connection.execute(statement, list(rows))
 
-    def _aside(self, job: Callable[[], None]) -> None:
-        """Run this on a thread of Python's own (see `direct`), and wait for it: it gives up in time by itself."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "journal-server", _deaf)
-        self._thread.submit(job).result()
+    def _on_python_thread(self, job: Callable[[], None]) -> None:
+        """Run the job on a thread that Python made (see sqlite_writes.py), and wait: it gives up in time by itself."""
+        if self._python_thread is None:
+            self._python_thread = ThreadPoolExecutor(1, "journal-server", _block_signals)
+        self._python_thread.submit(job).result()
 
-    def _file_itself(self) -> Direct | None:
-        """The database without SQLAlchemy in between, where it is a file."""
-        if self._direct is None and engines.is_sqlite(self._settings.url):
-            self._direct = Direct(engines.sqlite_path(self._settings.url), self._verify)
-        return self._direct
+    def _opened_file(self) -> SqliteFile | None:
+        if self._sqlite_file is None and engines.is_sqlite(self.url):
+            self._sqlite_file = SqliteFile(engines.sqlite_path(self.url), self._verify)
+        return self._sqlite_file
 
-    def settle(self) -> None:
-        """Return when all that was recorded is on the disk. Raises JournalError."""
-        if self._direct is not None:
-            with self._told():
-                self._direct.settle()
-
-    def _verify(self, first: Callable[[str], object]) -> None:
-        version = first("SELECT version_num FROM alembic_version")
+    def _verify(self, first: FirstValue) -> None:
+        version = released_version(first, self.url)
         if version != tables.HEAD:
-            newer = isinstance(version, str) and version > tables.HEAD
-            fix = "upgrade undisclosed on this host too" if newer else "run `undisclosed journal upgrade`"
+            fix = "upgrade undisclosed on this host too" if is_newer(version) else "run `undisclosed journal upgrade`"
             raise WrongVersionError(
                 f"the journal's tables have version {version}, and this undisclosed needs {tables.HEAD}: {fix}"
             )
-        kept = first("SELECT fingerprint FROM keeper")
-        if kept != fingerprint(self._key):
-            raise WrongKeyError(WRONG_KEY)
-
-    @staticmethod
-    def _event(connection: Connection, *about: Any, detail: dict[str, Any]) -> None:
-        add_event(Through(connection), *about, detail=detail)
+        if first("SELECT fingerprint FROM journal_info") != self._key_fingerprint:
+            raise WrongKeyError
 
 
-def _deaf() -> None:
-    """A signal that this thread took would have its default action: the worker's end."""
+def released_version(first: FirstValue, url: str) -> object:
+    """The version of a journal's tables. Raises WrongVersionError for a journal that an unreleased version made."""
+    version = first("SELECT version_num FROM alembic_version")
+    try:
+        shape = first("SELECT shape FROM journal_info")
+    except engines.ERRORS as error:
+        if not engines.is_missing(error):
+            raise
+        raise _unreleased(url) from error
+    if version == tables.HEAD and shape != tables.SHAPE:
+        raise _unreleased(url)
+    return version
+
+
+def is_newer(version: object) -> bool:
+    """Whether this is a version of the tables that a later undisclosed made."""
+    return isinstance(version, str) and version > tables.HEAD
+
+
+def _unreleased(url: str) -> WrongVersionError:
+    where = sa.make_url(url).render_as_string(hide_password=True)
+    if engines.is_sqlite(url):
+        path = engines.sqlite_path(url)
+        move = f"stop the milter and the steward, move the file away with its -wal and -shm (mv {path} {path}.old)"
+    else:
+        move = "stop the milter and the steward, name a new, empty database in journal.url"
+    return WrongVersionError(
+        f"the journal {where} was made by an unreleased version of undisclosed, and cannot be upgraded: {move},"
+        " and make a new journal: `undisclosed journal upgrade`"
+    )
+
+
+def _block_signals() -> None:
+    """Block the worker's signals on this thread: it would die of their default action."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
-
-
-def add_event(
-    writing: Writing,
-    incident_id: int,
-    copy_id: int | None,
-    actor: str,
-    what: str,
-    why: str,
-    *,
-    detail: dict[str, Any],
-    at: datetime | None = None,
-) -> None:
-    """Add an event to an incident."""
-    values = {
-        "incident_id": incident_id,
-        "copy_id": copy_id,
-        "at": at or now(),
-        "actor": clean(actor),
-        "what": what,
-        "why": clean(why),
-        "detail": detail,
-    }
-    writing.row(_ADD_EVENT, values)
-
-
-_ADD_EVENT: Final = sa.insert(tables.event).inline()
-"""Nobody asks for an event's number."""
-
-_ADD: Final = {
-    table: sa.insert(table).returning(table.c.id) for table in (tables.incident, tables.copy, tables.request)
-}
-
-
-def inserted(writing: Writing, table: sa.Table, values: dict[str, Any]) -> int:
-    """Insert a row, and return its number."""
-    row = writing.row(_ADD[table], values)
-    assert row is not None
-    return int(row.id)
-
-
-def fingerprint(key: bytes) -> str:
-    """What tells keys apart and says nothing of the key."""
-    return hmac.digest(key, b"fingerprint of the journal's key", hashlib.sha256).hex()[:32]
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def as_copy(row: Any) -> Copy:
-    return replace(as_record(Copy, row), state=State(row.state))
-
-
-def as_record(kind: type[R], row: Any) -> R:
-    return kind(**{name: getattr(row, name) for name in _names(kind)})
-
-
-def _names(kind: type[Any]) -> Sequence[str]:
-    return [field.name for field in fields(kind)]

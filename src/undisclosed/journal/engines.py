@@ -1,7 +1,7 @@
-"""The two databases that the journal can live in: how each is opened, so that nothing in it can wait for long.
+"""The journal's two kinds of database: how each is opened so that no transaction can wait for long.
 
 SQLite: one file in WAL mode, opened only if it exists. PostgreSQL: a deadline on our side for every transaction, since
-a frozen server answers neither its own timeouts nor the kernel's (its kernel still acknowledges what we send).
+neither the server's timeouts nor TCP's end the wait for a frozen server (its kernel still acknowledges our packets).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from undisclosed.incidents.records import JournalError, UnusableError, WrongVersionError
 
-PATIENCE: Final = 2.0
-"""Seconds that a transaction may wait for a lock, or take altogether in PostgreSQL."""
+LOCK_TIMEOUT: Final = 2.0
+"""Seconds for which a transaction may wait for a lock; in PostgreSQL, those that it may take in all."""
 
 POSTGRES: Final = "postgresql+psycopg"
 
 CHANNEL: Final = "undisclosed"
-"""The PostgreSQL channel on which new work is announced."""
+"""The PostgreSQL channel of notifications about new work."""
 
 ERRORS: Final = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError)
-"""What a database that cannot be used raises."""
+"""The errors of a database that cannot be used."""
 
 
 def engine(url: str) -> sa.Engine:
-    """An engine that has not connected yet. Raises UnusableError for a URL that cannot be one of the journal."""
+    """An engine that has not connected yet. Raises UnusableError for a URL that cannot be a journal's."""
     try:
         parsed = sa.make_url(url)
         if parsed.drivername == "postgresql":
@@ -61,7 +61,7 @@ def is_sqlite(url: str) -> bool:
 
 
 def sqlite_path(url: str) -> Path:
-    """The file of an SQLite URL. Raises UnusableError for a database in memory, which nobody else could read."""
+    """The file of an SQLite URL. Raises UnusableError for a database in memory: no other process could read it."""
     database = sa.make_url(url).database
     if not database or not database.startswith("/"):
         raise UnusableError(
@@ -71,10 +71,10 @@ def sqlite_path(url: str) -> Path:
 
 
 def make_file(path: Path) -> None:
-    """Make an empty database file that its directory's owner can write, whoever we are. Raises OSError.
+    """Make an empty database file that its directory's owner can write, also if root makes it. Raises OSError.
 
     SQLite gives `-wal` and `-shm` the owner and mode of the file itself (unixOpenSharedMemory and findCreateFileMode
-    in its os_unix.c), so that a command of root's leaves nothing behind that the milter's user could not write.
+    in its os_unix.c), so that a command run by root leaves no file that the milter's user could not write.
     """
     try:
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -93,19 +93,19 @@ def connect_sqlite(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> sql
     """A connection that any thread may use, one at a time; transactions are begun and ended by hand.
 
     Only with FULL is a commit on the disk when it returns (sqlite.org/pragma.html#pragma_synchronous). Raises
-    sqlite3.Error, also where there is no such file: making one is `journal upgrade`'s to do.
+    sqlite3.Error, also where there is no such file: only `journal upgrade` makes one.
     """
     address = f"file:{quote(str(path))}?mode=rw"
-    connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
 
 
-class Plain(SQLiteDialect_pysqlite):
-    """SQLite without the SQL functions that SQLAlchemy adds in Python (see `direct`).
+class PlainSqlite(SQLiteDialect_pysqlite):
+    """SQLite without the SQL functions that SQLAlchemy adds in Python (see sqlite_writes.py).
 
-    They are destroyed with their connection, on whichever thread the garbage collector finds it.
+    They are destroyed with their connection, on any thread on which the garbage collector runs.
     """
 
     supports_statement_cache = True
@@ -115,22 +115,22 @@ class Plain(SQLiteDialect_pysqlite):
         return lambda _connection: None
 
 
-registry.register("sqlite.plain", __name__, Plain.__name__)
+registry.register("sqlite.plain", __name__, PlainSqlite.__name__)
 
 
 def _sqlite(path: Path) -> sa.Engine:
     def connect() -> sqlite3.Connection:
-        return connect_sqlite(path, synchronous="FULL")  # what the steward has done survives a power cut
+        return connect_sqlite(path, synchronous="FULL")  # the steward's records survive a power loss
 
-    made = sa.create_engine("sqlite+plain://", creator=connect, poolclass=pool.QueuePool, pool_timeout=PATIENCE)
+    made = sa.create_engine("sqlite+plain://", creator=connect, poolclass=pool.QueuePool, pool_timeout=LOCK_TIMEOUT)
 
     @event.listens_for(made, "connect")
     def _remember(_connection: Any, record: Any) -> None:
-        record.info["file"] = identity(path)
+        record.info["file"] = file_identity(path)
 
     @event.listens_for(made, "checkout")
     def _same_file(_connection: Any, record: Any, _proxy: Any) -> None:
-        if record.info.get("file") != identity(path):  # moved away or put back from a backup
+        if record.info.get("file") != file_identity(path):  # moved away or put back from a backup
             raise sa.exc.DisconnectionError
 
     @event.listens_for(made, "begin")
@@ -142,23 +142,23 @@ def _sqlite(path: Path) -> sa.Engine:
     return made
 
 
-Identity = tuple[int, int] | None
-"""Which file a path means: its device and inode number, or None."""
+FileIdentity = tuple[int, int] | None
+"""The device and inode number of a file; None if there is none."""
 
 
-def identity(path: Path) -> Identity:
-    """Which file a path means now. Raises OSError, but for a file that is not there."""
+def file_identity(path: Path) -> FileIdentity:
+    """The identity of the file that the path names now. Raises OSError, except for a missing file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _postgres(url: sa.URL) -> sa.Engine:
-    import psycopg  # noqa: F401  to learn now whether it is there
+    import psycopg  # noqa: F401  fails now if it is not installed
 
-    made = sa.create_engine(url, poolclass=pool.QueuePool, pool_timeout=PATIENCE)
+    made = sa.create_engine(url, poolclass=pool.QueuePool, pool_timeout=LOCK_TIMEOUT)
 
     @event.listens_for(made, "do_connect")
     def _connect(_dialect: Any, _record: Any, _args: list[Any], _kwargs: dict[str, Any]) -> Any:
@@ -166,32 +166,32 @@ def _postgres(url: sa.URL) -> sa.Engine:
 
     @event.listens_for(made, "checkout")
     def _alive(connection: Any, _record: Any, _proxy: Any) -> None:
-        # An idle connection has nothing to say but that the server has ended it: found without asking the server.
+        # An idle connection can be read only if the server has closed it: seen without a round trip to the server.
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         if poll.poll(0):
             raise sa.exc.DisconnectionError
-        connection.allow(PATIENCE)
+        connection.allow(LOCK_TIMEOUT)
 
     @event.listens_for(made, "begin")
     def _begin(connection: sa.Connection) -> None:
         driver: Any = connection.connection.driver_connection
-        driver.allow(connection.get_execution_options().get("seconds", PATIENCE))
+        driver.allow(connection.get_execution_options().get("seconds", LOCK_TIMEOUT))
 
     return made
 
 
 def connect_postgres(url: sa.URL) -> Any:
-    """A psycopg connection whose `allow(seconds)` says how long all that follows may take."""
+    """A psycopg connection whose `allow(seconds)` limits the time of all calls that follow, together."""
     import psycopg
 
-    class Punctual(psycopg.Connection[Any]):
-        """A connection that gives up, and closes, when what it does takes longer than it may."""
+    class DeadlineConnection(psycopg.Connection[Any]):
+        """A connection that closes itself, with an error, when its calls take longer than they may."""
 
         deadline = float("inf")
 
         def allow(self, seconds: float) -> None:
-            """Let all that follows take so long, together."""
+            """Limit the time of all calls that follow, together."""
             self.deadline = time.monotonic() + seconds
 
         def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
@@ -202,9 +202,9 @@ def connect_postgres(url: sa.URL) -> Any:
                 self.close()
                 raise psycopg.OperationalError("the server did not answer in time") from None
 
-    milliseconds = int(PATIENCE * 1000)
+    milliseconds = int(LOCK_TIMEOUT * 1000)
     parameters = {
-        "connect_timeout": max(2, int(PATIENCE)),
+        "connect_timeout": max(2, int(LOCK_TIMEOUT)),
         "tcp_user_timeout": milliseconds,
         "application_name": "undisclosed",
         "client_encoding": "utf8",
@@ -213,11 +213,11 @@ def connect_postgres(url: sa.URL) -> Any:
         **url.translate_connect_args(database="dbname", username="user"),
         **url.query,
     }
-    return Punctual.connect("", **parameters)
+    return DeadlineConnection.connect("", **parameters)
 
 
 def _until(gen: Any, deadline: float) -> Generator[Any, Any, Any]:
-    """psycopg's generator of waits, ended by TimeoutError when the deadline has passed."""
+    """A generator of psycopg's waits that raises TimeoutError when the deadline has passed."""
     try:
         state = next(gen)
         while True:
@@ -230,18 +230,28 @@ def _until(gen: Any, deadline: float) -> Generator[Any, Any, Any]:
         return end.value
 
 
-def explained(error: BaseException, url: str) -> JournalError:
-    """What went wrong with the database, in words for its administrator, without the URL's password."""
+def translated(error: BaseException, url: str) -> JournalError:
+    """A database's error in words for its administrator, without the URL's password."""
     where = sa.make_url(url).render_as_string(hide_password=True)
     cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
-    missing_table = "no such table" in text or type(cause).__name__ == "UndefinedTable"
-    if missing_table:
+    if is_missing(error):
         return WrongVersionError(f"the journal {where} has no tables yet: run `undisclosed journal upgrade`")
     if "unable to open database file" in text and not sqlite_path(url).exists():
         return WrongVersionError(f"the journal {where} does not exist yet: run `undisclosed journal upgrade`")
     fix = next((fix for words, fix in _FIXES if words in text), "see that the database runs and may be written")
     return JournalError(f"the journal {where} cannot be used ({text}): {fix}")
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether a database's error says that a table or a column does not exist."""
+    cause = getattr(error, "orig", None) or error
+    text = str(cause)
+    return (
+        "no such table" in text
+        or "no such column" in text
+        or type(cause).__name__ in ("UndefinedTable", "UndefinedColumn")
+    )
 
 
 _FIXES: Final = (
@@ -252,7 +262,7 @@ _FIXES: Final = (
     ("disk I/O error", "see whether its disk is full or failing"),
     ("malformed", "put it back from a backup, or move it away and run `undisclosed journal upgrade`"),
     ("not a database", "put it back from a backup, or move it away and run `undisclosed journal upgrade`"),
-    ("authentication failed", "mend user and password in journal.url"),
+    ("authentication failed", "correct user and password in journal.url"),
     ("permission denied", "grant its rights to the user in journal.url"),
 )
-"""What an error's text says, and what to do."""
+"""Words of an error's text, and the remedy."""

@@ -1,11 +1,10 @@
-"""Recording: a transaction becomes a copy of an incident that there is, or of a new one."""
+"""Filing: a transaction becomes a copy of the incident of its message, or of a new incident."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
@@ -14,14 +13,25 @@ import sqlalchemy as sa
 
 from undisclosed.addresses import Address
 from undisclosed.decision.obstacles import ObstacleKind
-from undisclosed.incidents.records import MERGE_WITHIN, OPEN, Copy, Outcome, State, Transaction, clean
+from undisclosed.incidents.records import (
+    MERGE_WITHIN,
+    OPEN,
+    Event,
+    Outcome,
+    QueueCopy,
+    State,
+    Transaction,
+    UnrecordedMail,
+    clean,
+)
 from undisclosed.journal import tables
-from undisclosed.journal.database import add_event, as_copy, inserted
-from undisclosed.journal.held import Dealing
-from undisclosed.journal.inbox import Writing
+from undisclosed.journal.database import Database
+from undisclosed.journal.rows import add_event, as_copy, insert, now
+from undisclosed.journal.sqlite_writes import WriteTransaction
 from undisclosed.policy import Action
+from undisclosed.policy.sections import JournalSection
 
-FIRST_STATE: Final[dict[Outcome, State]] = {
+FIRST_STATE: Final[Mapping[Outcome, State]] = {
     "hold": State.PENDING,
     "reject": State.REJECTED,
     "rewrite": State.DELIVERED,
@@ -30,235 +40,228 @@ FIRST_STATE: Final[dict[Outcome, State]] = {
 }
 """The state of a copy when it is recorded."""
 
+Entry = dict[str, Any]
+"""A transaction as JSON, without the facts that the settings keep out of the journal."""
 
-class Recording(Dealing):
-    """What the milter and the steward find."""
 
-    def receive(self, transactions: Sequence[Transaction]) -> None:
-        """Put transactions down for good, in one step, while Postfix waits. They are incidents once they are filed."""
-        self._insert_directly(_RECEIVE, [{"entry": self._packed(transaction)} for transaction in transactions])
+class Filing:
+    """Records transactions and adopted mail as incidents."""
 
-    def file(self, most: int | None = None) -> int:
-        """File what was received, the oldest first, at most so many; returns how many. Whoever reads does it first.
+    def __init__(self, database: Database, settings: JournalSection, key: bytes) -> None:
+        self._database = database
+        self._settings = settings
+        self._key = key
 
-        The journal is free for as long as it was taken, after each: a milter that waits for it only looks now and then.
+    def record(self, transaction: Transaction) -> QueueCopy:
+        """Record a transaction at once: as a copy of its message's incident, or as a new incident."""
+        with self._database.write_fast() as write:
+            return self.file_entry(write, self.entry(transaction))
+
+    def adopt(self, mail: UnrecordedMail) -> QueueCopy:
+        """Record held mail that the steward found without a record: as quarantined by no rule, state HELD.
+
+        If the milter has recorded it meanwhile, returns that copy as it is.
         """
-        filed, began = 0, time.monotonic()
-        while filed != most and self._file_oldest():
-            filed += 1
-            time.sleep(time.monotonic() - began)
-            began = time.monotonic()
-        return filed
-
-    def _file_oldest(self) -> bool:
-        with self._write_directly() as writing:
-            writing.serialise("filing")
-            row = writing.row(_OLDEST_RECEIVED, {})
-            if row is None:
-                return False
-            self._file(writing, *_unpacked(row.entry))
-            writing.row(_FORGET, {"received": row.id})
-            return True
-
-    def record(self, transaction: Transaction) -> Copy:
-        """Record a transaction at once: as a copy of its incident, or as a new incident. Returns the copy."""
-        with self._write_directly() as writing:
-            return self._file(writing, *_unpacked(self._packed(transaction)))
-
-    def withdraw(self, transaction: Transaction, why: str) -> bool:
-        """Say that Postfix does not have a message that was recorded; False where it has no such copy any more."""
-        self.file()
-        (one, _), table = _unpacked(self._packed(transaction)), tables.copy
-        query = _same_message().where(table.c.state.in_([state.value for state in FIRST_STATE.values()]))
-        with self._read() as connection:
-            found = connection.execute(query, _identity(one)).first()
-        return found is not None and self.set_state(found.id, State.NEVER_QUEUED, actor="milter", why=why)
-
-    def _file(self, writing: Writing, one: Transaction, shown: Sequence[str]) -> Copy:
-        writing.serialise(f"{one.gateway} {one.queue_id}", one.reference)
-        copy = self._found_before(writing, one, adopted=True)
-        incident_id = self._incident_for(writing, one, shown, copy)
-        if copy is None:
-            copy = self._add_copy(writing, incident_id, one, FIRST_STATE[one.outcome])
-        add_event(
-            writing,
-            incident_id,
-            copy.id,
-            "milter",
-            "recorded",
-            one.reason,
-            at=one.at,
-            detail={"outcome": one.outcome, "gateway": one.gateway, "queue_id": one.queue_id}
-            | {name: value for name in ("client", "login") if (value := getattr(one, name))},
-        )
-        return replace(copy, incident_id=incident_id)
-
-    def adopt(
-        self,
-        *,
-        reference: str,
-        gateway: str,
-        queue_id: str,
-        message_id: str | None,
-        sender: str,
-        recipients: int,
-        arrived: datetime,
-        size: int | None = None,
-        until: datetime | None = None,
-        subject: str | None = None,
-        automatic: bool = False,
-        reason: str = "held mail without a record",
-    ) -> Copy:
-        """Record held mail that the steward found without an incident: rule "", action quarantine, state HELD.
-
-        Where the milter has recorded it meanwhile, that copy is returned as it is.
-        """
-        transaction = Transaction(
-            reference=reference,
-            gateway=gateway,
-            queue_id=queue_id,
-            message_id=message_id,
-            sender=sender,
-            client=None,
-            login="",
-            rule="",
-            action=Action.QUARANTINE,
-            outcome="hold",
-            reason=reason,
-            obstacle=None,
-            per_field={},
-            count=0,
-            organisations=0,
-            named=0,
-            visible=(),
-            recipients=recipients,
-            subject=subject,
-            automatic=automatic,
-            at=arrived,
-        )
-        one, _ = _unpacked(self._packed(transaction))
-        with self._write_directly() as writing:
-            writing.serialise(f"{one.gateway} {one.queue_id}", one.reference)
-            if found := self._found_before(writing, one, adopted=False):
+        message = _Message(clean(mail.gateway), clean(mail.queue_id), _cleaned(mail.message_id), mail.arrived)
+        reason = "held mail without a record"
+        with self._database.write_fast() as write:
+            write.lock(message.lock_name, mail.reference)
+            if found := _find_copy(write, _OPEN_COPY, message):
                 return found
-            incident_id = self._add_incident(writing, one, ())
-            copy = self._add_copy(writing, incident_id, one, State.HELD, size=size, until=until)
-            add_event(writing, incident_id, copy.id, "steward", "adopted", one.reason, detail={})
+            incident = {
+                "reference": mail.reference,
+                "at": mail.arrived,
+                "sender": clean(mail.sender),
+                "message_id": message.message_id,
+                "adopted": True,
+                "rule": "",
+                "action": Action.QUARANTINE.value,
+                "reason": reason,
+                "obstacle": None,
+                "obstacle_kind": None,
+                "count": 0,
+                "organisations": 0,
+                "named": 0,
+                "per_field": {},
+                "subject": None,
+                "automatic": mail.automatic,
+            }
+            incident_id = insert(write, tables.incident, incident)
+            copy = QueueCopy(
+                id=0,
+                incident_id=incident_id,
+                gateway=message.gateway,
+                queue_id=message.queue_id,
+                message_id=message.message_id,
+                client=None,
+                recipients=mail.recipients,
+                state=State.HELD,
+                arrived=mail.arrived,
+                size=mail.size,
+            )
+            copy = _insert_copy(write, copy)
+            event = Event(
+                incident_id=incident_id, copy_id=copy.id, at=now(), actor="steward", what="adopted", why=reason
+            )
+            add_event(write, event)
             return copy
 
-    def _packed(self, transaction: Transaction) -> dict[str, Any]:
-        """A transaction as JSON has it, without what the journal must not keep, and with addresses as it may."""
-        entry: dict[str, Any] = {}
-        for name in _NAMES:
+    def copy_in_first_state(self, transaction: Transaction) -> int | None:
+        """The id of the newest copy of this message in this queue, if nothing has happened to it since its record."""
+        message = _Message.of(_unpacked(self.entry(transaction))[0])
+        states = [state.value for state in FIRST_STATE.values()]
+        query = _same_message().where(tables.queue_copy.c.state.in_(states))
+        with self._database.read() as connection:
+            row = connection.execute(query, message.parameters).first()
+        return None if row is None else int(row.id)
+
+    def entry(self, transaction: Transaction) -> Entry:
+        """A transaction as JSON, with subject and addresses as the settings allow."""
+        entry: Entry = {}
+        for name in _FIELDS:
             value = getattr(transaction, name)
             entry[name] = clean(value) if isinstance(value, str) else value
         entry["per_field"] = dict(transaction.per_field)
         entry["at"] = transaction.at.isoformat()
         if not self._settings.subjects:
             entry["subject"] = None
-        shown: set[str] = set()
+        recorded: set[str] = set()
         if self._settings.addresses != "none":
-            shown = {self._shown(address) for address in transaction.visible}
-        entry["visible"] = sorted(shown)
+            recorded = {self._recorded_form(address) for address in transaction.visible}
+        entry["visible"] = sorted(recorded)
         return entry
 
-    def _shown(self, address: Address) -> str:
+    def file_entry(self, write: WriteTransaction, entry: Entry) -> QueueCopy:
+        """Make a copy of a transaction's entry, in its incident."""
+        transaction, visible = _unpacked(entry)
+        message = _Message.of(transaction)
+        write.lock(message.lock_name, transaction.reference)
+        copy = _find_copy(write, _ADOPTED_COPY, message)
+        if copy is not None:  # the steward found the held message before this entry was filed
+            write.first(_FILL_INCIDENT, {"adopted_incident": copy.incident_id, **_incident_values(transaction)})
+            _insert_exposed(write, copy.incident_id, visible)
+        else:
+            incident_id = _find_incident(write, transaction)
+            if incident_id is None:
+                values = {**_incident_values(transaction), "at": transaction.at}
+                incident_id = insert(write, tables.incident, values)
+                _insert_exposed(write, incident_id, visible)
+            copy = _insert_copy(write, _first_copy(transaction, incident_id))
+        add_event(write, _recorded_event(transaction, copy))
+        return copy
+
+    def _recorded_form(self, address: Address) -> str:
         spelled = f"{address.local}@{address.domain}"
         if self._settings.addresses == "plain":
             return clean(spelled)
         return hmac.digest(self._key, b"address\0" + spelled.encode("utf-8", "surrogateescape"), hashlib.sha256).hex()
 
-    @staticmethod
-    def _found_before(writing: Writing, one: Transaction, *, adopted: bool) -> Copy | None:
-        """The open copy that already stands for this message in this queue.
 
-        One queue id alone is not enough: short ones are used again within minutes. With `adopted`, only a copy of
-        which nothing is known yet but that it is held.
-        """
-        row = writing.row(_ADOPTED_COPY if adopted else _OPEN_COPY, _identity(one))
-        return None if row is None else as_copy(row)
+class _Message:
+    """A message in one gateway's queue.
 
-    def _incident_for(self, writing: Writing, one: Transaction, shown: Sequence[str], copy: Copy | None) -> int:
-        if copy is not None:  # the steward was faster: now it is known what it is
-            writing.row(_FILL_INCIDENT, {"incident": copy.incident_id, **_values(one)})
-            _expose(writing, copy.incident_id, shown)
-            return copy.incident_id
-        if one.message_id is not None:
-            same = {"reference": one.reference, **_around(one.at)}
-            if (found := writing.row(_SAME_INCIDENT, same)) is not None:
-                return int(found.id)
-        return self._add_incident(writing, one, shown)
+    The queue id alone does not tell messages apart: Postfix uses short ones again within minutes.
+    """
 
-    @staticmethod
-    def _add_incident(writing: Writing, one: Transaction, shown: Sequence[str]) -> int:
-        incident_id = inserted(writing, tables.incident, {**_values(one), "at": one.at})
-        _expose(writing, incident_id, shown)
-        return incident_id
+    def __init__(self, gateway: str, queue_id: str, message_id: str | None, at: datetime) -> None:
+        self.gateway = gateway
+        self.queue_id = queue_id
+        self.message_id = message_id
+        self.lock_name = f"{gateway} {queue_id}"
+        self.parameters = {"gateway": gateway, "queue_id": queue_id, "message_id": message_id, **_around(at)}
 
-    @staticmethod
-    def _add_copy(
-        writing: Writing,
-        incident_id: int,
-        one: Transaction,
-        state: State,
-        size: int | None = None,
-        until: datetime | None = None,
-    ) -> Copy:
-        values: dict[str, Any] = {
-            "incident_id": incident_id,
-            "gateway": one.gateway,
-            "queue_id": one.queue_id,
-            "message_id": one.message_id,
-            "client": one.client,
-            "recipients": one.recipients,
-            "state": state,
-            "arrived": one.at,
-            "size": size,
-            "until": until,
-        }
-        copy_id = inserted(writing, tables.copy, {**values, "state": state.value})
-        return Copy(id=copy_id, **values)
+    @classmethod
+    def of(cls, transaction: Transaction) -> _Message:
+        """The message of a transaction."""
+        return cls(transaction.gateway, transaction.queue_id, transaction.message_id, transaction.at)
 
 
-def _values(one: Transaction) -> dict[str, Any]:
-    """The columns of an incident that a transaction fills, but for the time."""
-    values = {name: getattr(one, name) for name in _FILLED}
-    kind = one.obstacle_kind.value if one.obstacle_kind else None
-    return values | {"action": one.action.value, "obstacle_kind": kind, "per_field": dict(one.per_field)}
-
-
-def _unpacked(entry: dict[str, Any]) -> tuple[Transaction, list[str]]:
-    shown = entry["visible"]
-    kind = ObstacleKind(entry["obstacle_kind"]) if entry["obstacle_kind"] else None
-    values = entry | {
-        "action": Action(entry["action"]),
-        "obstacle_kind": kind,
-        "at": datetime.fromisoformat(entry["at"]),
-        "visible": (),
-    }
-    return Transaction(**values), shown
-
-
-def _expose(writing: Writing, incident_id: int, shown: Sequence[str]) -> None:
-    if shown:
-        writing.rows_in(_EXPOSE, [{"incident_id": incident_id, "address": text} for text in shown])
-
-
-def _identity(one: Transaction) -> dict[str, Any]:
-    return {"gateway": one.gateway, "queue_id": one.queue_id, "message_id": one.message_id, **_around(one.at)}
+def _cleaned(text: str | None) -> str | None:
+    return None if text is None else clean(text)
 
 
 def _around(at: datetime) -> dict[str, datetime]:
     return {"earliest": at - MERGE_WITHIN, "latest": at + MERGE_WITHIN}
 
 
-# The milter's callback waits while these run. SQLAlchemy takes ten times as long to build a statement as SQLite to run
-# it, so they are built once, with names in place of values.
+def _unpacked(entry: Entry) -> tuple[Transaction, Sequence[str]]:
+    """An entry as the transaction it was made of, and the visible addresses in the form in which they are recorded."""
+    values = entry | {
+        "action": Action(entry["action"]),
+        "obstacle_kind": ObstacleKind(entry["obstacle_kind"]) if entry["obstacle_kind"] else None,
+        "at": datetime.fromisoformat(entry["at"]),
+        "visible": (),
+    }
+    return Transaction(**values), entry["visible"]
+
+
+def _find_copy(write: WriteTransaction, query: sa.Select[Any], message: _Message) -> QueueCopy | None:
+    row = write.first(query, message.parameters)
+    return None if row is None else as_copy(row)
+
+
+def _find_incident(write: WriteTransaction, transaction: Transaction) -> int | None:
+    if transaction.message_id is None:
+        return None
+    row = write.first(_SAME_INCIDENT, {"reference": transaction.reference, **_around(transaction.at)})
+    return None if row is None else int(row.id)
+
+
+def _incident_values(transaction: Transaction) -> dict[str, Any]:
+    """The columns of an incident that a transaction fills, except for the time."""
+    values = {name: getattr(transaction, name) for name in _FROM_TRANSACTION}
+    return values | {
+        "adopted": False,
+        "action": transaction.action.value,
+        "obstacle_kind": transaction.obstacle_kind.value if transaction.obstacle_kind else None,
+        "per_field": dict(transaction.per_field),
+    }
+
+
+def _first_copy(transaction: Transaction, incident_id: int) -> QueueCopy:
+    """The copy of a transaction, without its id."""
+    return QueueCopy(
+        id=0,
+        incident_id=incident_id,
+        gateway=transaction.gateway,
+        queue_id=transaction.queue_id,
+        message_id=transaction.message_id,
+        client=transaction.client,
+        recipients=transaction.recipients,
+        state=FIRST_STATE[transaction.outcome],
+        arrived=transaction.at,
+    )
+
+
+def _insert_copy(write: WriteTransaction, copy: QueueCopy) -> QueueCopy:
+    values = {name: getattr(copy, name) for name in _COPY_COLUMNS} | {"state": copy.state.value}
+    return replace(copy, id=insert(write, tables.queue_copy, values))
+
+
+def _insert_exposed(write: WriteTransaction, incident_id: int, addresses: Sequence[str]) -> None:
+    if addresses:
+        write.insert_all(_EXPOSE, [{"incident_id": incident_id, "address": address} for address in addresses])
+
+
+def _recorded_event(transaction: Transaction, copy: QueueCopy) -> Event:
+    detail = {"outcome": transaction.outcome, "gateway": transaction.gateway, "queue_id": transaction.queue_id}
+    return Event(
+        incident_id=copy.incident_id,
+        copy_id=copy.id,
+        at=transaction.at,
+        actor="milter",
+        what="recorded",
+        why=transaction.reason,
+        detail=detail | {name: value for name in ("client", "login") if (value := getattr(transaction, name))},
+    )
+
+
+# SQLAlchemy takes ten times as long to build a statement as SQLite to run it: each is built once, with parameters.
 
 
 def _same_message() -> sa.Select[Any]:
     """The newest copy of this message in this queue."""
-    table = tables.copy
+    table = tables.queue_copy
     return (
         sa.select(table)
         .where(
@@ -272,10 +275,10 @@ def _same_message() -> sa.Select[Any]:
     )
 
 
-_OPEN_COPY: Final = _same_message().where(sa.or_(*(tables.copy.c.state == state.value for state in sorted(OPEN))))
+_OPEN_COPY: Final = _same_message().where(sa.or_(*(tables.queue_copy.c.state == state.value for state in sorted(OPEN))))
 
 _ADOPTED_COPY: Final = _OPEN_COPY.where(
-    sa.exists().where(tables.incident.c.id == tables.copy.c.incident_id, tables.incident.c.rule == "")
+    sa.exists().where(tables.incident.c.id == tables.queue_copy.c.incident_id, tables.incident.c.adopted)
 )
 
 _SAME_INCIDENT: Final = (
@@ -288,16 +291,14 @@ _SAME_INCIDENT: Final = (
     .limit(1)
 )
 
-_FILLED: Final = tuple(column.name for column in tables.incident.columns if column.name not in ("id", "at"))
+_FIELDS: Final = tuple(field.name for field in fields(Transaction))
 
-_FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("incident"))
+_FROM_TRANSACTION: Final = tuple(
+    column.name for column in tables.incident.columns if column.name in _FIELDS and column.name != "at"
+)
+
+_COPY_COLUMNS: Final = tuple(column.name for column in tables.queue_copy.columns if column.name != "id")
+
+_FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("adopted_incident"))
 
 _EXPOSE: Final = sa.insert(tables.exposed)
-
-_NAMES: Final = tuple(field.name for field in fields(Transaction))
-
-_RECEIVE: Final = sa.insert(tables.received).inline()
-
-_OLDEST_RECEIVED: Final = sa.select(tables.received).order_by(tables.received.c.id).limit(1)
-
-_FORGET: Final = sa.delete(tables.received).where(tables.received.c.id == sa.bindparam("received"))

@@ -1,8 +1,8 @@
-"""Dealing with held mail: the states of copies, what is asked for, and what senders are to be told."""
+"""Held mail: the states of copies, requests to release or delete them, and the parts of a release Postfix accepted."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,31 +10,40 @@ import sqlalchemy as sa
 
 from undisclosed.incidents.records import (
     OPEN,
+    AcceptedPart,
+    Event,
     NotFoundError,
-    Notice,
-    NoticeKind,
+    ReleaseMode,
     Request,
     RequestState,
     State,
-    Wanted,
-    Way,
+    Verb,
     clean,
 )
 from undisclosed.journal import tables
-from undisclosed.journal.database import Base, as_record, inserted, now
-from undisclosed.journal.inbox import Through
+from undisclosed.journal.database import Database
+from undisclosed.journal.rows import IDS_PER_QUERY, add_event, as_record, insert, now
+from undisclosed.journal.sqlite_writes import EngineTransaction
 
-UNANSWERED: Final[tuple[RequestState, ...]] = ("open", "taken")
-"""The states of a request of which nobody has said yet what became of it."""
+UNANSWERED: Final[tuple[RequestState, ...]] = ("open",)
+"""The states of a request that has no answer yet."""
 
 
-class Dealing(Base):
-    """What the steward, the commands and the console write."""
+class Held:
+    """The records that the steward, the commands and the console write about held mail."""
 
-    def note(self, incident_id: int, copy_id: int | None, actor: str, what: str, why: str = "", **detail: Any) -> None:
-        """Add an event."""
-        with self._write() as connection:
-            self._event(connection, incident_id, copy_id, actor, what, why, detail=detail)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_event(
+        self, incident_id: int, copy_id: int | None, actor: str, what: str, why: str = "", **detail: Any
+    ) -> None:
+        """Add an event to an incident, or to one of its copies."""
+        event = Event(
+            incident_id=incident_id, copy_id=copy_id, at=now(), actor=actor, what=what, why=why, detail=detail
+        )
+        with self._database.write() as connection:
+            add_event(connection, event)
 
     def set_state(
         self,
@@ -47,12 +56,12 @@ class Dealing(Base):
         size: int | None = None,
         until: datetime | None = None,
     ) -> bool:
-        """Change a copy's state, and write an event that says from what. False if the state was not as expected.
+        """Change a copy's state, with an event that names the state before. False if that was not as expected.
 
-        `size` and `until` are changed where they are given; a copy that is no longer open has no `until`.
+        `size` and `until` change where they are given; a copy that is no longer open has no `until`.
         """
-        table = tables.copy
-        with self._write() as connection:
+        table = tables.queue_copy
+        with self._database.write() as connection:
             query = sa.select(table.c.incident_id, table.c.state).where(table.c.id == copy_id).with_for_update()
             row = connection.execute(query).one_or_none()
             if row is None or (expected is not None and State(row.state) not in _several(expected)):
@@ -63,107 +72,121 @@ class Dealing(Base):
             if until is not None or state not in OPEN:
                 values["until"] = until
             connection.execute(sa.update(table).where(table.c.id == copy_id).values(**values))
-            self._event(connection, row.incident_id, copy_id, actor, state.value, why, detail={"before": row.state})
+            event = Event(
+                incident_id=row.incident_id,
+                copy_id=copy_id,
+                at=now(),
+                actor=actor,
+                what=state.value,
+                why=why,
+                detail={"before": row.state},
+            )
+            add_event(connection, event)
             return True
 
-    def taken(self, copy_id: int) -> set[str]:
-        """The parts of a copy's release that Postfix has answered 250 to."""
-        table = tables.taken
-        with self._read() as connection:
-            return set(connection.scalars(sa.select(table.c.part).where(table.c.copy_id == copy_id)))
+    def accepted_parts(self, copy_id: int) -> set[AcceptedPart]:
+        """The parts of a copy's release that Postfix has answered with 250."""
+        table = tables.accepted_part
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.copy_id == copy_id))
+            return {as_record(AcceptedPart, row) for row in rows}
 
-    def take(self, copy_id: int, part: str) -> None:
-        """Remember that Postfix has answered 250 to this part. Once is enough; twice does no harm."""
-        with self._write() as connection:
-            known = sa.select(tables.taken.c.part).where(tables.taken.c.copy_id == copy_id, tables.taken.c.part == part)
-            if connection.execute(known).first() is None:
-                connection.execute(sa.insert(tables.taken).values(copy_id=copy_id, part=part, at=now()))
+    def record_accepted(self, copy_id: int, parts: Iterable[AcceptedPart]) -> None:
+        """Record that Postfix has answered 250 to these parts. A part that is recorded already is left as it is."""
+        table = tables.accepted_part
+        with self._database.write() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.copy_id == copy_id))
+            known = {as_record(AcceptedPart, row) for row in rows}
+            for part in parts:
+                if part not in known:
+                    values = {"mode": part.mode, "first": part.first, "last": part.last, "total": part.total}
+                    connection.execute(sa.insert(table).values(copy_id=copy_id, at=now(), **values))
 
     def ask(
         self,
         incident_id: int,
         *,
-        wanted: Wanted,
-        way: Way | None,
+        verb: Verb,
+        mode: ReleaseMode | None,
         actor: str,
         reason: str,
         copy_id: int | None = None,
         not_before: datetime | None = None,
     ) -> Request:
-        """Ask the steward to release or delete held mail; writes an event."""
+        """Ask the steward to release or delete held mail, with an event."""
         values: dict[str, Any] = {
             "incident_id": incident_id,
             "copy_id": copy_id,
-            "wanted": wanted,
-            "way": way,
+            "verb": verb,
+            "mode": mode,
             "actor": clean(actor),
             "reason": clean(reason),
             "state": "open",
+            "answer": None,
             "at": now(),
             "not_before": not_before,
         }
-        with self._write(notify=True) as connection:
-            request_id = inserted(Through(connection), tables.request, values)
-            detail: dict[str, Any] = {"request": request_id, "way": way}
+        with self._database.write(notify=True) as connection:
+            request_id = insert(EngineTransaction(connection), tables.request, values)
+            detail: dict[str, Any] = {"request": request_id, "mode": mode}
             if not_before is not None:
                 detail["not_before"] = not_before.isoformat()
-            self._event(connection, incident_id, copy_id, actor, f"asked to {wanted}", reason, detail=detail)
+            event = Event(
+                incident_id=incident_id,
+                copy_id=copy_id,
+                at=values["at"],
+                actor=actor,
+                what=f"asked to {verb}",
+                why=reason,
+                detail=detail,
+            )
+            add_event(connection, event)
         return Request(id=request_id, **values)
 
     def requests(self, *, gateway: str, states: Collection[RequestState] = UNANSWERED) -> list[Request]:
-        """The requests that concern a gateway: it has, or had, a copy that they mean. The oldest first."""
-        request, copy = tables.request, tables.copy
+        """The requests that concern a gateway: it has, or had, one of the copies they mean. The oldest first."""
+        request, copy = tables.request, tables.queue_copy
         meant = sa.or_(request.c.copy_id == copy.c.id, request.c.copy_id.is_(None))
         concerns = sa.exists().where(copy.c.incident_id == request.c.incident_id, copy.c.gateway == gateway, meant)
         query = sa.select(request).where(request.c.state.in_(list(states)), concerns).order_by(request.c.id)
-        with self._read() as connection:
+        with self._database.read() as connection:
             return [as_record(Request, row) for row in connection.execute(query)]
 
-    def answer(self, request_id: int, state: RequestState, why: str, *, actor: str = "steward") -> None:
-        """Say what became of a request; writes an event. The first answer stands: does nothing if there is one."""
+    def answered(self, request_ids: Collection[int]) -> list[Request]:
+        """Those of these requests that have an answer, the oldest first."""
         table = tables.request
-        with self._write() as connection:
-            # Two gateways may be done at the same moment, and each then takes itself for the last one.
+        ids = sorted(request_ids)
+        found: list[Request] = []
+        with self._database.read() as connection:
+            for start in range(0, len(ids), IDS_PER_QUERY):
+                some = ids[start : start + IDS_PER_QUERY]
+                query = sa.select(table).where(table.c.id.in_(some), table.c.state.not_in(UNANSWERED))
+                found += [as_record(Request, row) for row in connection.execute(query.order_by(table.c.id))]
+        return found
+
+    def answer(self, request_id: int, state: RequestState, answer: str, *, actor: str = "steward") -> None:
+        """Answer a request, with an event. Does nothing where it has an answer already: the first one is kept."""
+        table = tables.request
+        with self._database.write() as connection:
+            # Two gateways may finish at the same moment, and each then takes itself for the last one.
             query = sa.select(table).where(table.c.id == request_id).with_for_update()
             row = connection.execute(query).one_or_none()
             if row is None:
                 raise NotFoundError(f"there is no request {request_id}")
             if row.state not in UNANSWERED:
                 return
-            connection.execute(sa.update(table).where(table.c.id == request_id).values(state=state))
-            what = f"request to {row.wanted} {state}"
-            self._event(connection, row.incident_id, row.copy_id, actor, what, why, detail={"request": request_id})
-
-    def add_notice(self, incident_id: int, kind: NoticeKind, due: datetime) -> bool:
-        """Have the sender told once about this; False if that kind of notice exists already."""
-        table = tables.notice
-        with self._write(notify=True) as connection:
-            Through(connection).serialise(f"notices of {incident_id}")
-            known = sa.select(table.c.id).where(table.c.incident_id == incident_id, table.c.kind == kind)
-            if connection.execute(known).first() is not None:
-                return False
-            connection.execute(sa.insert(table).values(incident_id=incident_id, kind=kind, state="due", due=due))
-            return True
-
-    def due_notices(self, now: datetime) -> list[Notice]:
-        """The notices whose time has come, the oldest first."""
-        table = tables.notice
-        query = sa.select(table).where(table.c.state == "due", table.c.due <= now).order_by(table.c.due, table.c.id)
-        with self._read() as connection:
-            return [as_record(Notice, row) for row in connection.execute(query)]
-
-    def notice_sent(self, notice_id: int, suppressed: bool = False, why: str = "") -> bool:
-        """Say that a due notice was sent, or will not be; writes an event. False if it was not due any more."""
-        table = tables.notice
-        state = "suppressed" if suppressed else "sent"
-        with self._write() as connection:
-            query = sa.select(table).where(table.c.id == notice_id, table.c.state == "due").with_for_update()
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                return False
-            connection.execute(sa.update(table).where(table.c.id == notice_id).values(state=state, sent_at=now()))
-            self._event(connection, row.incident_id, None, "steward", f"notice {state}", why, detail={"kind": row.kind})
-            return True
+            values = {"state": state, "answer": clean(answer)}
+            connection.execute(sa.update(table).where(table.c.id == request_id).values(**values))
+            event = Event(
+                incident_id=row.incident_id,
+                copy_id=row.copy_id,
+                at=now(),
+                actor=actor,
+                what=f"request to {row.verb} {state}",
+                why=answer,
+                detail={"request": request_id},
+            )
+            add_event(connection, event)
 
 
 def _several(states: State | Collection[State]) -> Collection[State]:

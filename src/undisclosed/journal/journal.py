@@ -1,53 +1,89 @@
-"""The journal: incidents, their events, the requests made of them, and the notices due about them."""
+"""The journal as a whole: one database, and an object for each kind of work on it."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from undisclosed.incidents.records import OPEN
-from undisclosed.journal import tables
-from undisclosed.journal.database import AT_ONCE
-from undisclosed.journal.queries import Reading
+from undisclosed.journal import changes, tables
+from undisclosed.journal.database import Database
+from undisclosed.journal.filing import Filing
+from undisclosed.journal.held import Held
+from undisclosed.journal.inbox import Inbox
+from undisclosed.journal.notices import Notices
+from undisclosed.journal.queries import Incidents
+from undisclosed.journal.rows import IDS_PER_QUERY
+from undisclosed.policy.sections import JournalSection
 
 
-class Journal(Reading):
+class Journal:
     """Incidents in SQLite or PostgreSQL.
 
-    Makes its engine at first use: after the fork of the process that uses it. Every method is one short transaction,
-    may be called from any thread, and raises JournalError when the database cannot be reached, read or written;
-    nothing waits longer than about 2 s for it.
+    It connects at first use: after the fork of the process that uses it. Every method of its parts is one short
+    transaction, may be called from any thread, and raises JournalError when the database cannot be reached, read or
+    written; none waits longer than about 2 s for it.
     """
 
+    def __init__(self, settings: JournalSection, key: bytes) -> None:
+        self._retention = timedelta(days=settings.retention_days)
+        self._database = database = Database(settings.url, fingerprint(key))
+        self._watcher: changes.Watcher | None = None
+        self.filing = Filing(database, settings, key)
+        self.held = Held(database)
+        self.notices = Notices(database)
+        self.inbox = Inbox(database, self.filing, self.held)
+        self.incidents = Incidents(database, self.inbox)
+
+    def check(self) -> None:
+        """Raises WrongVersionError, WrongKeyError, or JournalError where the database cannot be reached."""
+        self._database.check()
+
+    def probe(self) -> None:
+        """Write a little, to see whether writing works. Raises JournalError."""
+        self._database.probe()
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+        self._database.close()
+
+    def wait(self, timeout: float) -> bool:
+        """Return True when there may be new work, False after `timeout` seconds; the first time True at once."""
+        if self._watcher is None:
+            self._watcher = changes.watcher(self._database.url)
+        with self._database.translated_errors():
+            try:
+                return self._watcher.wait(timeout)
+            except BaseException:
+                self._watcher.close()
+                self._watcher = None
+                raise
+
     def prune(self, now: datetime) -> int:
-        """Delete incidents older than `journal.retention_days` of which nothing is held; returns how many."""
+        """Delete incidents older than `journal.retention_days` without held mail; returns their number."""
         table = tables.incident
-        before = now - timedelta(days=self._settings.retention_days)
         still_open = sa.exists().where(
-            tables.copy.c.incident_id == table.c.id, tables.copy.c.state.in_([state.value for state in OPEN])
+            tables.queue_copy.c.incident_id == table.c.id,
+            tables.queue_copy.c.state.in_([state.value for state in OPEN]),
         )
-        old = sa.select(table.c.id).where(table.c.at < before, ~still_open).limit(AT_ONCE)
+        old = sa.select(table.c.id).where(table.c.at < now - self._retention, ~still_open).limit(IDS_PER_QUERY)
         pruned = 0
         while True:
-            with self._write() as connection:
+            with self._database.write() as connection:
                 ids = list(connection.scalars(old))
                 if ids:
                     connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
             pruned += len(ids)
-            if len(ids) < AT_ONCE:
+            if len(ids) < IDS_PER_QUERY:
                 return pruned
 
-    def wait(self, timeout: float) -> bool:
-        """Return True when there may be new work, False after `timeout` seconds; the first time True at once."""
-        from undisclosed.journal import changes
 
-        if self._waiter is None:
-            self._waiter = changes.waiter(self._settings.url)
-        with self._told():
-            try:
-                return bool(self._waiter.wait(timeout))
-            except BaseException:
-                self._waiter.close()
-                self._waiter = None
-                raise
+def fingerprint(key: bytes) -> str:
+    """A hash that tells keys apart, and from which the key cannot be found."""
+    return hmac.digest(key, b"fingerprint of the journal's key", hashlib.sha256).hex()[:32]

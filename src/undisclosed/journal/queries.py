@@ -1,4 +1,4 @@
-"""Reading: incidents by what is known of them, with their copies and events."""
+"""Queries: incidents by reference, sender, rule, time or state, with their copies and events."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ from undisclosed.decision.reference import REFERENCE_LETTERS
 from undisclosed.incidents.records import (
     BY_FINALITY,
     AmbiguousError,
-    Copy,
     Event,
     Incident,
     JournalError,
     NotFoundError,
+    QueueCopy,
     State,
 )
 from undisclosed.journal import tables
-from undisclosed.journal.database import AT_ONCE, as_copy, as_record
-from undisclosed.journal.filing import Recording
+from undisclosed.journal.database import Database
+from undisclosed.journal.inbox import Inbox
+from undisclosed.journal.rows import IDS_PER_QUERY, as_copy, as_record
 from undisclosed.policy import Action
 
 
-class Reading(Recording):
-    """What people and the steward ask for."""
+class Incidents:
+    """All incidents. Queries see transactions that are not filed yet too: they file them first."""
 
-    def incidents(
+    def __init__(self, database: Database, inbox: Inbox) -> None:
+        self._database = database
+        self._inbox = inbox
+
+    def search(
         self,
         *,
         sender: str | None = None,
@@ -52,96 +57,95 @@ class Reading(Recording):
         if states is not None:
             query = query.where(table.c.id.in_(_ids_in_state(states)))
         with self._read_all() as connection:
-            return self._with_copies(connection, connection.execute(query))
+            return _with_copies(connection, connection.execute(query))
 
-    def incident(self, incident_id: int) -> Incident:
+    def get(self, incident_id: int) -> Incident:
         """One incident. Raises NotFoundError."""
-        with self._read() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == incident_id))
-            if found := self._with_copies(connection, rows):
-                return found[0]
+            if incidents := _with_copies(connection, rows):
+                return incidents[0]
         raise NotFoundError(f"there is no incident {incident_id}")
 
     def find(self, prefix: str) -> Incident:
-        """The incident whose reference begins like this, in any case, with the dash or without.
+        """The incident whose reference has this beginning, in any case, with the dash or without.
 
-        Raises NotFoundError; AmbiguousError where there are several. Of several with the whole reference (the same
-        message after more than an hour), the newest.
+        Raises NotFoundError; AmbiguousError where there are several references. Of several incidents with one
+        reference (the same message after more than an hour), the newest.
         """
         letters = "".join(char for char in prefix.upper() if char in REFERENCE_LETTERS)
         if not letters or len(letters) != len(prefix.replace("-", "").strip()):
-            raise NotFoundError(f"{prefix!r} is no reference, nor the beginning of one")
-        wanted = letters if len(letters) <= 4 else f"{letters[:4]}-{letters[4:]}"
+            raise NotFoundError(f"{prefix!r} is not a reference, nor the beginning of one")
+        beginning = letters if len(letters) <= 4 else f"{letters[:4]}-{letters[4:]}"
         column = tables.incident.c.reference
-        query = sa.select(column, sa.func.max(tables.incident.c.id)).where(column.like(f"{wanted}%"))
+        query = sa.select(column, sa.func.max(tables.incident.c.id)).where(column.like(f"{beginning}%"))
         with self._read_all() as connection:
             found = connection.execute(query.group_by(column).order_by(column).limit(4)).all()
             if not found:
-                raise NotFoundError(f"no incident has a reference that begins with {wanted}")
+                raise NotFoundError(f"no incident has a reference that begins with {beginning}")
             if len(found) > 1:
                 some = ", ".join(row[0] for row in found[:3])
                 more = ", …" if len(found) > 3 else ""
-                raise AmbiguousError(f"several incidents have a reference that begins with {wanted}: {some}{more}")
+                raise AmbiguousError(f"several incidents have a reference that begins with {beginning}: {some}{more}")
             rows = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == found[0][1]))
-            return self._with_copies(connection, rows)[0]
+            return _with_copies(connection, rows)[0]
 
-    def copies(self, *, gateway: str, states: Collection[State]) -> list[Copy]:
+    def copies(self, *, gateway: str, states: Collection[State]) -> list[QueueCopy]:
         """The copies of a gateway in these states, the oldest first."""
-        table = tables.copy
+        table = tables.queue_copy
         query = sa.select(table).where(table.c.gateway == gateway, table.c.state.in_(list(states)))
         with self._read_all() as connection:
             return [as_copy(row) for row in connection.execute(query.order_by(table.c.arrived, table.c.id))]
 
     def exposed(self, incident_id: int) -> list[str]:
-        """The visible external addresses as they are recorded: as written, or hashed, or none."""
+        """The visible external addresses as `journal.addresses` has them recorded: plain, hashed or none."""
         table = tables.exposed
         query = sa.select(table.c.address).where(table.c.incident_id == incident_id).order_by(table.c.address)
-        with self._read() as connection:
+        with self._database.read() as connection:
             return list(connection.scalars(query))
 
     def events(self, incident_id: int) -> list[Event]:
-        """What was done to an incident, in order."""
+        """The events of an incident and its copies, in order."""
         table = tables.event
         query = sa.select(table).where(table.c.incident_id == incident_id).order_by(table.c.id)
-        with self._read() as connection:
+        with self._database.read() as connection:
             return [as_record(Event, row) for row in connection.execute(query)]
 
     @contextmanager
     def _read_all(self) -> Iterator[Connection]:
-        """Read what there is, also what was received a moment ago and nobody has filed yet."""
-        with self._read() as connection:
-            some = connection.scalar(sa.select(sa.exists(sa.select(tables.received.c.id))))
-        if some:
-            with suppress(JournalError):  # whoever may only read sees what is filed
-                self.file()
-        with self._read() as connection:
+        """A transaction that sees all that was put in the inbox before."""
+        if not self._inbox.is_empty():
+            with suppress(JournalError):  # a user who may only read sees the incidents that are filed
+                self._inbox.file()
+        with self._database.read() as connection:
             yield connection
 
-    @staticmethod
-    def _with_copies(connection: Connection, rows: Iterable[Any]) -> list[Incident]:
-        found = [dict(row._mapping) for row in rows]
-        copies: dict[int, list[Copy]] = {row["id"]: [] for row in found}
-        ids = list(copies)
-        for start in range(0, len(ids), AT_ONCE):
-            table = tables.copy
-            query = sa.select(table).where(table.c.incident_id.in_(ids[start : start + AT_ONCE])).order_by(table.c.id)
-            for row in connection.execute(query):
-                copies[row.incident_id].append(as_copy(row))
-        for values in found:
-            values["action"] = Action(values["action"])
-            values["obstacle_kind"] = ObstacleKind(values["obstacle_kind"]) if values["obstacle_kind"] else None
-        return [Incident(**values, copies=tuple(copies[values["id"]])) for values in found]
+
+def _with_copies(connection: Connection, rows: Iterable[Any]) -> list[Incident]:
+    incidents = [dict(row._mapping) for row in rows]
+    copies: dict[int, list[QueueCopy]] = {values["id"]: [] for values in incidents}
+    ids = list(copies)
+    table = tables.queue_copy
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        some = ids[start : start + IDS_PER_QUERY]
+        query = sa.select(table).where(table.c.incident_id.in_(some)).order_by(table.c.id)
+        for row in connection.execute(query):
+            copies[row.incident_id].append(as_copy(row))
+    for values in incidents:
+        values["action"] = Action(values["action"])
+        values["obstacle_kind"] = ObstacleKind(values["obstacle_kind"]) if values["obstacle_kind"] else None
+    return [Incident(**values, copies=tuple(copies[values["id"]])) for values in incidents]
 
 
 def _like(glob: str) -> str:
-    """A glob of `*` and `?` as SQL's LIKE has it, with backslash as its escape."""
+    """A glob of `*` and `?` as a pattern of SQL's LIKE, with backslash as its escape."""
     escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return escaped.replace("*", "%").replace("?", "_")
 
 
 def _ids_in_state(states: Collection[State]) -> sa.Select[Any]:
-    """The ids of the incidents whose state is one of these: the least final one of their copies."""
-    table = tables.copy
-    rank = sa.case({state.value: place for place, state in enumerate(BY_FINALITY)}, value=table.c.state)
-    wanted = [place for place, state in enumerate(BY_FINALITY) if state in states]
-    return sa.select(table.c.incident_id).group_by(table.c.incident_id).having(sa.func.min(rank).in_(wanted))
+    """The ids of the incidents with one of these states, which is the least final one of their copies."""
+    table = tables.queue_copy
+    rank = sa.case({state.value: rank for rank, state in enumerate(BY_FINALITY)}, value=table.c.state)
+    ranks = [rank for rank, state in enumerate(BY_FINALITY) if state in states]
+    return sa.select(table.c.incident_id).group_by(table.c.incident_id).having(sa.func.min(rank).in_(ranks))

@@ -1,7 +1,12 @@
-"""The tables of the journal. A change here is a new file in `migrations/versions`, and a new HEAD."""
+"""The tables of the journal.
+
+Until the first release a change here changes the first migration as well; an older journal is refused by its SHAPE.
+After it, a change is a new file in `migrations/versions`, and a new HEAD.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,7 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0002"
+HEAD: Final = "0001"
 """The schema version that this code reads and writes."""
 
 metadata = MetaData(
@@ -36,8 +41,8 @@ metadata = MetaData(
 )
 
 
-class Moment(TypeDecorator[datetime]):
-    """A moment in UTC, aware on our side; SQLite has no type for it and keeps text without an offset."""
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC. SQLite has no type for it and keeps text without an offset."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -61,12 +66,12 @@ def _id() -> Column[Any]:
     return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
 
 
-def _incident() -> Column[Any]:
+def _incident_id() -> Column[Any]:
     return Column("incident_id", ForeignKey("incident.id", ondelete="CASCADE"), nullable=False)
 
 
-def _copy(*, nullable: bool) -> Column[Any]:
-    return Column("copy_id", ForeignKey("copy.id", ondelete="CASCADE"), nullable=nullable)
+def _copy_id(*, nullable: bool) -> Column[Any]:
+    return Column("copy_id", ForeignKey("queue_copy.id", ondelete="CASCADE"), nullable=nullable)
 
 
 incident = Table(
@@ -74,9 +79,10 @@ incident = Table(
     metadata,
     _id(),
     Column("reference", Text, nullable=False),
-    Column("at", Moment, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
     Column("sender", Text, nullable=False),
     Column("message_id", Text),
+    Column("adopted", Boolean, nullable=False),
     Column("rule", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -92,20 +98,20 @@ incident = Table(
     Index(None, "at"),
 )
 
-copy = Table(
-    "copy",
+queue_copy = Table(
+    "queue_copy",
     metadata,
     _id(),
-    _incident(),
+    _incident_id(),
     Column("gateway", Text, nullable=False),
     Column("queue_id", Text, nullable=False),
     Column("message_id", Text),
     Column("client", Text),
     Column("recipients", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    Column("arrived", Moment, nullable=False),
+    Column("arrived", UtcDateTime, nullable=False),
     Column("size", BigInteger),
-    Column("until", Moment),
+    Column("until", UtcDateTime),
     Index(None, "incident_id"),
     Index(None, "gateway", "state"),
     Index(None, "gateway", "queue_id"),
@@ -124,9 +130,9 @@ event = Table(
     "event",
     metadata,
     _id(),
-    _incident(),
-    _copy(nullable=True),
-    Column("at", Moment, nullable=False),
+    _incident_id(),
+    _copy_id(nullable=True),
+    Column("at", UtcDateTime, nullable=False),
     Column("actor", Text, nullable=False),
     Column("what", Text, nullable=False),
     Column("why", Text, nullable=False),
@@ -139,55 +145,75 @@ request = Table(
     "request",
     metadata,
     _id(),
-    _incident(),
-    _copy(nullable=True),
-    Column("wanted", Text, nullable=False),
-    Column("way", Text),
+    _incident_id(),
+    _copy_id(nullable=True),
+    Column("verb", Text, nullable=False),
+    Column("mode", Text),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("at", Moment, nullable=False),
-    Column("not_before", Moment),
+    Column("answer", Text),
+    Column("at", UtcDateTime, nullable=False),
+    Column("not_before", UtcDateTime),
     Index(None, "incident_id"),
     Index(None, "copy_id"),
     Index(None, "state"),
 )
 
-taken = Table(
-    "taken",
+accepted_part = Table(
+    "accepted_part",
     metadata,
-    Column("copy_id", ForeignKey("copy.id", ondelete="CASCADE"), primary_key=True),
-    Column("part", Text, primary_key=True),
-    Column("at", Moment, nullable=False),
+    Column("copy_id", ForeignKey("queue_copy.id", ondelete="CASCADE"), primary_key=True),
+    Column("mode", Text, primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("last", Integer, primary_key=True, autoincrement=False),
+    Column("total", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )
-"""The parts of a release that Postfix has answered 250 to: they are not sent again."""
+"""The parts of a release that Postfix has answered with 250, which must not be sent again: recipients first to last of
+total, by their places in the held file."""
 
 notice = Table(
     "notice",
     metadata,
     _id(),
-    _incident(),
+    _incident_id(),
     Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("due", Moment, nullable=False),
-    Column("sent_at", Moment),
+    Column("due", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
     UniqueConstraint("incident_id", "kind"),
     Index(None, "state", "due"),
 )
 
-received = Table(
-    "received",
+inbox = Table(
+    "inbox",
     metadata,
     _id(),
     Column("entry", JSON, nullable=False),
 )
-"""Transactions that the milter has put down while Postfix waited, until they are filed as incidents."""
+"""Transactions that the milter has put here while Postfix waited, until they are filed as incidents."""
 
-keeper = Table(
-    "keeper",
+journal_info = Table(
+    "journal_info",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("fingerprint", Text, nullable=False),
+    Column("shape", Text, nullable=False),
     Column("probe", LargeBinary, nullable=False),
 )
-"""One row: the fingerprint of the key of all hashes, and what a probe writes to see whether writing works."""
+"""One row: the fingerprint of the key of all hashes, the SHAPE of the tables, and random bytes, which a probe changes
+to see whether writing works."""
+
+
+def _shape() -> str:
+    columns = [
+        f"{column} {type(column.type).__name__} {column.nullable} {column.primary_key}"
+        for table in metadata.sorted_tables
+        for column in table.columns
+    ]
+    return hashlib.sha256("\n".join(columns).encode()).hexdigest()[:16]
+
+
+SHAPE: Final = _shape()
+"""A hash of all columns: tells apart the unreleased versions of the tables, which all have HEAD as their version."""

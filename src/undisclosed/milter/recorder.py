@@ -45,41 +45,41 @@ BLOCKED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 E = TypeVar("E", bound=Exception)
 
 
-class Keeper(Protocol):
-    """The part of the journal that is needed here."""
+class Inbox(Protocol):
+    """The part of the journal that a worker uses: journal.inbox, or a test's wrapper of it."""
 
-    def receive(self, transactions: Sequence[Transaction]) -> None:
-        """Put transactions down for good: all or none. Raises JournalError."""
+    def put(self, transactions: Sequence[Transaction]) -> None:
+        """Insert transactions, all or none. Raises JournalError."""
 
-    def file(self, most: int) -> int:
-        """File the oldest of what was received, at most so many; returns how many. Raises JournalError."""
+    def file(self, limit: int) -> int:
+        """File the oldest transactions as incidents, at most `limit`; returns the number filed. Raises JournalError."""
 
-    def withdraw(self, transaction: Transaction, why: str) -> bool:
-        """Say that Postfix does not have a message after all. Raises JournalError."""
+    def mark_not_queued(self, transaction: Transaction, why: str) -> bool:
+        """Record that Postfix does not have a message that was put. Raises JournalError."""
 
-    def settle(self) -> None:
-        """Return when what was recorded is on the disk. Raises JournalError."""
+    def sync(self) -> None:
+        """Return when all that was put is on the disk. Raises JournalError."""
 
     def probe(self) -> None:
-        """Write a little. Raises JournalError."""
+        """Write a little, to see whether writing works. Raises JournalError."""
 
     def close(self) -> None:
-        """Give up every connection."""
+        """Close every connection."""
 
 
 class Recorder:
     """What the sessions of one worker record with. `start` it before use; it ends with the process."""
 
     def __init__(
-        self, keeper: Keeper, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int] = lambda: 0
+        self, inbox: Inbox, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int] = lambda: 0
     ) -> None:
         """`activity` returns another number whenever the worker has done something since."""
         self.gateway = gateway
         self._activity = activity
-        self._keeper = keeper
+        self._inbox = inbox
         self._log = log
         self._together = Together(self._put_down, self._came_late)
-        self._in_use: Keeper | None = None
+        self._in_use: Inbox | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._fresh = False
@@ -131,9 +131,9 @@ class Recorder:
         """Put down what waits. One thread at a time, so that no more than one waits for a broken journal."""
         if self._broken_since is not None:
             raise JournalError(NOT_TRIED)
-        self._in_use = keeper = self._keeper
+        self._in_use = inbox = self._inbox
         try:
-            keeper.receive(transactions)
+            inbox.put(transactions)
         except JournalError as error:
             self._broke(error)
             raise
@@ -148,12 +148,12 @@ class Recorder:
 
     def withdraw(self, transaction: Transaction, why: str) -> None:
         """Say that Postfix does not have a message that was recorded. Returns at once."""
-        self._do(lambda: self._keeper.withdraw(transaction, why))
+        self._do(lambda: self._inbox.mark_not_queued(transaction, why))
 
-    def use(self, keeper: Keeper, gateway: str) -> None:
+    def use(self, inbox: Inbox, gateway: str) -> None:
         """Record in another journal from now on: the configuration was reloaded."""
 
-        before, self._keeper, self.gateway = self._keeper, keeper, gateway
+        before, self._inbox, self.gateway = self._inbox, inbox, gateway
 
         def change() -> None:
             deadline = time.monotonic() + WAIT
@@ -185,7 +185,7 @@ class Recorder:
                 continue
             if self._fresh:
                 self._fresh = False  # first: what is recorded from now on is the next round's
-                self._try(self._keeper.settle)  # takes as long as the disk does
+                self._try(self._inbox.sync)  # takes as long as the disk does
                 quiet_at = time.monotonic() + QUIET
             self._do_jobs()
             if activity != (now := self._activity()):
@@ -210,14 +210,14 @@ class Recorder:
 
         def file() -> None:
             nonlocal filed
-            filed = self._keeper.file(1)
+            filed = self._inbox.file(1)
 
         while filed and self._activity() == activity and not self._fresh and self._try(file):
             pass
         return bool(filed)
 
     def _probe(self) -> None:
-        if self._try(self._keeper.probe) and self._try(self._keeper.settle) and self._broken_since is not None:
+        if self._try(self._inbox.probe) and self._try(self._inbox.sync) and self._broken_since is not None:
             with self._lock:
                 seconds, missed = time.monotonic() - self._broken_since, self._missed
                 self._broken_since, self._missed = None, 0

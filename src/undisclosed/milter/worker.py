@@ -44,7 +44,7 @@ def run(snapshot: Snapshot, control: Connection, log: structlog.BoundLogger) -> 
     sys.setswitchinterval(GIL_SWITCH_INTERVAL)
     use_one_malloc_arena()
     gate = callbacks.Gate()
-    recorder = Recorder(open_journal(snapshot), gateway_name(snapshot.policy), log, lambda: gate.entered)
+    recorder = Recorder(open_journal(snapshot).inbox, gateway_name(snapshot.policy), log, lambda: gate.entered)
     recorder.start()
     runtime = Runtime(snapshot, log, recorder)
     threading.Thread(target=control_loop, args=(runtime, gate, control), name="control", daemon=True).start()
@@ -70,7 +70,7 @@ def control_loop(runtime: Runtime, gate: callbacks.Gate, control: Connection) ->
             before, runtime.snapshot = runtime.snapshot, message
             callbacks.set_mode(runtime)
             if runtime.journal is not None and _journal_differs(before, message):
-                runtime.journal.use(open_journal(message), gateway_name(message.policy))
+                runtime.journal.use(open_journal(message).inbox, gateway_name(message.policy))
             control.send("reloaded")
     except (EOFError, OSError):
         pass  # the supervisor was killed

@@ -85,7 +85,7 @@ class Dispatcher:
         """
         results = []
         self._forget(now)
-        for notice in self._journal.due_notices(now):
+        for notice in self._journal.notices.due(now):
             result = self._dispatch(policy, templates, notice, now)
             if result is not None:
                 results.append(result)
@@ -100,7 +100,7 @@ class Dispatcher:
         if notice.id in self._retries and now < self._retries[notice.id].at:
             return None
         try:
-            incident = self._journal.incident(notice.incident_id)
+            incident = self._journal.incidents.get(notice.incident_id)
         except NotFoundError:
             return None
         if not incident.copies or incident.copies[0].gateway != self._gateway:
@@ -114,7 +114,7 @@ class Dispatcher:
         if why is None and not is_within_limit(self._times(incident), now):
             why = f"the sender got {MAX_NOTICES} notices within an hour"
         if why is not None:
-            self._journal.notice_sent(notice.id, suppressed=True, why=why)
+            self._journal.notices.mark_suppressed(notice.id, why)
             return Dispatched(notice, incident.reference, DispatchStatus.SUPPRESSED, why)
         return self._compose_and_send(policy, templates, notice, incident, now)
 
@@ -122,7 +122,7 @@ class Dispatcher:
         self, policy: Policy, templates: Templates, notice: Notice, incident: Incident, now: datetime
     ) -> Dispatched:
         try:
-            modes = {part.partition(":")[0] for copy in incident.copies for part in self._journal.taken(copy.id)}
+            modes = {part.mode for copy in incident.copies for part in self._journal.held.accepted_parts(copy.id)}
             message = render(policy, incident, notice.kind, now=now, templates=templates, release_modes=modes)
             self._send(message, incident.sender)
         except NoticeError as error:
@@ -133,7 +133,7 @@ class Dispatcher:
         return self._record(notice, incident.reference)
 
     def _record(self, notice: Notice, reference: str) -> Dispatched:
-        self._journal.notice_sent(notice.id)
+        self._journal.notices.mark_sent(notice.id)
         self._unrecorded.discard(notice.id)
         return Dispatched(notice, reference, DispatchStatus.SENT)
 

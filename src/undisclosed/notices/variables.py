@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from undisclosed.addresses import addresses
-from undisclosed.incidents.records import Copy, Incident, NoticeKind, State
+from undisclosed.incidents.records import Incident, NoticeKind, QueueCopy, State
 from undisclosed.policy import Policy
 from undisclosed.policy.sections import OrganisationSection
 
@@ -103,7 +103,7 @@ def _choices(policy: Policy, incident: Incident) -> tuple[str, ...]:
     return tuple(choice for choice in possible if choice in policy.hold.sender_may)
 
 
-def _released_as(copies: Collection[Copy], release_modes: Collection[str]) -> str:
+def _released_as(copies: Collection[QueueCopy], release_modes: Collection[str]) -> str:
     """The one mode of the release; empty if there were several, or none is known."""
     modes = set(release_modes)
     if any(copy.state is State.RELEASED_BY_HAND for copy in copies):  # by postsuper(1), which shows all addresses
@@ -111,10 +111,10 @@ def _released_as(copies: Collection[Copy], release_modes: Collection[str]) -> st
     return modes.pop() if len(modes) == 1 else ""
 
 
-def _some_received(copies: Collection[Copy], release_modes: Collection[str]) -> bool:
+def _some_received(copies: Collection[QueueCopy], release_modes: Collection[str]) -> bool:
     return bool(release_modes) or any(copy.state in GONE_OUT for copy in copies)
 
 
-def _until(policy: Policy, incident: Incident, copies: Collection[Copy]) -> datetime:
+def _until(policy: Policy, incident: Incident, copies: Collection[QueueCopy]) -> datetime:
     known = [copy.until for copy in copies if copy.until is not None]
     return min(known, default=incident.at + timedelta(days=policy.hold.expire_days))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from undisclosed.incidents.records import Copy, Incident, Request
+from undisclosed.incidents.records import Incident, QueueCopy, Request
 from undisclosed.policy import Action, Policy
 from undisclosed.steward.privileged import QUEUE_ID
 
@@ -24,14 +24,14 @@ def refusal(policy: Policy, request: Request, incident: Incident) -> str | None:
         return "the request belongs to another incident"
     if request.copy_id is not None and request.copy_id not in {copy.id for copy in incident.copies}:
         return "the copy that is meant belongs to another incident"
-    if request.wanted == "delete":
+    if request.verb == "delete":
         wanted = "delete"
-        if request.way is not None:
+        if request.mode is not None:
             return "to delete there are no ways"
-    elif request.wanted == "release" and request.way in WAYS:
-        wanted = request.way
+    elif request.verb == "release" and request.mode in WAYS:
+        wanted = request.mode
     else:
-        return f"nobody can ask for {_words(request.wanted)} {_words(request.way)}"
+        return f"nobody can ask for {_words(request.verb)} {_words(request.mode)}"
     return _not_allowed(policy, request, incident, wanted)
 
 
@@ -54,7 +54,7 @@ def not_before(policy: Policy, request: Request, incident: Incident) -> datetime
     return request.not_before
 
 
-def copy_refusal(copy: Copy) -> str | None:
+def copy_refusal(copy: QueueCopy) -> str | None:
     """Why nothing can be done to a copy; None where nothing stands against it."""
     if not QUEUE_ID.fullmatch(copy.queue_id):
         return f"{_words(copy.queue_id)} is no queue id"

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from undisclosed.decision.queue_file import QueuedMessage
-from undisclosed.incidents.records import Copy, State
+from undisclosed.incidents.records import AcceptedPart, QueueCopy, State, is_complete, places_served
 from undisclosed.steward.hold_queue import Entry, Listing
-from undisclosed.steward.release_parts import is_complete, places
 
 GRACE: Final = timedelta(minutes=2)
 """How long after its record a message may take to arrive in the hold queue: Postfix has to write it to the disk."""
@@ -26,7 +25,7 @@ CLOCK: Final = timedelta(seconds=5)
 class Change:
     """A copy's new state, and why."""
 
-    copy: Copy
+    copy: QueueCopy
     state: State
     why: str
 
@@ -35,7 +34,7 @@ class Change:
 class Traces:
     """What the journal tells of a copy that is not on hold."""
 
-    taken: Collection[str] = ()
+    taken: Collection[AcceptedPart] = ()
     """The parts of it that were handed over."""
     deleting: State | None = None
     """The state that it was to have once deleted, if a steward was about to delete it."""
@@ -56,7 +55,7 @@ class Survey:
 
 def survey(
     listing: Listing,
-    copies: Iterable[Copy],
+    copies: Iterable[QueueCopy],
     traces: Mapping[int, Traces],
     *,
     now: datetime,
@@ -86,7 +85,7 @@ def survey(
     return Survey(tuple(changes), tuple(unknown.values()), frozenset(unseen))
 
 
-def stands_against(copy: Copy, found: Entry | QueuedMessage) -> str | None:
+def stands_against(copy: QueueCopy, found: Entry | QueuedMessage) -> str | None:
     """Why a queued message with the copy's queue id is another message; None if it is the one."""
     if copy.size is not None and copy.size != found.size:
         return f"the message that has this queue id now has {found.size} bytes, and not {copy.size}"
@@ -95,7 +94,7 @@ def stands_against(copy: Copy, found: Entry | QueuedMessage) -> str | None:
     return None
 
 
-def _finished(copy: Copy, traces: Traces) -> Change | None:
+def _finished(copy: QueueCopy, traces: Traces) -> Change | None:
     """What a steward had done that ended before it could say so."""
     if copy.state is State.RELEASING and is_complete(traces.taken):
         return Change(copy, State.RELEASED, "every recipient had been served, and the held message is gone")
@@ -104,7 +103,7 @@ def _finished(copy: Copy, traces: Traces) -> Change | None:
     return None
 
 
-def _gone(copy: Copy, elsewhere: bool, taken: Collection[str]) -> Change:
+def _gone(copy: QueueCopy, elsewhere: bool, taken: Collection[AcceptedPart]) -> Change:
     if elsewhere:
         return Change(copy, State.RELEASED_BY_HAND, "moved out of the hold queue by hand, as it was")
     if copy.state is State.PENDING:
@@ -112,5 +111,5 @@ def _gone(copy: Copy, elsewhere: bool, taken: Collection[str]) -> Change:
         return Change(copy, State.NEVER_QUEUED, why)
     why = "gone from the hold queue, and not by the steward: released or deleted by hand"
     if taken:
-        why += f"; {len(places(taken))} recipients had been served before"
+        why += f"; {len(places_served(taken))} recipients had been served before"
     return Change(copy, State.RELEASED_BY_HAND, why)

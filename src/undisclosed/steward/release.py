@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 from undisclosed.decision import queue_file
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
-from undisclosed.incidents.records import Copy, State, Wanted, Way
+from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, State, Verb
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
@@ -41,9 +41,9 @@ Step = Callable[[str], None]
 class Job:
     """One copy, and what is to become of it."""
 
-    copy: Copy
-    wanted: Wanted
-    way: Way | None
+    copy: QueueCopy
+    wanted: Verb
+    way: ReleaseMode | None
     actor: str
     reason: str
     closed: State
@@ -66,7 +66,7 @@ class Releases:
         journal: Journal,
         queue: HoldQueue,
         step: Step = lambda _: None,
-        unwritten: dict[int, set[str]] | None = None,
+        unwritten: dict[int, set[AcceptedPart]] | None = None,
     ) -> None:
         """`unwritten` outlives this: parts by their copies that Postfix took and the journal was not told of."""
         self._policy = policy
@@ -140,7 +140,9 @@ class Releases:
             return Result("refused", why)
         if job.wanted == "delete":
             # Else a steward that ends before it says so leaves a message of which nobody knows who deleted it.
-            self._journal.note(copy.incident_id, copy.id, job.actor, DELETING, job.reason, state=job.closed.value)
+            self._journal.held.add_event(
+                copy.incident_id, copy.id, job.actor, DELETING, job.reason, state=job.closed.value
+            )
             self._step("deleting")
             return None
         assert job.way is not None
@@ -152,19 +154,19 @@ class Releases:
             return Result("refused", why)
         if copy.state is State.HELD:
             why = f"as {job.way}" + (f": {job.reason}" if job.reason else "")
-            if not self._journal.set_state(
+            if not self._journal.held.set_state(
                 copy.id, State.RELEASING, actor=job.actor, why=why, expected=CAN_BE_RELEASED
             ):
                 return Result("refused", "it is not held any more")
             self._step("releasing")
         return self._hand_over(job, held, parts, bool(taken))
 
-    def _taken(self, copy: Copy) -> set[str]:
+    def _taken(self, copy: QueueCopy) -> set[AcceptedPart]:
         """The parts of a copy that Postfix has; what the journal could not be told before is written now."""
-        taken = set(self._journal.taken(copy.id))
-        for name in sorted(self._unwritten.get(copy.id, set()) - taken):
-            self._journal.take(copy.id, name)
-            taken.add(name)
+        taken = self._journal.held.accepted_parts(copy.id)
+        if unwritten := self._unwritten.get(copy.id):
+            self._journal.held.record_accepted(copy.id, unwritten)
+            taken |= unwritten
         self._unwritten.pop(copy.id, None)
         return taken
 
@@ -180,9 +182,9 @@ class Releases:
                     self._doubt(copy, part, "taken up again after an interruption")
                     interrupted = False
                 self._reinjector.send(held, part.recipients, part.content)
-                self._unwritten.setdefault(copy.id, set()).add(part.name)
+                self._unwritten.setdefault(copy.id, set()).update(part.parts)
                 self._step("handed over")
-                self._journal.take(copy.id, part.name)
+                self._journal.held.record_accepted(copy.id, part.parts)
                 self._unwritten.pop(copy.id)
                 any_taken = True
                 self._step("taken")
@@ -193,24 +195,27 @@ class Releases:
                 self._doubt(copy, part, "no answer")
             why = _with_remedy(error)
             if not any_taken:  # else it stays in release, so that what was taken is looked up
-                self._journal.set_state(copy.id, State.HELD, why=why, expected=State.RELEASING)
+                self._journal.held.set_state(copy.id, State.HELD, why=why, expected=State.RELEASING)
             return Result("failed", why)
         return None
 
-    def _doubt(self, copy: Copy, part: release_parts.Part, what: str) -> None:
-        why = f"Postfix may have {part.name} already: then its recipients get it a second time"
-        self._journal.note(copy.incident_id, copy.id, "steward", what, why, part=part.name)
+    def _doubt(self, copy: QueueCopy, part: release_parts.Part, what: str) -> None:
+        parts = ", ".join(map(str, part.parts))
+        why = f"Postfix may have {parts} already: then its recipients get it a second time"
+        self._journal.held.add_event(copy.incident_id, copy.id, "steward", what, why, part=parts)
 
     def _close(self, job: Job, was_there: bool) -> Result:
         why = job.reason if job.way is None else f"as {job.way}" + (f": {job.reason}" if job.reason else "")
         if not was_there:
             why += " (the held message was gone already)"
-        self._journal.set_state(job.copy.id, job.closed, actor=job.actor, why=why.strip(), expected=CAN_BE_RELEASED)
+        self._journal.held.set_state(
+            job.copy.id, job.closed, actor=job.actor, why=why.strip(), expected=CAN_BE_RELEASED
+        )
         self._step("closed")
         return Result("done", why.strip())
 
 
-def _other_message(copy: Copy, held: QueuedMessage) -> str | None:
+def _other_message(copy: QueueCopy, held: QueuedMessage) -> str | None:
     """Why a queued message is not the recorded one, going by what it calls itself."""
     if copy.message_id is not None and copy.message_id != release_parts.message(held).message_id:
         return "the message that has this queue id now has another Message-ID"

@@ -21,7 +21,7 @@ from undisclosed.decision.header_bytes import RawMessage, as_field, split
 from undisclosed.decision.message import Field, Message, key_of
 from undisclosed.decision.obstacles import broken_by, header_obstacle
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
-from undisclosed.incidents.records import Way
+from undisclosed.incidents.records import AcceptedPart, ReleaseMode, parts_for, places_served
 from undisclosed.policy import Policy, Standing
 
 
@@ -29,40 +29,27 @@ from undisclosed.policy import Policy, Standing
 class Part:
     """One message to be handed over, and for whom."""
 
-    name: str
-    """What is remembered of it: the way, and for which of how many recipients: `bcc:0-94/95`, `split:3/95`."""
+    parts: tuple[AcceptedPart, ...]
+    """What the journal records of it once Postfix has accepted it."""
     recipients: tuple[Recipient, ...]
     content: bytes
 
 
-def parts(policy: Policy, held: QueuedMessage, way: Way, taken: Collection[str] = ()) -> Iterator[Part]:
+def parts(
+    policy: Policy, held: QueuedMessage, mode: ReleaseMode, taken: Collection[AcceptedPart] = ()
+) -> Iterator[Part]:
     """What is left to be handed over, one by one: nothing for recipients whose part is among those `taken`.
 
     Raises rewrite.Unsafe, with the reason, before the first part, where the message must not be rewritten.
     """
-    served = places(taken)
+    served = places_served(taken)
     left = {place: recipient for place, recipient in enumerate(held.recipients) if place not in served}
     if not left:
         return iter(())
-    if way == "unchanged":
-        return iter((_part(held, way, left, held.content),))
+    if mode == "unchanged":
+        return iter((_part(held, mode, left, held.content),))
     hidden = _Hidden(policy, held)
-    return iter((_part(held, way, left, hidden.content),)) if way == "bcc" else _split(policy, held, hidden, left)
-
-
-def places(taken: Iterable[str]) -> frozenset[int]:
-    """The recipients' places in the held file that the names of parts stand for."""
-    found: set[int] = set()
-    for name in taken:
-        for piece in name.partition(":")[2].partition("/")[0].split(","):
-            first, _, last = piece.partition("-")
-            found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)
-
-
-def is_complete(taken: Collection[str]) -> bool:
-    """Whether these parts, together, went to every recipient."""
-    return bool(taken) and len(places(taken)) == max(int(name.rpartition("/")[2]) for name in taken)
+    return iter((_part(held, mode, left, hidden.content),)) if mode == "bcc" else _split(policy, held, hidden, left)
 
 
 def message(held: QueuedMessage) -> Message:
@@ -76,21 +63,10 @@ def body(held: QueuedMessage) -> bytes:
     return split(held.content).rest
 
 
-def _part(held: QueuedMessage, way: Way, chosen: Iterable[int], content: bytes) -> Part:
+def _part(held: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> Part:
     numbers = sorted(chosen)
-    name = f"{way}:{_ranges(numbers)}/{len(held.recipients)}"
-    return Part(name, tuple(held.recipients[number] for number in numbers), content)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers in short: `0-3,7`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
-        else:
-            runs.append([number])
-    return ",".join("-".join(map(str, run)) for run in runs)
+    parts = parts_for(mode, numbers, len(held.recipients))
+    return Part(parts, tuple(held.recipients[number] for number in numbers), content)
 
 
 # -- the ways ----------------------------------------------------------------------------------------------------------

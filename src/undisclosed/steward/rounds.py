@@ -13,7 +13,17 @@ from undisclosed.decision import queue_file, rules
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import reference
-from undisclosed.incidents.records import OPEN, Copy, Incident, NoticeKind, Request, State, Way
+from undisclosed.incidents.records import (
+    OPEN,
+    AcceptedPart,
+    Incident,
+    NoticeKind,
+    QueueCopy,
+    ReleaseMode,
+    Request,
+    State,
+    UnrecordedMail,
+)
 from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action, Mode, Policy
@@ -95,7 +105,7 @@ class Steward:
         self._retry_at: dict[int, datetime] = {}
         self._next: datetime | None = None
         self._unreadable: set[str] = set()
-        self._unwritten: dict[int, set[str]] = {}
+        self._unwritten: dict[int, set[AcceptedPart]] = {}
         self._told: set[tuple[int, NoticeKind]] = set()
         self._looked_back = False
         self._pruned_at: datetime | None = None
@@ -124,7 +134,7 @@ class Steward:
     def _see(self, now: datetime) -> None:
         # The list first: what the milter records comes before Postfix holds it, so nothing listed lacks its record.
         listing = self._queue.list()
-        copies = self._journal.copies(gateway=self.place.gateway, states=OPEN)
+        copies = self._journal.incidents.copies(gateway=self.place.gateway, states=OPEN)
         traces = {copy.id: self._traces(copy) for copy in copies if copy.queue_id not in listing.held}
         seen = survey(listing, copies, traces, now=now, missed=self._missed)
         self._missed = seen.missed
@@ -134,23 +144,23 @@ class Steward:
         if seen.missed or any(copy.state is State.PENDING and copy.queue_id not in listing.held for copy in copies):
             self._come_again(now + SOON)
 
-    def _traces(self, copy: Copy) -> Traces:
+    def _traces(self, copy: QueueCopy) -> Traces:
         if copy.state is State.PENDING:
             return Traces()
-        events = [event for event in self._journal.events(copy.incident_id) if event.copy_id == copy.id]
+        events = [event for event in self._journal.incidents.events(copy.incident_id) if event.copy_id == copy.id]
         last = events[-1] if events else None
         deleting = State(last.detail["state"]) if last is not None and last.what == DELETING else None
-        return Traces(self._journal.taken(copy.id), deleting)
+        return Traces(self._journal.held.accepted_parts(copy.id), deleting)
 
     def _change(self, change: Change, listing: Listing, now: datetime) -> None:
         copy = change.copy
         if change.state is State.HELD:
             self._hold(copy, listing.held[copy.queue_id], change.why, now)
-        elif self._journal.set_state(copy.id, change.state, why=change.why, expected=copy.state):
+        elif self._journal.held.set_state(copy.id, change.state, why=change.why, expected=copy.state):
             self._log.info("copy_closed", queue_id=copy.queue_id, state=change.state.value, reason=change.why)
 
-    def _hold(self, copy: Copy, entry: Entry, why: str, now: datetime) -> None:
-        one = self._journal.incident(copy.incident_id)
+    def _hold(self, copy: QueueCopy, entry: Entry, why: str, now: datetime) -> None:
+        one = self._journal.incidents.get(copy.incident_id)
         # All before the state: what comes twice after an interruption finds nothing to do, what never came is lost.
         if kind := one.action.effect.notice_when("held"):
             self._notice(one, kind, now)  # not sent before it is true
@@ -159,16 +169,16 @@ class Steward:
             not_before = one.at + self.place.policy.hold.delay if one.action is Action.DELAY else None
             self._ask(one, copy, way, not_before)
         until = entry.arrived + timedelta(days=self.place.policy.hold.expire_days)
-        self._journal.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
+        self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
         self._step("held")
         self._log.info("copy_held", queue_id=copy.queue_id, reference=one.reference, until=until.isoformat())
 
-    def _ask(self, one: Incident, copy: Copy, way: Way, not_before: datetime | None) -> None:
-        self._journal.ask(
+    def _ask(self, one: Incident, copy: QueueCopy, way: ReleaseMode, not_before: datetime | None) -> None:
+        self._journal.held.ask(
             one.id,
             copy_id=copy.id,
-            wanted="release",
-            way=way,
+            verb="release",
+            mode=way,
             actor=authorize.STEWARD,
             reason=f"the rule {one.rule!r} says {one.action}",
             not_before=not_before,
@@ -207,9 +217,9 @@ class Steward:
             transaction = transaction_of(
                 policy, message, decision, reference=name, gateway=self.place.gateway, at=held.arrived
             )
-            copy = self._journal.record(transaction)
+            copy = self._journal.filing.record(transaction)
         else:
-            copy = self._journal.adopt(
+            mail = UnrecordedMail(
                 reference=name,
                 gateway=self.place.gateway,
                 queue_id=held.queue_id,
@@ -220,12 +230,13 @@ class Steward:
                 size=entry.size,
                 automatic=is_automatic(message),
             )
+            copy = self._journal.filing.adopt(mail)
         self._step("adopted")
         self._log.info("copy_adopted", queue_id=held.queue_id, reference=name, rule=decision.rule if ours else None)
         if copy.state is State.PENDING:
             self._hold(copy, entry, "found in the hold queue without a record", now)
         elif copy.state not in OPEN:
-            self._journal.set_state(copy.id, State.HELD, why="on hold again", expected=copy.state, size=entry.size)
+            self._journal.held.set_state(copy.id, State.HELD, why="on hold again", expected=copy.state, size=entry.size)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -233,10 +244,10 @@ class Steward:
         due: dict[int, _Due] = {}
         by_copy: dict[int, _Due] = {}
         jobs: list[Job] = []
-        requests = self._journal.requests(gateway=self.place.gateway)
+        requests = self._journal.held.requests(gateway=self.place.gateway)
         known = self._open_incidents() if len(requests) > MANY else {}
         for request in requests:
-            one = known.get(request.incident_id) or self._journal.incident(request.incident_id)
+            one = known.get(request.incident_id) or self._journal.incidents.get(request.incident_id)
             mine = [copy for copy in one.copies if self._is_meant(request, copy)]
             refused = authorize.refusal(self.place.policy, request, one) or next(
                 filter(None, map(authorize.copy_refusal, mine)), None
@@ -270,9 +281,9 @@ class Steward:
         return max(filter(None, moments), default=now)
 
     def _open_incidents(self) -> dict[int, Incident]:
-        return {one.id: one for one in self._journal.incidents(states=OPEN)}
+        return {one.id: one for one in self._journal.incidents.search(states=OPEN)}
 
-    def _is_meant(self, request: Request, copy: Copy) -> bool:
+    def _is_meant(self, request: Request, copy: QueueCopy) -> bool:
         return copy.gateway == self.place.gateway and request.copy_id in (None, copy.id)
 
     def _conclude(self, due: _Due, now: datetime) -> None:
@@ -285,9 +296,11 @@ class Steward:
             self._log.warning("release_failed", reference=one.reference, reason=bad.why, retry_in=RETRY.total_seconds())
         elif bad is not None:
             self._answer(request, one, bad)
-        elif self._is_open_elsewhere(request, one) and self._is_open_elsewhere(request, self._journal.incident(one.id)):
+        elif self._is_open_elsewhere(request, one) and self._is_open_elsewhere(
+            request, self._journal.incidents.get(one.id)
+        ):
             return  # the last gateway answers: what it was when we began may be over, and then nobody would be the last
-        elif results or any(copy.state is CLOSED[request.wanted] for copy in one.copies):
+        elif results or any(copy.state is CLOSED[request.verb] for copy in one.copies):
             # The sender first: what comes twice after an interruption is told once, an answered request does not come.
             self._tell_of(request, one, now)
             self._answer(request, one, results[-1] if results else Result("done", ""))
@@ -301,9 +314,9 @@ class Steward:
 
     def _answer(self, request: Request, one: Incident, result: Result) -> None:
         self._retry_at.pop(request.id, None)
-        self._journal.answer(request.id, result.state, result.why)
+        self._journal.held.answer(request.id, result.state, result.why)
         self._step("answered")
-        log = self._log.bind(reference=one.reference, verb=request.wanted, release_as=request.way, actor=request.actor)
+        log = self._log.bind(reference=one.reference, verb=request.verb, release_as=request.mode, actor=request.actor)
         match result.state:
             case "done":
                 log.info("request_done", reason=result.why)
@@ -314,7 +327,7 @@ class Steward:
 
     def _tell_of(self, request: Request, one: Incident, now: datetime) -> None:
         if request.actor != authorize.STEWARD:
-            self._notice(one, "released" if request.wanted == "release" else "deleted", now)
+            self._notice(one, "released" if request.verb == "release" else "deleted", now)
         elif kind := one.action.effect.notice_when("released"):
             self._notice(one, kind, now)
 
@@ -323,7 +336,7 @@ class Steward:
     def _expire(self, now: datetime) -> None:
         hold = self.place.policy.hold
         expired = []
-        for copy in self._journal.copies(gateway=self.place.gateway, states=CAN_BE_RELEASED):
+        for copy in self._journal.incidents.copies(gateway=self.place.gateway, states=CAN_BE_RELEASED):
             if copy.until is None:
                 continue
             if copy.until > now:
@@ -344,18 +357,18 @@ class Steward:
 
     # -- notices -------------------------------------------------------------------------------------------------------
 
-    def _notice_once(self, copy: Copy, kind: NoticeKind, now: datetime) -> None:
+    def _notice_once(self, copy: QueueCopy, kind: NoticeKind, now: datetime) -> None:
         if (copy.incident_id, kind) not in self._told:
-            self._notice(self._journal.incident(copy.incident_id), kind, now)
+            self._notice(self._journal.incidents.get(copy.incident_id), kind, now)
 
     def _notice(self, one: Incident, kind: NoticeKind, now: datetime) -> None:
         if one.action in self.place.policy.notices.after:
-            self._journal.add_notice(one.id, kind, now)
+            self._journal.notices.add(one.id, kind, now)
         self._told.add((one.id, kind))
 
     def _have_told(self, now: datetime) -> None:
         since = now - (RECENT if self._looked_back else LOOK_BACK)
-        for one in self._journal.incidents(since=since, states=[State.DELIVERED]):
+        for one in self._journal.incidents.search(since=since, states=[State.DELIVERED]):
             kind = one.action.effect.notice_when("delivered")
             if kind and (one.id, kind) not in self._told and self._is_first(one):
                 self._notice(one, kind, now)
@@ -367,5 +380,5 @@ class Steward:
         return min(one.copies, key=lambda copy: copy.id).gateway == self.place.gateway
 
 
-def _job(request: Request, copy: Copy) -> Job:
-    return Job(copy, request.wanted, request.way, request.actor, request.reason, CLOSED[request.wanted])
+def _job(request: Request, copy: QueueCopy) -> Job:
+    return Job(copy, request.verb, request.mode, request.actor, request.reason, CLOSED[request.verb])

@@ -16,6 +16,7 @@ from support.factories import strangers, transaction
 from support.journals import KEY
 from support.terminal import into_closed_pipe, into_pipe, on_terminal
 from undisclosed import cli
+from undisclosed.journal import migrate
 from undisclosed.journal.journal import Journal
 from undisclosed.policy.sections import JournalSection
 
@@ -59,13 +60,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
     (directory / "message.eml").write_text(
         f"From: clerk@council.test\nTo: {', '.join(strangers(30))}\nSubject: {CJK}\n\nhello\n"
     )
-    journal = Journal(JournalSection.model_validate({"url": f"sqlite:///{directory}/journal.db"}), KEY)
-    journal.upgrade()
+    settings = JournalSection(url=f"sqlite:///{directory}/journal.db")
+    migrate.upgrade(settings, KEY)
+    journal = Journal(settings, KEY)
     for number in range(12):
-        journal.record(transaction(queue_id=f"4dX1c23kLmz{number:02}"))
-    journal.record(transaction(reference="8W2T-SM3V", message_id="<2@x>", sender=LONG_SENDER, subject=CJK * 4))
+        journal.filing.record(transaction(queue_id=f"4dX1c23kLmz{number:02}"))
+    journal.filing.record(transaction(reference="8W2T-SM3V", message_id="<2@x>", sender=LONG_SENDER, subject=CJK * 4))
     reason = "95 external addresses of 95 organisations, the limit is 10; " * 3
-    journal.record(
+    journal.filing.record(
         transaction(
             reference="2345-6789", message_id="<3@x>", subject="word " * 60, reason=reason, client="2001:db8::1"
         )

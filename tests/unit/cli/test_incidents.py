@@ -20,7 +20,9 @@ HOSTILE = "=cmd|' /C calc'!A0\n\x1b[2J\x1b]8;;https://x.example\x07\u202egnirts"
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 def test_nothing_a_sender_wrote_reaches_the_terminal_raw(journal: Journal, form: Form) -> None:
     """No control character, no turned direction, no line end, in any form."""
-    journal.record(transaction(subject=HOSTILE, sender=HOSTILE, message_id=HOSTILE, queue_id=HOSTILE, client=HOSTILE))
+    journal.filing.record(
+        transaction(subject=HOSTILE, sender=HOSTILE, message_id=HOSTILE, queue_id=HOSTILE, client=HOSTILE)
+    )
     out = io.StringIO()
     output = Output(out, io.StringIO(), json=form == "json")
     show_list(journal, Filter(), form, output)
@@ -34,7 +36,7 @@ def test_nothing_a_sender_wrote_reaches_the_terminal_raw(journal: Journal, form:
 
 def test_json_has_everything(journal: Journal) -> None:
     """One object a line; times in ISO 8601, the copies and the events within."""
-    copy = journal.record(transaction())
+    copy = journal.filing.record(transaction())
     out = io.StringIO()
     show_one(journal, "k7", Output(out, out, json=True))
     content = json.loads(out.getvalue())
@@ -50,7 +52,7 @@ def test_a_list_says_when_there_is_more(journal: Journal) -> None:
     show_list(journal, Filter(), "table", Output(out, err))
     assert out.getvalue() == "no incidents\n"
     for number in range(3):
-        journal.record(transaction(message_id=f"<{number}@x>", reference=f"2222-222{number + 2}"))
+        journal.filing.record(transaction(message_id=f"<{number}@x>", reference=f"2222-222{number + 2}"))
     show_list(journal, Filter(limit=2), "table", Output(out, err))
     assert err.getvalue() == "The newest 2 are shown; --limit 0 shows all.\n"
     assert "2222-2224" in out.getvalue()

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,9 @@ from lab.postgres import Postgres
 from support.factories import transaction
 from support.journals import KEY, MakeJournal
 from undisclosed.incidents.records import JournalError, UnusableError, WrongKeyError, WrongVersionError
-from undisclosed.journal import engines, tables
+from undisclosed.journal import engines, migrate, tables
 from undisclosed.journal.journal import Journal
-from undisclosed.journal.migrate import configuration
-from undisclosed.policy.sections import JournalSection as Settings
+from undisclosed.policy.sections import JournalSection
 
 SOON = 3.0
 """Seconds within which a journal that cannot be used has to say so: its own limit is 2."""
@@ -32,14 +32,13 @@ SOON = 3.0
 
 def open_journal(url: str, key: bytes = KEY) -> Journal:
     """A Journal in a database that may be anything."""
-    return Journal(Settings(url=url), key)
+    return Journal(JournalSection(url=url), key)
 
 
 def sqlite_url(path: Path) -> str:
     """A new SQLite journal in a file."""
     url = f"sqlite:///{path}"
-    with closing(open_journal(url)) as journal:
-        journal.upgrade()
+    migrate.upgrade(JournalSection(url=url), KEY)
     return url
 
 
@@ -57,7 +56,12 @@ def in_time() -> Iterator[None]:
 def test_a_database_without_tables_names_the_command(journal_url: str) -> None:
     """Whether the file is missing or the database empty."""
     with closing(open_journal(journal_url)) as journal:
-        for attempt in (journal.check, journal.incidents, journal.probe, lambda: journal.record(transaction())):
+        for attempt in (
+            journal.check,
+            journal.incidents.search,
+            journal.probe,
+            lambda: journal.filing.record(transaction()),
+        ):
             with pytest.raises(WrongVersionError, match="run `undisclosed journal upgrade`"):
                 attempt()
 
@@ -68,15 +72,15 @@ def test_an_upgrade_makes_what_the_code_expects(make_journal: MakeJournal, journ
     journal.check()
     with engines.engine(journal_url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
-    assert ScriptDirectory.from_config(configuration()).get_heads() == [tables.HEAD]
+    assert ScriptDirectory.from_config(migrate.configuration()).get_heads() == [tables.HEAD]
 
 
-def test_an_upgrade_of_a_sound_database_changes_nothing(journal: Journal) -> None:
+def test_an_upgrade_of_a_sound_database_changes_nothing(journal: Journal, journal_url: str) -> None:
     """It may be run at every deployment."""
-    journal.record(transaction())
-    before = journal.incidents()
-    journal.upgrade()
-    assert journal.incidents() == before
+    journal.filing.record(transaction())
+    before = journal.incidents.search()
+    migrate.upgrade(JournalSection(url=journal_url), KEY)
+    assert journal.incidents.search() == before
 
 
 @pytest.mark.parametrize(
@@ -90,22 +94,24 @@ def test_another_version_is_refused(journal: Journal, journal_url: str, version:
         other.check()
     if version == "9999":
         with pytest.raises(WrongVersionError, match="newer than this undisclosed knows"):
-            journal.upgrade()
+            migrate.upgrade(JournalSection(url=journal_url), KEY)
 
 
 def test_another_key_is_refused(journal: Journal, journal_url: str) -> None:
     """By reading, by writing and by an upgrade: hashes of two keys never stand in one journal."""
-    with closing(open_journal(journal_url, b"k" * 32)) as other:
-        for attempt in (other.check, other.upgrade, lambda: other.record(transaction())):
+    key = b"k" * 32
+    upgrade = partial(migrate.upgrade, JournalSection(url=journal_url), key)
+    with closing(open_journal(journal_url, key)) as other:
+        for attempt in (other.check, upgrade, lambda: other.filing.record(transaction())):
             with pytest.raises(WrongKeyError, match=r"another key than the one in journal\.key_file"):
                 attempt()
-    assert journal.incidents() == []
+    assert journal.incidents.search() == []
 
 
 def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> None:
     """Only a fingerprint of it."""
     with engines.engine(journal_url).connect() as connection:
-        kept = connection.scalar(sa.select(tables.keeper.c.fingerprint))
+        kept = connection.scalar(sa.select(tables.journal_info.c.fingerprint))
     assert kept is not None
     assert KEY.hex() not in kept
     assert KEY.decode() not in kept
@@ -143,7 +149,7 @@ def test_roots_commands_leave_files_to_the_milters_user(tmp_path: Path, umask: i
     try:
         url = sqlite_url(directory / "journal.db")
         with closing(open_journal(url)) as journal:
-            journal.record(transaction())
+            journal.filing.record(transaction())
             found = sorted(directory.iterdir())
             assert [path.name for path in found] == ["journal.db", "journal.db-shm", "journal.db-wal"]
             for path in found:
@@ -156,14 +162,14 @@ def test_roots_commands_leave_files_to_the_milters_user(tmp_path: Path, umask: i
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     """It is not made: whose would it be?"""
     missing = pytest.raises(JournalError, match=r"the directory .*/no of journal\.url does not exist")
-    with closing(open_journal(f"sqlite:///{tmp_path}/no/journal.db")) as journal, missing:
-        journal.upgrade()
+    with missing:
+        migrate.upgrade(JournalSection(url=f"sqlite:///{tmp_path}/no/journal.db"), KEY)
 
 
 def test_looking_makes_no_file(tmp_path: Path) -> None:
     """A command that only reads leaves nothing behind, least of all a database of root's."""
     with closing(open_journal(f"sqlite:///{tmp_path}/journal.db")) as journal, pytest.raises(WrongVersionError):
-        journal.incidents()
+        journal.incidents.search()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,10 +179,10 @@ def test_a_locked_file_is_given_up_after_two_seconds(tmp_path: Path) -> None:
     with closing(open_journal(sqlite_url(path))) as journal, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with in_time(), pytest.raises(JournalError, match="is locked"):
-            journal.record(transaction())
-        assert journal.incidents() == []
+            journal.filing.record(transaction())
+        assert journal.incidents.search() == []
         other.rollback()
-        journal.record(transaction())
+        journal.filing.record(transaction())
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 4096, 20_000])
@@ -188,7 +194,7 @@ def test_a_corrupt_file_is_an_error(tmp_path: Path, size: int) -> None:
     assert len(content) > size
     path.write_bytes(content[:size] + b"\xa5" * (len(content) - size if size else 0))
     with closing(open_journal(url)) as journal, pytest.raises(JournalError):
-        journal.record(transaction())
+        journal.filing.record(transaction())
 
 
 def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
@@ -196,14 +202,14 @@ def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with closing(open_journal(sqlite_url(path))) as journal:
         shutil.copy(path, tmp_path / "backup")
-        journal.record(transaction())
+        journal.filing.record(transaction())
         for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
             (tmp_path / name).unlink()
         with pytest.raises(WrongVersionError, match="does not exist"):
-            journal.record(transaction())
+            journal.filing.record(transaction())
         shutil.copy(tmp_path / "backup", path)
-        journal.record(transaction())
-        assert len(journal.incidents()) == 1
+        journal.filing.record(transaction())
+        assert len(journal.incidents.search()) == 1
 
 
 def test_sqlite_calls_no_python(tmp_path: Path) -> None:
@@ -221,8 +227,8 @@ def test_sqlite_calls_no_python(tmp_path: Path) -> None:
 def remote(postgres: Postgres) -> Iterator[Journal]:
     """A journal in PostgreSQL, with a connection that was used."""
     url = postgres.create("failing")
+    migrate.upgrade(JournalSection(url=url), KEY)
     with closing(open_journal(url)) as journal:
-        journal.upgrade()
         journal.probe()
         yield journal
     postgres.drop("failing")
@@ -232,12 +238,12 @@ def test_a_frozen_server_is_given_up_in_time(postgres: Postgres, remote: Journal
     """With a connection or without one; when it goes on, so does the journal."""
     postgres.freeze()
     try:
-        for attempt in (lambda: remote.record(transaction()), remote.incidents, remote.probe):
+        for attempt in (lambda: remote.filing.record(transaction()), remote.incidents.search, remote.probe):
             with in_time(), pytest.raises(JournalError):
                 attempt()
     finally:
         postgres.thaw()
-    remote.record(transaction())
+    remote.filing.record(transaction())
 
 
 def test_a_server_that_was_restarted_costs_nothing(postgres: Postgres, remote: Journal) -> None:
@@ -247,11 +253,11 @@ def test_a_server_that_was_restarted_costs_nothing(postgres: Postgres, remote: J
         postgres.stop()
         try:
             with in_time(), pytest.raises(JournalError):
-                remote.record(transaction())
+                remote.filing.record(transaction())
         finally:
             postgres.start()
-        other.record(transaction())
-        remote.record(transaction())
+        other.filing.record(transaction())
+        remote.filing.record(transaction())
 
 
 def test_a_lock_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None:
@@ -259,8 +265,8 @@ def test_a_lock_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None
     with engines.engine(postgres.url("failing")).begin() as connection:
         connection.execute(sa.text("LOCK TABLE incident"))
         with in_time(), pytest.raises(JournalError):
-            remote.record(transaction())
-    remote.record(transaction())
+            remote.filing.record(transaction())
+    remote.filing.record(transaction())
 
 
 def test_waiting_for_work_ends_when_the_server_does(postgres: Postgres, remote: Journal) -> None:
@@ -280,6 +286,6 @@ def test_waiting_for_work_ends_when_the_server_does(postgres: Postgres, remote: 
 def test_a_database_that_cannot_hold_every_name_is_refused(postgres: Postgres) -> None:
     """Welsh does not fit into Latin-1."""
     url = postgres.create("narrow", "--encoding", "LATIN1", "--template", "template0")
-    with closing(open_journal(url)) as journal, pytest.raises(JournalError, match="keeps text as LATIN1"):
-        journal.upgrade()
+    with pytest.raises(JournalError, match="keeps text as LATIN1"):
+        migrate.upgrade(JournalSection(url=url), KEY)
     postgres.drop("narrow")

@@ -14,16 +14,23 @@ import pytest
 from support.factories import strangers, transaction
 from support.journals import MakeJournal
 from undisclosed.addresses import addresses
-from undisclosed.incidents.records import AmbiguousError, NotFoundError, State, least_final
+from undisclosed.incidents.records import (
+    AcceptedPart,
+    AmbiguousError,
+    NotFoundError,
+    State,
+    UnrecordedMail,
+    parts_for,
+)
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-def adopted(journal: Journal, **over: Any) -> Any:
-    """Held mail that the steward found."""
-    found: dict[str, Any] = {
+def unrecorded(**over: Any) -> UnrecordedMail:
+    """Held mail that the steward found; each keyword replaces a field."""
+    fields: dict[str, Any] = {
         "reference": "K7QF-3M2D",
         "gateway": "mx1.council.test",
         "queue_id": "4dX1c23kLmz9Q",
@@ -32,15 +39,15 @@ def adopted(journal: Journal, **over: Any) -> Any:
         "recipients": 2,
         "arrived": NOON,
         "size": 4711,
-        "until": NOON + timedelta(days=14),
+        "automatic": False,
     }
-    return journal.adopt(**{**found, **over})
+    return UnrecordedMail(**{**fields, **over})
 
 
 def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None:
     """Every fact of it, in the incident, its copy and its first event."""
-    copy = journal.record(transaction(obstacle="signed", login="clerk"))
-    [incident] = journal.incidents()
+    copy = journal.filing.record(transaction(obstacle="signed", login="clerk"))
+    [incident] = journal.incidents.search()
     assert incident.copies == (copy,)
     assert (copy.gateway, copy.queue_id, copy.client) == ("mx1.council.test", "4dX1c23kLmz9Q", "127.0.0.1")
     assert (copy.state, copy.recipients, copy.arrived, copy.size, copy.until) == (State.PENDING, 2, NOON, None, None)
@@ -49,7 +56,7 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
     assert (incident.count, incident.organisations, incident.named, incident.per_field) == (2, 2, 1, {"to": 2})
     assert (incident.subject, incident.obstacle, incident.automatic) == ("School admissions", "signed", False)
     assert incident.reason == "2 external addresses, the limit is 1"
-    [event] = journal.events(incident.id)
+    [event] = journal.incidents.events(incident.id)
     assert (event.copy_id, event.actor, event.what, event.at) == (copy.id, "milter", "recorded", NOON)
     assert event.detail["login"] == "clerk"
     assert event.detail["outcome"] == "hold"
@@ -67,40 +74,42 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
 )
 def test_what_is_done_to_a_message_is_its_first_state(journal: Journal, outcome: str, state: State) -> None:
     """Held mail is pending until the hold queue is seen to have it."""
-    assert journal.record(transaction(outcome=outcome)).state is state
+    assert journal.filing.record(transaction(outcome=outcome)).state is state
 
 
 def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
     """From several gateways, and within an hour either way: their clocks may differ."""
-    first = journal.record(transaction())
-    second = journal.record(transaction(gateway="mx2.council.test", queue_id="4dX2", at=NOON - timedelta(minutes=59)))
-    third = journal.record(transaction(queue_id="4dX3", at=NOON + timedelta(minutes=59)))
-    [incident] = journal.incidents()
+    first = journal.filing.record(transaction())
+    second = journal.filing.record(
+        transaction(gateway="mx2.council.test", queue_id="4dX2", at=NOON - timedelta(minutes=59))
+    )
+    third = journal.filing.record(transaction(queue_id="4dX3", at=NOON + timedelta(minutes=59)))
+    [incident] = journal.incidents.search()
     assert incident.copies == (first, second, third)
-    assert [event.copy_id for event in journal.events(incident.id)] == [first.id, second.id, third.id]
+    assert [event.copy_id for event in journal.incidents.events(incident.id)] == [first.id, second.id, third.id]
 
 
 def test_the_same_message_hours_later_is_another_incident(journal: Journal) -> None:
     """The sender sent it again, and is to learn of it again. The reference finds the newest."""
-    journal.record(transaction())
-    later = journal.record(transaction(at=NOON + timedelta(minutes=61)))
-    assert len(journal.incidents()) == 2
-    assert journal.find("K7QF-3M2D").id == later.incident_id
+    journal.filing.record(transaction())
+    later = journal.filing.record(transaction(at=NOON + timedelta(minutes=61)))
+    assert len(journal.incidents.search()) == 2
+    assert journal.incidents.find("K7QF-3M2D").id == later.incident_id
 
 
 def test_messages_without_an_id_are_never_merged(journal: Journal) -> None:
     """A short queue id that is used again gives the same reference to another message."""
-    journal.record(transaction(message_id=None))
-    journal.record(transaction(message_id=None))
-    assert len(journal.incidents()) == 2
+    journal.filing.record(transaction(message_id=None))
+    journal.filing.record(transaction(message_id=None))
+    assert len(journal.incidents.search()) == 2
 
 
 def test_a_queue_id_that_is_used_again_is_another_message(journal: Journal) -> None:
     """Although the first one is still held."""
-    first = journal.record(transaction())
-    second = journal.record(transaction(reference="ZZZZ-2222", message_id="<2@council.test>"))
+    first = journal.filing.record(transaction())
+    second = journal.filing.record(transaction(reference="ZZZZ-2222", message_id="<2@council.test>"))
     assert first.incident_id != second.incident_id
-    assert len(journal.incidents()) == 2
+    assert len(journal.incidents.search()) == 2
 
 
 def test_gateways_that_record_at_the_same_moment_make_one_incident(make_journal: MakeJournal) -> None:
@@ -110,11 +119,11 @@ def test_gateways_that_record_at_the_same_moment_make_one_incident(make_journal:
 
     def record(number: int) -> None:
         start.wait()
-        journals[number].record(transaction(gateway=f"mx{number}", queue_id=f"4dX{number}"))
+        journals[number].filing.record(transaction(gateway=f"mx{number}", queue_id=f"4dX{number}"))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(record, range(8)))
-    [incident] = journals[0].incidents()
+    [incident] = journals[0].incidents.search()
     assert sorted(copy.gateway for copy in incident.copies) == [f"mx{number}" for number in range(8)]
 
 
@@ -124,8 +133,8 @@ HOSTILE = "line\nend \0 \x1b[2J \udcff \u202e =cmd|' /C calc'!A0 '); DROP TABLE 
 def test_any_text_of_a_message_can_be_recorded(journal: Journal) -> None:
     """Control characters, raw bytes, NUL and SQL stay text; only what no database takes is replaced."""
     everywhere = dict.fromkeys(("sender", "subject", "message_id", "client", "login", "reason", "obstacle"), HOSTILE)
-    journal.record(transaction(**everywhere, queue_id=HOSTILE))
-    [incident] = journal.incidents()
+    journal.filing.record(transaction(**everywhere, queue_id=HOSTILE))
+    [incident] = journal.incidents.search()
     spelled = HOSTILE.replace("\0", "\ufffd").replace("\udcff", "\ufffd")
     assert (incident.sender, incident.subject, incident.message_id) == (spelled, spelled, spelled)
     assert incident.copies[0].queue_id == spelled
@@ -133,8 +142,8 @@ def test_any_text_of_a_message_can_be_recorded(journal: Journal) -> None:
 
 def test_a_subject_without_end_is_cut(journal: Journal) -> None:
     """What a header may hold (60,000 bytes) is more than anybody reads in a list."""
-    journal.record(transaction(subject="s" * 60_000))
-    assert journal.incidents()[0].subject == "s" * 998
+    journal.filing.record(transaction(subject="s" * 60_000))
+    assert journal.incidents.search()[0].subject == "s" * 998
 
 
 @pytest.mark.parametrize("form", ["hashed", "plain", "none"])
@@ -142,8 +151,8 @@ def test_addresses_are_recorded_as_the_setting_says(make_journal: MakeJournal, f
     """As keyed hashes, in the clear, or not at all: and the same address is one, however it is written."""
     journal = make_journal(addresses=form)
     visible = tuple(addresses("Parent1@FAMILY1.test, parent1@family1.test, parent2@family2.test"))
-    copy = journal.record(transaction(visible=visible))
-    exposed = journal.exposed(copy.incident_id)
+    copy = journal.filing.record(transaction(visible=visible))
+    exposed = journal.incidents.exposed(copy.incident_id)
     if form == "plain":
         assert exposed == ["parent1@family1.test", "parent2@family2.test"]
     elif form == "none":
@@ -151,22 +160,24 @@ def test_addresses_are_recorded_as_the_setting_says(make_journal: MakeJournal, f
     else:
         assert len(exposed) == len(set(exposed)) == 2
         assert all(len(text) == 64 and "parent" not in text for text in exposed)
-        other = journal.record(transaction(message_id="<2@council.test>", reference="ZZZZ-2222", visible=visible[:1]))
-        assert journal.exposed(other.incident_id)[0] in exposed
+        other = journal.filing.record(
+            transaction(message_id="<2@council.test>", reference="ZZZZ-2222", visible=visible[:1])
+        )
+        assert journal.incidents.exposed(other.incident_id)[0] in exposed
 
 
 def test_many_addresses_are_recorded_at_once(journal: Journal) -> None:
     """More than SQLite takes parameters in one statement of older versions (999)."""
     visible = tuple(one for text in strangers(2600) for one in addresses(text))
-    copy = journal.record(transaction(visible=visible, count=2600))
-    assert len(journal.exposed(copy.incident_id)) == 2600
+    copy = journal.filing.record(transaction(visible=visible, count=2600))
+    assert len(journal.incidents.exposed(copy.incident_id)) == 2600
 
 
 def test_subjects_are_left_out_where_the_setting_says_so(make_journal: MakeJournal) -> None:
     """`journal.subjects = false`."""
     journal = make_journal(subjects=False)
-    journal.record(transaction())
-    assert journal.incidents()[0].subject is None
+    journal.filing.record(transaction())
+    assert journal.incidents.search()[0].subject is None
 
 
 def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> None:
@@ -178,7 +189,7 @@ def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> N
             ("head-1@other.test", "b", "hold"),
         ]
     ):
-        journal.record(
+        journal.filing.record(
             transaction(
                 reference=f"2222-222{number + 2}",
                 message_id=f"<{number}@council.test>",
@@ -191,7 +202,7 @@ def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> N
         )
 
     def found(**filters: Any) -> list[str]:
-        return [incident.sender for incident in journal.incidents(**filters)]
+        return [incident.sender for incident in journal.incidents.search(**filters)]
 
     assert found() == ["head-1@other.test", "head_1@council.test", "clerk@council.test"]
     assert found(sender="*@COUNCIL.test") == ["head_1@council.test", "clerk@council.test"]
@@ -205,103 +216,100 @@ def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> N
 
 def test_an_incidents_state_is_that_of_its_least_final_copy(journal: Journal) -> None:
     """As long as one copy is held, the incident is; the filter sees it the same way."""
-    first = journal.record(transaction())
-    second = journal.record(transaction(gateway="mx2", queue_id="4dX2"))
-    assert journal.set_state(first.id, State.RELEASED)
-    assert journal.set_state(second.id, State.HELD)
-    assert journal.find("K7QF").state is State.HELD
-    assert [len(journal.incidents(states=[state])) for state in (State.HELD, State.RELEASED)] == [1, 0]
-    assert journal.set_state(second.id, State.DELETED)
-    assert journal.find("K7QF").state is State.RELEASED
-
-
-def test_every_state_has_its_place_among_the_others() -> None:
-    """A state that was forgotten there would have no incident."""
-    assert {least_final([state]) for state in State} == set(State)
+    first = journal.filing.record(transaction())
+    second = journal.filing.record(transaction(gateway="mx2", queue_id="4dX2"))
+    assert journal.held.set_state(first.id, State.RELEASED)
+    assert journal.held.set_state(second.id, State.HELD)
+    assert journal.incidents.find("K7QF").state is State.HELD
+    assert [len(journal.incidents.search(states=[state])) for state in (State.HELD, State.RELEASED)] == [1, 0]
+    assert journal.held.set_state(second.id, State.DELETED)
+    assert journal.incidents.find("K7QF").state is State.RELEASED
 
 
 @pytest.mark.parametrize("prefix", ["K7QF-3M2D", "k7qf3m2d", "K7", "k7qf-", " k7qf-3 "])
 def test_a_reference_is_found_by_its_beginning(journal: Journal, prefix: str) -> None:
     """As somebody types what was read out to them."""
-    journal.record(transaction())
-    journal.record(transaction(reference="ZZZZ-2222", message_id="<2@council.test>"))
-    assert journal.find(prefix).reference == "K7QF-3M2D"
+    journal.filing.record(transaction())
+    journal.filing.record(transaction(reference="ZZZZ-2222", message_id="<2@council.test>"))
+    assert journal.incidents.find(prefix).reference == "K7QF-3M2D"
 
 
 @pytest.mark.parametrize("prefix", ["", "-", "X", "K7QF-3M2D2", "%", "_", "K7QF-3M2%", "'"])
 def test_what_is_no_reference_is_not_found(journal: Journal, prefix: str) -> None:
     """No pattern of SQL's, and nothing at all, finds anything."""
-    journal.record(transaction())
+    journal.filing.record(transaction())
     with pytest.raises(NotFoundError):
-        journal.find(prefix)
+        journal.incidents.find(prefix)
 
 
 def test_a_beginning_of_several_references_is_ambiguous(journal: Journal) -> None:
     """The error names them."""
-    journal.record(transaction())
-    journal.record(transaction(reference="K7QF-4444", message_id="<2@council.test>"))
+    journal.filing.record(transaction())
+    journal.filing.record(transaction(reference="K7QF-4444", message_id="<2@council.test>"))
     with pytest.raises(AmbiguousError, match="K7QF-3M2D, K7QF-4444"):
-        journal.find("k7qf")
+        journal.incidents.find("k7qf")
 
 
 def test_a_state_changes_only_from_the_expected_one(journal: Journal) -> None:
     """Two stewards' steps do not overtake each other; each change is an event that says from what."""
-    copy = journal.record(transaction())
+    copy = journal.filing.record(transaction())
     until = NOON + timedelta(days=14)
-    assert journal.set_state(copy.id, State.HELD, expected=State.PENDING, size=4711, until=until)
-    assert not journal.set_state(copy.id, State.HELD, expected=State.PENDING)
-    [held] = journal.copies(gateway="mx1.council.test", states=[State.HELD])
+    assert journal.held.set_state(copy.id, State.HELD, expected=State.PENDING, size=4711, until=until)
+    assert not journal.held.set_state(copy.id, State.HELD, expected=State.PENDING)
+    [held] = journal.incidents.copies(gateway="mx1.council.test", states=[State.HELD])
     assert (held.size, held.until) == (4711, until)
-    assert journal.set_state(copy.id, State.DELETED, expected={State.HELD, State.PENDING}, actor="ann", why="a test")
-    assert journal.copies(gateway="mx1.council.test", states=[State.HELD]) == []
-    assert journal.copies(gateway="mx2.council.test", states=list(State)) == []
-    [deleted] = journal.copies(gateway="mx1.council.test", states=list(State))
+    assert journal.held.set_state(
+        copy.id, State.DELETED, expected={State.HELD, State.PENDING}, actor="ann", why="a test"
+    )
+    assert journal.incidents.copies(gateway="mx1.council.test", states=[State.HELD]) == []
+    assert journal.incidents.copies(gateway="mx2.council.test", states=list(State)) == []
+    [deleted] = journal.incidents.copies(gateway="mx1.council.test", states=list(State))
     assert (deleted.until, deleted.size) == (None, 4711)
-    event = journal.events(copy.incident_id)[-1]
+    event = journal.incidents.events(copy.incident_id)[-1]
     assert (event.actor, event.what, event.why, event.detail) == ("ann", "deleted", "a test", {"before": "held"})
-    assert not journal.set_state(copy.id + 1, State.HELD)
+    assert not journal.held.set_state(copy.id + 1, State.HELD)
 
 
 def test_held_mail_without_a_record_is_adopted_once(journal: Journal) -> None:
     """As quarantine by no rule; found again, it is the same copy."""
-    copy = adopted(journal)
-    assert adopted(journal) == copy
-    [incident] = journal.incidents()
-    assert (incident.rule, incident.action, incident.count) == ("", Action.QUARANTINE, 0)
-    assert (copy.state, copy.size, copy.until) == (State.HELD, 4711, NOON + timedelta(days=14))
-    assert [event.actor for event in journal.events(incident.id)] == ["steward"]
+    copy = journal.filing.adopt(unrecorded())
+    assert journal.filing.adopt(unrecorded()) == copy
+    [incident] = journal.incidents.search()
+    assert (incident.adopted, incident.rule, incident.action, incident.count) == (True, "", Action.QUARANTINE, 0)
+    assert (copy.state, copy.size, copy.until) == (State.HELD, 4711, None)
+    assert [event.actor for event in journal.incidents.events(incident.id)] == ["steward"]
 
 
 def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> None:
     """A write that came through late, after the steward had found the message, makes no second copy."""
-    found = adopted(journal)
-    copy = journal.record(transaction())
-    [incident] = journal.incidents()
+    found = journal.filing.adopt(unrecorded())
+    copy = journal.filing.record(transaction())
+    [incident] = journal.incidents.search()
     assert (copy.id, incident.copies) == (found.id, (found,))
-    assert (incident.rule, incident.count) == ("too many in sight", 2)
-    assert len(journal.exposed(incident.id)) == 2
-    assert adopted(journal).id == copy.id
+    assert (incident.adopted, incident.rule, incident.count) == (False, "too many in sight", 2)
+    assert len(journal.incidents.exposed(incident.id)) == 2
+    assert journal.filing.adopt(unrecorded()).id == copy.id
 
 
 def test_parts_of_a_release_are_remembered(journal: Journal) -> None:
     """Once is enough; each copy has its own."""
-    first, second = journal.record(transaction()), journal.record(transaction(queue_id="4dX2"))
-    for part in ("split:1", "split:2", "split:1"):
-        journal.take(first.id, part)
-    assert journal.taken(first.id) == {"split:1", "split:2"}
-    assert journal.taken(second.id) == set()
+    first, second = journal.filing.record(transaction()), journal.filing.record(transaction(queue_id="4dX2"))
+    for places in ([1, 3], [2], [3]):
+        journal.held.record_accepted(first.id, parts_for("split", places, 5))
+    assert journal.held.accepted_parts(first.id) == {AcceptedPart("split", place, place, 5) for place in (1, 2, 3)}
+    assert journal.held.accepted_parts(second.id) == set()
 
 
 def test_what_was_put_down_is_filed_by_whoever_reads_next(make_journal: MakeJournal) -> None:
     """Also where the milter was killed right after it had put it down; and once, however many read at once."""
-    make_journal().receive([transaction()])
+    make_journal().inbox.put([transaction()])
     readers = [make_journal() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda reader: reader.find("K7QF"), readers))
+        found = list(pool.map(lambda reader: reader.incidents.find("K7QF"), readers))
     assert [len(one.copies) for one in found] == [1] * 4
-    [event] = readers[0].events(found[0].id)
+    [event] = readers[0].incidents.events(found[0].id)
     assert (event.actor, event.what) == ("milter", "recorded")
-    assert readers[0].file() == 0
+    assert readers[0].inbox.file() == 0
 
 
 @pytest.mark.parametrize("form", ["hashed", "plain", "none"])
@@ -309,89 +317,93 @@ def test_what_was_put_down_is_filed_as_it_would_have_been_recorded(make_journal:
     """Field for field, the addresses as the setting says."""
     journal = make_journal(addresses=form)
     put_down = transaction(visible=tuple(addresses("ann@home.example, bob@home.example")))
-    journal.record(put_down)
+    journal.filing.record(put_down)
     other = replace(put_down, reference="ZZZZ-ZZZZ")
-    journal.receive([other])
-    [second, first] = [journal.find("ZZZZ"), journal.find("K7QF")]
+    journal.inbox.put([other])
+    [second, first] = [journal.incidents.find("ZZZZ"), journal.incidents.find("K7QF")]
     assert replace(second, id=0, copies=(), reference="") == replace(first, id=0, copies=(), reference="")
     assert replace(second.copies[0], id=0, incident_id=0) == replace(first.copies[0], id=0, incident_id=0)
-    assert journal.exposed(second.id) == journal.exposed(first.id)
-    assert journal.events(second.id)[0].detail == journal.events(first.id)[0].detail
+    assert journal.incidents.exposed(second.id) == journal.incidents.exposed(first.id)
+    assert journal.incidents.events(second.id)[0].detail == journal.incidents.events(first.id)[0].detail
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("hold", State.NEVER_QUEUED)])
 def test_a_message_that_postfix_did_not_get_is_withdrawn(journal: Journal, outcome: str, state: State) -> None:
     """The record stays, and says so; another message with the queue id of the first is not meant."""
     one = transaction(outcome=outcome)
-    journal.receive([one])
-    other = journal.record(transaction(outcome=outcome, message_id="<other@council.test>", reference="ZZZZ-ZZZZ"))
-    assert journal.withdraw(one, "answered with a temporary failure")
-    assert journal.find("K7QF").state is state
-    assert journal.find("ZZZZ").copies[0].state is other.state
-    assert not journal.withdraw(one, "twice")
+    journal.inbox.put([one])
+    other = journal.filing.record(
+        transaction(outcome=outcome, message_id="<other@council.test>", reference="ZZZZ-ZZZZ")
+    )
+    assert journal.inbox.mark_not_queued(one, "answered with a temporary failure")
+    assert journal.incidents.find("K7QF").state is state
+    assert journal.incidents.find("ZZZZ").copies[0].state is other.state
+    assert not journal.inbox.mark_not_queued(one, "twice")
 
 
 def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> None:
     """For every copy, both; for one, its own. An answered one is not open any more."""
-    first = journal.record(transaction())
-    second = journal.record(transaction(gateway="mx2.council.test", queue_id="4dX2"))
+    first = journal.filing.record(transaction())
+    second = journal.filing.record(transaction(gateway="mx2.council.test", queue_id="4dX2"))
     later = NOON + timedelta(minutes=5)
-    everywhere = journal.ask(first.incident_id, wanted="release", way="bcc", actor="ann", reason="ok", not_before=later)
-    single = journal.ask(
-        first.incident_id, copy_id=second.id, wanted="delete", way=None, actor="ann", reason="not that"
+    everywhere = journal.held.ask(
+        first.incident_id, verb="release", mode="bcc", actor="ann", reason="ok", not_before=later
+    )
+    single = journal.held.ask(
+        first.incident_id, copy_id=second.id, verb="delete", mode=None, actor="ann", reason="not that"
     )
     assert (everywhere.state, everywhere.not_before, everywhere.copy_id) == ("open", later, None)
-    assert journal.requests(gateway="mx1.council.test") == [everywhere]
-    assert journal.requests(gateway="mx2.council.test") == [everywhere, single]
-    assert journal.requests(gateway="mx3.council.test") == []
-    journal.answer(everywhere.id, "done", "two copies")
-    assert journal.requests(gateway="mx1.council.test") == []
-    assert [one.id for one in journal.requests(gateway="mx1.council.test", states=["done"])] == [everywhere.id]
-    assert [(event.actor, event.what, event.why) for event in journal.events(first.incident_id)[2:]] == [
+    assert journal.held.requests(gateway="mx1.council.test") == [everywhere]
+    assert journal.held.requests(gateway="mx2.council.test") == [everywhere, single]
+    assert journal.held.requests(gateway="mx3.council.test") == []
+    journal.held.answer(everywhere.id, "done", "two copies")
+    assert journal.held.requests(gateway="mx1.council.test") == []
+    assert [one.id for one in journal.held.requests(gateway="mx1.council.test", states=["done"])] == [everywhere.id]
+    assert [(event.actor, event.what, event.why) for event in journal.incidents.events(first.incident_id)[2:]] == [
         ("ann", "asked to release", "ok"),
         ("ann", "asked to delete", "not that"),
         ("steward", "request to release done", "two copies"),
     ]
     with pytest.raises(NotFoundError):
-        journal.answer(single.id + 1, "done", "")
+        journal.held.answer(single.id + 1, "done", "")
 
 
 def test_stewards_that_conclude_a_request_at_the_same_moment_answer_it_once(make_journal: MakeJournal) -> None:
     """The first answer stands, and is the one event; what comes later changes nothing."""
     journals = [make_journal() for _ in range(8)]
-    copy = journals[0].record(transaction())
-    request = journals[0].ask(copy.incident_id, wanted="release", way="bcc", actor="ann", reason="ok")
+    copy = journals[0].filing.record(transaction())
+    request = journals[0].held.ask(copy.incident_id, verb="release", mode="bcc", actor="ann", reason="ok")
     start = threading.Barrier(8)
 
     def answer(number: int) -> None:
         start.wait()
-        journals[number].answer(request.id, "done", f"as bcc on mx{number}")
+        journals[number].held.answer(request.id, "done", f"as bcc on mx{number}")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(answer, range(8)))
-    journals[0].answer(request.id, "failed", "too late")
-    [event] = [event for event in journals[0].events(copy.incident_id) if event.what.startswith("request to")]
+    journals[0].held.answer(request.id, "failed", "too late")
+    [event] = [event for event in journals[0].incidents.events(copy.incident_id) if event.what.startswith("request to")]
     assert event.what == "request to release done"
-    [answered] = journals[0].requests(gateway=copy.gateway, states=["done", "failed"])
+    [answered] = journals[0].held.requests(gateway=copy.gateway, states=["done", "failed"])
     assert answered.state == "done"
 
 
 def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
     """However many copies ask for it; sent or suppressed, it is never due again."""
-    copy = journal.record(transaction())
-    assert journal.add_notice(copy.incident_id, "held", NOON)
-    assert not journal.add_notice(copy.incident_id, "held", NOON)
-    assert journal.add_notice(copy.incident_id, "reminder", NOON + timedelta(days=13))
-    assert journal.due_notices(NOON - timedelta(seconds=1)) == []
-    [due] = journal.due_notices(NOON)
+    copy = journal.filing.record(transaction())
+    assert journal.notices.add(copy.incident_id, "held", NOON)
+    assert not journal.notices.add(copy.incident_id, "held", NOON)
+    assert journal.notices.add(copy.incident_id, "reminder", NOON + timedelta(days=13))
+    assert journal.notices.due(NOON - timedelta(seconds=1)) == []
+    [due] = journal.notices.due(NOON)
     assert (due.kind, due.state, due.sent_at) == ("held", "due", None)
-    assert journal.notice_sent(due.id)
-    assert not journal.notice_sent(due.id)
-    assert not journal.add_notice(copy.incident_id, "held", NOON)
-    [reminder] = journal.due_notices(NOON + timedelta(days=13))
-    assert journal.notice_sent(reminder.id, suppressed=True, why="the sender is automatic")
-    assert journal.due_notices(NOON + timedelta(days=99)) == []
-    assert [(event.what, event.why) for event in journal.events(copy.incident_id)[1:]] == [
+    assert journal.notices.mark_sent(due.id)
+    assert not journal.notices.mark_sent(due.id)
+    assert not journal.notices.add(copy.incident_id, "held", NOON)
+    [reminder] = journal.notices.due(NOON + timedelta(days=13))
+    assert journal.notices.mark_suppressed(reminder.id, "the sender is automatic")
+    assert journal.notices.due(NOON + timedelta(days=99)) == []
+    assert [(event.what, event.why) for event in journal.incidents.events(copy.incident_id)[1:]] == [
         ("notice sent", ""),
         ("notice suppressed", "the sender is automatic"),
     ]
@@ -399,9 +411,9 @@ def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
 
 def test_a_note_is_an_event_with_its_details(journal: Journal) -> None:
     """Of the incident, or of one copy."""
-    copy = journal.record(transaction())
-    journal.note(copy.incident_id, copy.id, "steward", "sent twice", "no answer \udcff", recipients=3)
-    event = journal.events(copy.incident_id)[-1]
+    copy = journal.filing.record(transaction())
+    journal.held.add_event(copy.incident_id, copy.id, "steward", "sent twice", "no answer \udcff", recipients=3)
+    event = journal.incidents.events(copy.incident_id)[-1]
     assert (event.copy_id, event.what, event.why, event.detail) == (
         copy.id,
         "sent twice",
@@ -414,35 +426,39 @@ def test_old_records_are_forgotten_unless_mail_is_held(make_journal: MakeJournal
     """With all that belongs to them; a message that still waits keeps its record whatever its age."""
     journal = make_journal(retention_days=30)
     for number in range(3):
-        copy = journal.record(
+        copy = journal.filing.record(
             transaction(
                 reference=f"2222-222{number + 2}", message_id=f"<{number}@council.test>", queue_id=f"4dX{number}"
             )
         )
-        journal.ask(copy.incident_id, wanted="delete", way=None, actor="ann", reason="", copy_id=copy.id)
-        journal.add_notice(copy.incident_id, "held", NOON)
-        journal.take(copy.id, "bcc")
-    journal.set_state(1, State.DELETED)
-    journal.set_state(2, State.RELEASED)
+        journal.held.ask(copy.incident_id, verb="delete", mode=None, actor="ann", reason="", copy_id=copy.id)
+        journal.notices.add(copy.incident_id, "held", NOON)
+        journal.held.record_accepted(copy.id, parts_for("bcc", range(2), 2))
+    journal.held.set_state(1, State.DELETED)
+    journal.held.set_state(2, State.RELEASED)
     assert journal.prune(NOON + timedelta(days=30)) == 0
     assert journal.prune(NOON + timedelta(days=30, seconds=1)) == 2
-    [left] = journal.incidents()
+    [left] = journal.incidents.search()
     assert left.id == 3
-    assert (journal.events(1), journal.exposed(1), journal.taken(1)) == ([], [], set())
-    assert [one.incident_id for one in journal.due_notices(NOON)] == [3]
+    assert (journal.incidents.events(1), journal.incidents.exposed(1), journal.held.accepted_parts(1)) == (
+        [],
+        [],
+        set(),
+    )
+    assert [one.incident_id for one in journal.notices.due(NOON)] == [3]
 
 
 def test_wait_ends_when_somebody_asks(make_journal: MakeJournal) -> None:
     """Another process's request wakes the steward long before its time is over; without one it waits."""
     journal, other = make_journal(), make_journal()
-    copy = journal.record(transaction())
+    copy = journal.filing.record(transaction())
     assert journal.wait(30)  # the first one returns at once
     began = time.monotonic()
     assert not journal.wait(0.3)
     assert time.monotonic() - began >= 0.3
     with ThreadPoolExecutor() as pool:
         news = pool.submit(journal.wait, 30)
-        other.ask(copy.incident_id, wanted="delete", way=None, actor="ann", reason="")
+        other.held.ask(copy.incident_id, verb="delete", mode=None, actor="ann", reason="")
         assert news.result(10)
     assert not journal.wait(0)
 
@@ -451,5 +467,5 @@ def test_a_change_between_two_waits_is_not_missed(make_journal: MakeJournal) -> 
     """A message recorded while the steward makes its round, or at the last moment of a wait, makes another round."""
     journal, other = make_journal(), make_journal()
     journal.wait(30)
-    other.record(transaction())
+    other.filing.record(transaction())
     assert journal.wait(10)

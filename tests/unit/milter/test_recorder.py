@@ -35,30 +35,30 @@ class Stubborn:
         if self.fails:
             raise JournalError("the disk is on fire")
 
-    def receive(self, transactions: Sequence[Transaction]) -> None:
+    def put(self, transactions: Sequence[Transaction]) -> None:
         """Put them down, when it may."""
         self._pass()
-        self._journal.receive(transactions)
+        self._journal.inbox.put(transactions)
 
-    def file(self, most: int) -> int:
+    def file(self, limit: int) -> int:
         """File it, when it may."""
         self._pass()
-        return self._journal.file(most)
+        return self._journal.inbox.file(limit)
 
-    def withdraw(self, transaction: Transaction, why: str) -> bool:
+    def mark_not_queued(self, transaction: Transaction, why: str) -> bool:
         """Change it, when it may."""
         self._pass()
-        return self._journal.withdraw(transaction, why)
+        return self._journal.inbox.mark_not_queued(transaction, why)
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Wait for the disk, when it may."""
         self._pass()
-        self._journal.settle()
+        self._journal.inbox.sync()
 
     def probe(self) -> None:
         """Write, when it may."""
         self._pass()
-        self._journal.probe()
+        self._journal.inbox.probe()
 
     def close(self) -> None:
         """Nothing of its own is open."""
@@ -91,7 +91,7 @@ def test_what_is_recorded_is_there_for_whoever_looks_next(recorder: Recorder, jo
     with ThreadPoolExecutor(4) as pool:
         ones = [transaction(queue_id=f"4dX{number}", message_id=None) for number in range(20)]
         list(pool.map(recorder.record, ones))
-    found = [copy.queue_id for incident in journal.incidents() for copy in incident.copies]
+    found = [copy.queue_id for incident in journal.incidents.search() for copy in incident.copies]
     assert sorted(found) == sorted(one.queue_id for one in ones)
     assert lines == []
 
@@ -110,7 +110,7 @@ def test_a_failure_opens_the_breaker_until_writing_works(
     until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
     assert (lines[1]["event"], lines[1]["messages_not_recorded"]) == ("journal_works_again", 3)
     recorder.record(transaction())
-    assert len(journal.incidents()) == 1
+    assert len(journal.incidents.search()) == 1
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("reject", State.REJECTED)])
@@ -139,7 +139,7 @@ def test_a_callback_waits_a_moment_only(
     assert lines[1]["messages_not_recorded"] >= 2  # the one that hung may learn later that it was too late
 
     def states() -> list[State]:
-        return [copy.state for incident in journal.incidents() for copy in incident.copies]
+        return [copy.state for incident in journal.incidents.search() for copy in incident.copies]
 
     until(lambda: states() == [state], within=10, what=f"the record to say {state}")
 
@@ -149,5 +149,7 @@ def test_a_recorded_message_can_be_withdrawn(recorder: Recorder, journal: Journa
     one = transaction(outcome="rewrite")
     recorder.record(one)
     recorder.withdraw(one, "answered with a temporary failure")
-    until(lambda: journal.find("K7QF").state is State.NEVER_QUEUED, within=10, what="the record to be put right")
-    assert journal.events(journal.find("K7QF").id)[-1].why == "answered with a temporary failure"
+    until(
+        lambda: journal.incidents.find("K7QF").state is State.NEVER_QUEUED, within=10, what="the record to be put right"
+    )
+    assert journal.incidents.events(journal.incidents.find("K7QF").id)[-1].why == "answered with a temporary failure"

@@ -12,7 +12,7 @@ import pytest
 from lab.waiting import until
 from support.factories import policy, transaction
 from support.notice_factories import SENT, STATES, copy, incident, notice, words
-from undisclosed.incidents.records import NoticeKind, State
+from undisclosed.incidents.records import NoticeKind, State, parts_for
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError, send
 from undisclosed.notices.eligibility import MAX_NOTICES, Timeliness, is_within_limit, timeliness, why_suppressed
@@ -125,15 +125,17 @@ class Box:
 
 def add_due_notice(journal: Journal, kind: NoticeKind = "held", state: State = State.HELD, **over: Any) -> int:
     """Record an incident in some state with a due notice; returns its id."""
-    copy = journal.record(transaction(at=SENT, **over))
-    journal.set_state(copy.id, state)
-    assert journal.add_notice(copy.incident_id, kind, SENT)
+    copy = journal.filing.record(transaction(at=SENT, **over))
+    journal.held.set_state(copy.id, state)
+    assert journal.notices.add(copy.incident_id, kind, SENT)
     return copy.incident_id
 
 
 def notice_events(journal: Journal, incident_id: int) -> list[tuple[str, str]]:
     """The journal's events about notices, with their reasons."""
-    return [(event.what, event.why) for event in journal.events(incident_id) if event.what.startswith("notice")]
+    return [
+        (event.what, event.why) for event in journal.incidents.events(incident_id) if event.what.startswith("notice")
+    ]
 
 
 @pytest.fixture
@@ -175,8 +177,8 @@ def test_a_notice_waits_until_it_is_true(journal: Journal, box: Box) -> None:
     incident_id = add_due_notice(journal, state=State.PENDING)
     gateway = dispatcher(journal, box)
     assert dispatch(gateway) == []
-    [pending] = journal.incident(incident_id).copies
-    journal.set_state(pending.id, State.HELD)
+    [pending] = journal.incidents.get(incident_id).copies
+    journal.held.set_state(pending.id, State.HELD)
     assert dispatch(gateway) == [(DispatchStatus.SENT, "")]
 
 
@@ -199,10 +201,10 @@ def test_a_suppressed_notice_is_an_event(journal: Journal, box: Box, state: Stat
 
 def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) -> None:
     """It is read from the accepted parts."""
-    released = journal.record(transaction(at=SENT))
-    journal.take(released.id, "bcc:0-1")
-    journal.set_state(released.id, State.RELEASED)
-    journal.add_notice(released.incident_id, "released", SENT)
+    released = journal.filing.record(transaction(at=SENT))
+    journal.held.record_accepted(released.id, parts_for("bcc", range(2), 2))
+    journal.held.set_state(released.id, State.RELEASED)
+    journal.notices.add(released.incident_id, "released", SENT)
     assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SENT, "")]
     assert "outside the organisation hidden" in words(box.sent[0][1])
 
@@ -210,8 +212,8 @@ def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) ->
 def test_of_two_gateways_one_sends_the_notice(journal: Journal, box: Box) -> None:
     """A message that came through two gateways with one journal causes one notice."""
     add_due_notice(journal)
-    second = journal.record(transaction(at=SENT, gateway="mx2.council.test", queue_id="4dX2"))
-    journal.set_state(second.id, State.HELD)
+    second = journal.filing.record(transaction(at=SENT, gateway="mx2.council.test", queue_id="4dX2"))
+    journal.held.set_state(second.id, State.HELD)
     assert dispatch(dispatcher(journal, box, "mx2.council.test")) == []
     assert dispatch(dispatcher(journal, box, "mx1.council.test")) == [(DispatchStatus.SENT, "")]
 
@@ -257,7 +259,7 @@ def test_a_notice_is_not_sent_again_because_the_journal_failed(
         raise OSError("the journal cannot be written")
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "notice_sent", fails)
+        patched.setattr(journal.notices, "mark_sent", fails)
         with pytest.raises(OSError, match="cannot be written"):
             dispatch(gateway)
     assert dispatch(gateway) == [(DispatchStatus.SENT, "")]

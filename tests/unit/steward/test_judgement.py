@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.factories import policy
-from undisclosed.incidents.records import Copy, Incident, Request, State
+from undisclosed.incidents.records import AcceptedPart, Incident, QueueCopy, Request, State, parts_for
 from undisclosed.policy import Action
 from undisclosed.steward.authorize import copy_refusal, not_before, refusal
 from undisclosed.steward.hold_queue import Entry, Listing
@@ -17,7 +17,7 @@ from undisclosed.steward.privileged import QUEUE_ID
 from undisclosed.steward.reconcile import GRACE, Survey, Traces, survey
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-COPY = Copy(
+COPY = QueueCopy(
     id=1, incident_id=7, gateway="mx1", queue_id="4jXkbq5QPvzJ9sp", message_id="<1@council.test>", client="127.0.0.1",
     recipients=3, state=State.HELD, arrived=NOW - timedelta(hours=1), size=1000,
 )  # fmt: skip
@@ -25,7 +25,7 @@ ENTRY = Entry("4jXkbq5QPvzJ9sp", COPY.arrived, 1000, "clerk@council.test", 3)
 
 
 def look(
-    copy: Copy,
+    copy: QueueCopy,
     entry: Entry | None = None,
     *,
     elsewhere: bool = False,
@@ -87,9 +87,13 @@ def test_another_message_with_the_same_queue_id_is_another_message(entry: Entry)
 
 @pytest.mark.parametrize(
     ("taken", "state"),
-    [(["bcc:0-2/3"], State.RELEASED), (["split:0/3", "split:1-2/3"], State.RELEASED), (["split:0/3"], None)],
+    [
+        (parts_for("bcc", range(3), 3), State.RELEASED),
+        (parts_for("split", [0], 3) + parts_for("split", [1, 2], 3), State.RELEASED),
+        (parts_for("split", [0], 3), None),
+    ],
 )
-def test_a_release_that_was_finished_but_not_recorded(taken: list[str], state: State | None) -> None:
+def test_a_release_that_was_finished_but_not_recorded(taken: tuple[AcceptedPart, ...], state: State | None) -> None:
     """The steward died between the deletion and its record: the parts tell, and one look is enough."""
     seen = look(replace(COPY, state=State.RELEASING), traces=Traces(taken))
     assert states(seen) == ([state] if state else [])
@@ -102,19 +106,19 @@ def test_a_deletion_that_was_finished_but_not_recorded() -> None:
 
 def test_a_message_taken_away_in_the_midst_of_a_release() -> None:
     """Who has it already is said."""
-    seen = look(replace(COPY, state=State.RELEASING), missed=True, traces=Traces(["split:0-1/3"]))
+    seen = look(replace(COPY, state=State.RELEASING), missed=True, traces=Traces(parts_for("split", [0, 1], 3)))
     assert states(seen) == [State.RELEASED_BY_HAND]
     assert "2 recipients had been served" in seen.changes[0].why
 
 
 INCIDENT = Incident(
-    id=7, reference="K7QF-3M2D", at=NOW, sender="clerk@council.test", message_id="<1@council.test>", rule="r",
-    action=Action.DELAY, reason="", obstacle=None, count=12, organisations=12, named=0, per_field={}, subject=None,
-    automatic=False, copies=(COPY,),
+    id=7, reference="K7QF-3M2D", at=NOW, sender="clerk@council.test", message_id="<1@council.test>", adopted=False,
+    rule="r", action=Action.DELAY, reason="", obstacle=None, count=12, organisations=12, named=0, per_field={},
+    subject=None, automatic=False, copies=(COPY,),
 )  # fmt: skip
 REQUEST = Request(
-    id=1, incident_id=7, copy_id=None, wanted="release", way="bcc", actor="admin", reason="", state="open", at=NOW,
-    not_before=None,
+    id=1, incident_id=7, copy_id=None, verb="release", mode="bcc", actor="admin", reason="", state="open", answer=None,
+    at=NOW, not_before=None,
 )  # fmt: skip
 
 
@@ -122,9 +126,9 @@ REQUEST = Request(
     "over",
     [
         {},
-        {"way": "split"},
-        {"way": "unchanged"},
-        {"wanted": "delete", "way": None},
+        {"mode": "split"},
+        {"mode": "unchanged"},
+        {"verb": "delete", "mode": None},
         {"copy_id": 1},
         {"actor": "sender clerk@council.test"},
         {"actor": "steward", "not_before": NOW + timedelta(minutes=5)},
@@ -138,18 +142,18 @@ def test_requests_that_may_be_carried_out(over: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "over",
     [
-        {"wanted": "forward"},
-        {"wanted": "release", "way": None},
-        {"way": "ALL"},
-        {"way": "delete"},
-        {"wanted": "delete"},
+        {"verb": "forward"},
+        {"verb": "release", "mode": None},
+        {"mode": "ALL"},
+        {"mode": "delete"},
+        {"verb": "delete"},
         {"incident_id": 8},
         {"copy_id": 2},
         {"actor": " "},
-        {"actor": "sender", "way": "unchanged"},
-        {"actor": "steward", "way": "unchanged"},
-        {"actor": "steward", "way": "split", "not_before": NOW + timedelta(minutes=5)},
-        {"actor": "steward", "wanted": "delete", "way": None},
+        {"actor": "sender", "mode": "unchanged"},
+        {"actor": "steward", "mode": "unchanged"},
+        {"actor": "steward", "mode": "split", "not_before": NOW + timedelta(minutes=5)},
+        {"actor": "steward", "verb": "delete", "mode": None},
     ],
 )
 def test_requests_that_must_be_refused(over: dict[str, Any]) -> None:
@@ -174,9 +178,9 @@ def test_a_delay_is_kept_whatever_the_row_says(over: dict[str, Any], minutes: in
 
 def test_what_a_sender_may_do_is_the_policys_to_say() -> None:
     """An organisation may keep every decision to itself, or leave all of them to its people."""
-    wish = replace(REQUEST, actor="sender clerk@council.test", way="unchanged")
+    wish = replace(REQUEST, actor="sender clerk@council.test", mode="unchanged")
     assert refusal(policy(hold={"sender_may": ["unchanged"]}), wish, INCIDENT) is None
-    assert refusal(policy(hold={"sender_may": []}), replace(wish, way="bcc"), INCIDENT)
+    assert refusal(policy(hold={"sender_may": []}), replace(wish, mode="bcc"), INCIDENT)
 
 
 @pytest.mark.parametrize("queue_id", ["4jXkbq5QPvzJ9sp", "3F2A1B", "0123456789ABCDEF"])

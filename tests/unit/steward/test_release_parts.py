@@ -10,7 +10,7 @@ import pytest
 from support.factories import policy
 from undisclosed.decision import rewrite
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
-from undisclosed.incidents.records import Way
+from undisclosed.incidents.records import ReleaseMode, parts_for, places_served
 from undisclosed.steward import release_parts
 from undisclosed.steward.release_parts import Part, parts
 
@@ -59,14 +59,15 @@ def test_unchanged_is_the_message_itself() -> None:
     """Every byte, for every recipient, in one part."""
     message = held()
     assert list(parts(policy(), message, "unchanged")) == [
-        Part("unchanged:0-13/14", message.recipients, message.content)
+        Part(parts_for("unchanged", range(14), 14), message.recipients, message.content)
     ]
 
 
 def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
     """One message for all; To and Cc name insiders only, and all other bytes are as they were."""
     [part] = parts(policy(), held(), "bcc")
-    assert (part.name, len(part.recipients), readable(part)) == ("bcc:0-13/14", 14, set())
+    assert (part.parts, readable(part)) == (parts_for("bcc", range(14), 14), set())
+    assert len(part.recipients) == 14
     assert rest(part.content) == rest(HEADER + BODY)
     assert b"head@school.council.test" in part.content
 
@@ -74,7 +75,7 @@ def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
 def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
     """The oracle: in no copy an outside address but that of its one reader; insiders share a copy without any."""
     found = list(parts(policy(), held(), "split"))
-    assert [place for part in found for place in sorted(release_parts.places([part.name]))] == [12, 13, *range(12)]
+    assert [place for part in found for place in sorted(places_served(part.parts))] == [12, 13, *range(12)]
     inside, *outside = found
     assert ([recipient.address for recipient in inside.recipients], readable(inside)) == (INSIDE, set())
     for part in outside:
@@ -120,10 +121,11 @@ def test_an_archive_is_nobody_to_write_to() -> None:
 
 def test_who_has_it_already_gets_no_second_copy_even_another_way() -> None:
     """Parts that were taken count by their recipients' places, whatever the way was."""
-    [left] = parts(policy(), held(), "bcc", taken={"split:12-13/14", "split:3/14", "split:0,7-8/14"})
-    assert left.name == "bcc:1-2,4-6,9-11/14"
-    assert list(parts(policy(), held(), "split", taken={"bcc:0-13/14"})) == []
-    assert [part.name for part in parts(policy(), held(), "split", taken={"bcc:1-13/14"})] == ["split:0/14"]
+    [left] = parts(policy(), held(), "bcc", taken=parts_for("split", [0, 3, 7, 8, 12, 13], 14))
+    assert left.parts == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
+    assert list(parts(policy(), held(), "split", taken=parts_for("bcc", range(14), 14))) == []
+    [last] = parts(policy(), held(), "split", taken=parts_for("bcc", range(1, 14), 14))
+    assert last.parts == parts_for("split", [0], 14)
 
 
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subject; bh=x; b=y\n"
@@ -132,7 +134,7 @@ SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subj
 def test_our_own_broken_signature_is_taken_out() -> None:
     """It would be broken by the edits, and the signing milter makes another; unchanged mail keeps it."""
     content = SIGNATURE % b"council.test" + HEADER + BODY
-    ways: tuple[Way, ...] = ("bcc", "split")
+    ways: tuple[ReleaseMode, ...] = ("bcc", "split")
     for way in ways:
         for part in parts(policy(), held(content), way):
             assert b"DKIM-Signature" not in part.content
@@ -158,24 +160,10 @@ def test_our_own_signature_that_stays_valid_stays() -> None:
     ids=["foreign signature", "nested invitation", "winmail.dat"],
 )
 @pytest.mark.parametrize("way", ["bcc", "split"])
-def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, way: Way) -> None:
+def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, way: ReleaseMode) -> None:
     """Before anything is handed over."""
     with pytest.raises(rewrite.Unsafe, match=r"\w"):
         parts(policy(), held(content), way)
-
-
-def test_places_and_names_agree() -> None:
-    """A part's name says for whom it was."""
-    assert release_parts.places(["bcc:0-2/12", "split:5/12", "split:7,9-10/12"]) == {0, 1, 2, 5, 7, 9, 10}
-
-
-@pytest.mark.parametrize(
-    ("taken", "complete"),
-    [(["bcc:0-2/3"], True), (["split:0/3", "bcc:1-2/3"], True), (["split:0/3", "split:2/3"], False), ([], False)],
-)
-def test_a_release_is_complete_when_every_recipient_has_it(taken: list[str], complete: bool) -> None:
-    """Told from the names of the parts alone: the message may be gone by then."""
-    assert release_parts.is_complete(taken) is complete
 
 
 def test_message_id() -> None:

@@ -1,11 +1,11 @@
-"""The first version: incidents, copies, events, requests, notices."""
+"""The first version of all tables."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-from undisclosed.journal.tables import Moment
+from undisclosed.journal.tables import UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -19,9 +19,10 @@ def upgrade() -> None:
         "incident",
         sa.Column("id", ID, nullable=False),
         sa.Column("reference", sa.Text(), nullable=False),
-        sa.Column("at", Moment(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("sender", sa.Text(), nullable=False),
         sa.Column("message_id", sa.Text(), nullable=True),
+        sa.Column("adopted", sa.Boolean(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
@@ -38,14 +39,15 @@ def upgrade() -> None:
     op.create_index(op.f("ix_incident_at"), "incident", ["at"], unique=False)
     op.create_index(op.f("ix_incident_reference"), "incident", ["reference"], unique=False)
     op.create_table(
-        "keeper",
+        "journal_info",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("shape", sa.Text(), nullable=False),
         sa.Column("probe", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_keeper")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_journal_info")),
     )
     op.create_table(
-        "copy",
+        "queue_copy",
         sa.Column("id", ID, nullable=False),
         sa.Column("incident_id", ID, nullable=False),
         sa.Column("gateway", sa.Text(), nullable=False),
@@ -54,15 +56,17 @@ def upgrade() -> None:
         sa.Column("client", sa.Text(), nullable=True),
         sa.Column("recipients", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("arrived", Moment(), nullable=False),
+        sa.Column("arrived", UtcDateTime(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=True),
-        sa.Column("until", Moment(), nullable=True),
-        sa.ForeignKeyConstraint(["incident_id"], ["incident.id"], name=op.f("fk_copy_incident_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_copy")),
+        sa.Column("until", UtcDateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident_id"], ["incident.id"], name=op.f("fk_queue_copy_incident_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_queue_copy")),
     )
-    op.create_index(op.f("ix_copy_gateway_queue_id"), "copy", ["gateway", "queue_id"], unique=False)
-    op.create_index(op.f("ix_copy_gateway_state"), "copy", ["gateway", "state"], unique=False)
-    op.create_index(op.f("ix_copy_incident_id"), "copy", ["incident_id"], unique=False)
+    op.create_index(op.f("ix_queue_copy_gateway_queue_id"), "queue_copy", ["gateway", "queue_id"], unique=False)
+    op.create_index(op.f("ix_queue_copy_gateway_state"), "queue_copy", ["gateway", "state"], unique=False)
+    op.create_index(op.f("ix_queue_copy_incident_id"), "queue_copy", ["incident_id"], unique=False)
     op.create_table(
         "exposed",
         sa.Column("incident_id", ID, nullable=False),
@@ -79,8 +83,8 @@ def upgrade() -> None:
         sa.Column("incident_id", ID, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("due", Moment(), nullable=False),
-        sa.Column("sent_at", Moment(), nullable=True),
+        sa.Column("due", UtcDateTime(), nullable=False),
+        sa.Column("sent_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["incident_id"], ["incident.id"], name=op.f("fk_notice_incident_id"), ondelete="CASCADE"
         ),
@@ -93,12 +97,12 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         sa.Column("incident_id", ID, nullable=False),
         sa.Column("copy_id", ID, nullable=True),
-        sa.Column("at", Moment(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("what", sa.Text(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["copy_id"], ["copy.id"], name=op.f("fk_event_copy_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["copy_id"], ["queue_copy.id"], name=op.f("fk_event_copy_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["incident_id"], ["incident.id"], name=op.f("fk_event_incident_id"), ondelete="CASCADE"
         ),
@@ -111,14 +115,15 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         sa.Column("incident_id", ID, nullable=False),
         sa.Column("copy_id", ID, nullable=True),
-        sa.Column("wanted", sa.Text(), nullable=False),
-        sa.Column("way", sa.Text(), nullable=True),
+        sa.Column("verb", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("at", Moment(), nullable=False),
-        sa.Column("not_before", Moment(), nullable=True),
-        sa.ForeignKeyConstraint(["copy_id"], ["copy.id"], name=op.f("fk_request_copy_id"), ondelete="CASCADE"),
+        sa.Column("answer", sa.Text(), nullable=True),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("not_before", UtcDateTime(), nullable=True),
+        sa.ForeignKeyConstraint(["copy_id"], ["queue_copy.id"], name=op.f("fk_request_copy_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["incident_id"], ["incident.id"], name=op.f("fk_request_incident_id"), ondelete="CASCADE"
         ),
@@ -128,10 +133,21 @@ def upgrade() -> None:
     op.create_index(op.f("ix_request_incident_id"), "request", ["incident_id"], unique=False)
     op.create_index(op.f("ix_request_state"), "request", ["state"], unique=False)
     op.create_table(
-        "taken",
+        "accepted_part",
         sa.Column("copy_id", ID, nullable=False),
-        sa.Column("part", sa.Text(), nullable=False),
-        sa.Column("at", Moment(), nullable=False),
-        sa.ForeignKeyConstraint(["copy_id"], ["copy.id"], name=op.f("fk_taken_copy_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("copy_id", "part", name=op.f("pk_taken")),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("first", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("last", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["copy_id"], ["queue_copy.id"], name=op.f("fk_accepted_part_copy_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("copy_id", "mode", "first", "last", name=op.f("pk_accepted_part")),
+    )
+    op.create_table(
+        "inbox",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("entry", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
     )

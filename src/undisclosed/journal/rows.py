@@ -1,0 +1,57 @@
+"""Rows of the tables as records, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from undisclosed.incidents.records import AcceptedPart, Event, Notice, QueueCopy, Request, State, clean
+from undisclosed.journal import tables
+from undisclosed.journal.sqlite_writes import EngineTransaction, WriteTransaction
+
+R = TypeVar("R", AcceptedPart, Event, Notice, QueueCopy, Request)
+
+IDS_PER_QUERY: Final = 500
+"""Values in one IN (…): SQLite takes at most 32,766 parameters, and older versions 999."""
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def as_record(kind: type[R], row: Any) -> R:
+    """A row of a table whose columns are named as the record's fields."""
+    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
+
+
+def as_copy(row: Any) -> QueueCopy:
+    """A row of `queue_copy`."""
+    return replace(as_record(QueueCopy, row), state=State(row.state))
+
+
+def insert(transaction: WriteTransaction, table: sa.Table, values: dict[str, Any]) -> int:
+    """Insert a row, and return its id."""
+    row = transaction.first(_INSERT[table], values)
+    assert row is not None
+    return int(row.id)
+
+
+def add_event(transaction: WriteTransaction | Connection, event: Event) -> None:
+    """Insert an event."""
+    if isinstance(transaction, Connection):
+        transaction = EngineTransaction(transaction)
+    values = asdict(event) | {"actor": clean(event.actor), "why": clean(event.why)}
+    transaction.first(_INSERT_EVENT, values)
+
+
+_INSERT: Final = {
+    table: sa.insert(table).returning(table.c.id) for table in (tables.incident, tables.queue_copy, tables.request)
+}
+
+_INSERT_EVENT: Final = sa.insert(tables.event).inline()
+"""No RETURNING."""
