@@ -92,9 +92,9 @@ def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(case: str) -> 
         added = [line[1:] for line in dry.diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
         there = main_cf.read_bytes() + (config_dir / "master.cf").read_bytes()
         assert set(added) <= set(there.decode("utf-8", "replace").replace("\r", "").split("\n"))
-        assert dry.diff in str(dry) + "\n"
-        assert "Nothing has been written." in str(dry)
-        assert f"postfix -c {config_dir} reload" in str(wet)
+        assert dry.diff in dry.summary + "\n"
+        assert dry.next_steps == ("Nothing has been written.",)
+        assert wet.next_steps == (f"Postfix works as before until you run: postfix -c {config_dir} reload",)
 
 
 def test_what_attach_writes_is_appended_or_put_in_its_place(config: Path) -> None:
@@ -191,8 +191,8 @@ def test_a_milter_put_there_by_hand_is_taken_over(config: Path) -> None:
         ),
         (lambda path: (path / "main.cf").write_text("smtpd_milters = { inet:h:1\n"), "a { without its }"),
         (lambda path: (path / "master.cf").write_text("smtp inet n\n"), "postconf says: .*master.cf"),
-        (lambda path: (path / RECORD).write_text("{}"), f"{RECORD}: is not what attach wrote"),
-        (lambda path: (path / RECORD).write_text('{"format": 2}'), f"{RECORD}: is not what attach wrote"),
+        (lambda path: (path / RECORD).write_text("{}"), f"{RECORD}: is not a record that attach wrote"),
+        (lambda path: (path / RECORD).write_text('{"format": 2}'), f"{RECORD}: is not a record that attach wrote"),
     ],
 )
 def test_what_is_no_postfix_configuration_is_refused_and_left_alone(
@@ -226,7 +226,7 @@ def test_a_host_without_postconf_is_told_so(config: Path, tmp_path: Path, monkey
 
 def test_a_socket_that_no_list_can_hold_is_refused(config: Path) -> None:
     """Before anything is written."""
-    with pytest.raises(PostfixError, match="milter list cannot hold"):
+    with pytest.raises(PostfixError, match="milter list cannot have"):
         attach(wanting(socket="unix:/run/my milter.sock"), config)
     assert not (config / RECORD).exists()
 

@@ -88,7 +88,7 @@ def test_before_attach_both_lists_are_problems() -> None:
 SUBMISSION = "submission inet n - y - - smtpd\n"
 
 
-PAST_US = {
+BYPASSES = {
     "an empty override": ("", SUBMISSION + "  -o smtpd_milters=\n", "submission/inet does not name"),
     "another milter in braces": (
         "",
@@ -134,7 +134,7 @@ PAST_US = {
     ),
     "an old protocol": ("milter_protocol = 2\n", "", "our milter needs 6"),
     "logins not told": ("milter_mail_macros = i\nsmtpd_sasl_auth_enable = yes\n", "", "lacks {auth_authen}"),
-    "a wider network": ("mynetworks = 127.0.0.0/8, 10.0.0.0/8\n", "", "scope.networks does not hold them: 10.0.0.0/8"),
+    "a wider network": ("mynetworks = 127.0.0.0/8, 10.0.0.0/8\n", "", "scope.networks does not have them: 10.0.0.0/8"),
     "a service's network": (
         "",
         SUBMISSION + "  -o mynetworks=10.0.0.0/8\n",
@@ -149,10 +149,10 @@ PAST_US = {
 }
 
 
-@pytest.mark.parametrize("case", PAST_US)
-def test_each_way_past_us_is_found_in_real_files(case: str) -> None:
+@pytest.mark.parametrize("case", BYPASSES)
+def test_each_way_to_bypass_the_milter_is_found_in_real_files(case: str) -> None:
     """Overrides in each of master.cf's spellings, variables and conditions, as postconf(1) reads them."""
-    main_cf, master_cf, expected = PAST_US[case]
+    main_cf, master_cf, expected = BYPASSES[case]
     with host(main_cf, master_cf) as made:
         (problem,) = made.problems()
         assert expected in problem
@@ -167,11 +167,11 @@ def test_networks_that_postfix_derives_are_checked_too() -> None:
         age(made.config_dir)
         assert made.problems() == []
         (problem,) = made.problems(made.policy(scope={"networks": ["127.0.0.2/32"]}))
-        assert "does not hold them: 127.0.0.1/32" in problem
+        assert "does not have them: 127.0.0.1/32" in problem
 
 
-def test_a_filter_that_hands_mail_back_is_a_note() -> None:
-    """The listener behind content_filter may leave us out."""
+def test_a_filter_that_returns_mail_is_a_note() -> None:
+    """The listener behind content_filter may leave the milter out."""
     back = "127.0.0.1:10025 inet n - y - - smtpd\n  -o content_filter=\n  -o receive_override_options=no_milters\n"
     with host("content_filter = scan:[127.0.0.1]:10024\n", back) as made:
         assert made.problems() == []

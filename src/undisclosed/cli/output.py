@@ -165,6 +165,11 @@ class Output:
 
         console(self.out).print(Text(label) + Text(text, style), soft_wrap=True)
 
+    def text(self, text: str) -> None:
+        """Write a sentence, wrapped at the terminal's width."""
+        for line in [text] if self.width is None else wrapped(text, self.width):
+            self.line(line)
+
     def table(self, table: Table) -> None:
         """Write a table; on a terminal its heading is bold."""
         heading, lines = table.lines(self.width)

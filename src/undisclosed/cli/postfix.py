@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undisclosed.cli.common import DEFAULT_CONFIG, Command, ConfigOption, exit_on_config_error, fail, group
-from undisclosed.cli.output import Output
+from undisclosed.cli.output import Fact, Output
 
 if TYPE_CHECKING:
     from undisclosed.postfix import Finding, Plan
@@ -75,8 +75,7 @@ def status(config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOpti
         policy = load(config_file)
         findings = postfix.status(policy, config_dir or policy.postfix.config_dir)
     output = Output(sys.stdout, sys.stderr)
-    for finding in findings:
-        _write_finding(finding, output)
+    _write_findings(findings, output)
     if any(finding.level is Level.PROBLEM for finding in findings):
         raise typer.Exit(1)
 
@@ -92,8 +91,23 @@ def _exit_on_postfix_error() -> Iterator[None]:
 
 
 def _write_plan(plan: Plan, output: Output) -> None:
-    output.out.write(str(plan) + "\n")
+    if plan.summary:
+        output.line(plan.summary)  # lines of a configuration and of a difference are not wrapped
+    for note in plan.notes:
+        output.text(note)
+    _write_findings(plan.findings, output)
+    for step in plan.next_steps:
+        output.text(step)
 
 
-def _write_finding(finding: Finding, output: Output) -> None:
-    output.out.write(str(finding) + "\n")
+def _write_findings(findings: Iterable[Finding], output: Output) -> None:
+    """On a terminal a finding's remedy has a line of its own; elsewhere a finding is one line."""
+    if output.width is None:
+        for finding in findings:
+            output.line(str(finding))
+        return
+    facts = []
+    for finding in findings:
+        remedy = [f"-> {finding.remedy}"] if finding.remedy else []
+        facts.append(Fact(finding.level, [finding.text, *remedy]))
+    output.facts(facts)

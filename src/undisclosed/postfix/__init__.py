@@ -1,4 +1,4 @@
-"""main.cf and master.cf: what they must say for the milter to see every outgoing message; attach, detach, status.
+"""Attaches the milter in main.cf and master.cf, detaches it, and checks whether outgoing mail can bypass it.
 
 The only room that reads or writes Postfix's configuration. May import policy.
 """

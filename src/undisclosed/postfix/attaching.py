@@ -1,10 +1,11 @@
-"""`undisclosed postfix attach | detach | status`: what main.cf must say, and what master.cf must and must not.
+"""`undisclosed postfix attach | detach | status`.
 
 attach puts our milter first in smtpd_milters and non_smtpd_milters, turns long queue ids on, and writes the listener
-for released mail into master.cf (`master.py`); detach takes back what attach did and nobody has changed since; status
-says whether mail can pass us by. Beside main.cf attach keeps a record
-(`undisclosed-attach.json`): main.cf as it was without us, and a digest of what attach left, so that detach gives back
-the very bytes where nobody has touched the file.
+for released mail into master.cf (`master_cf.py`). detach undoes it, except for settings that somebody has changed
+since. status checks whether mail can bypass our milter.
+
+attach keeps a record beside main.cf (`undisclosed-attach.json`): the text of main.cf without our settings, and a digest
+of the text with them. If nobody has edited the file since, detach restores it byte for byte.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ OURS = (*LISTS, LONG_IDS, master_cf.MILTERS)
 
 
 class ParameterChange(NamedTuple):
-    """A parameter of main.cf that gets another value; None where the file does not set it."""
+    """A parameter of main.cf whose value changes; None where the file does not set it."""
 
     file: Path
     parameter: str
@@ -57,10 +58,10 @@ class ParameterChange(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command changes, or would change, and what is to be known about it.
+    """The changes that a command makes, or would make.
 
     `diff` is the unified difference of main.cf and master.cf, `notes` are remarks on the changes, `findings` the
-    problems that `status` sees in the configuration as it then is, `next_steps` what is left to the administrator.
+    problems that `status` would see afterwards, `next_steps` what is left for the administrator to do.
     """
 
     changes: tuple[ParameterChange, ...]
@@ -70,22 +71,22 @@ class Plan:
     next_steps: tuple[str, ...]
     written: bool
 
-    def __str__(self) -> str:
-        """All of it, for a person at a terminal."""
+    @property
+    def summary(self) -> str:
+        """The changes with old and new values; before they are written, the difference of the files too."""
         lines = []
         for change in self.changes:
             lines.append(f"{change.file}: {change.parameter}")
-            for word, value in (("was", change.old), ("now" if self.written else "then", change.new)):
-                lines.append(f"  {word:<5}{'(not set)' if value is None else value or '(empty)'}")
+            for word, value in (("was", change.old), ("is" if self.written else "will be", change.new)):
+                lines.append(f"  {word:<9}{'(not set)' if value is None else value or '(empty)'}")
         if self.diff and not self.written:
             lines.append(self.diff.rstrip("\n"))
-        lines += [*self.notes, *(str(finding) for finding in self.findings), *self.next_steps]
         return _shown("\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True)
 class Record:
-    """What attach did: our endpoint, main.cf without us, a digest of main.cf with us, and the values then and now."""
+    """What attach did: our endpoint, main.cf without our settings, a digest of main.cf with them, and both values."""
 
     endpoint: str
     before: bytes
@@ -93,7 +94,7 @@ class Record:
     changes: Mapping[str, tuple[str | None, str | None]]
 
     def dump(self) -> bytes:
-        """The record as JSON, readable for a person."""
+        """The record as indented JSON."""
         text = self.before.decode("utf-8", "surrogateescape")
         changes = {name: {"old": old, "new": new} for name, (old, new) in self.changes.items()}
         content = {"format": 1, "endpoint": self.endpoint, "after": self.after, "changes": changes, "before": text}
@@ -109,8 +110,8 @@ def _load(text: bytes, file: Path) -> Record:
         before = content["before"].encode("utf-8", "surrogateescape")
         return Record(content["endpoint"], before, content["after"], changes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        fix = "remove it: detach then takes our milter out of the lists and leaves the other settings as they are"
-        raise PostfixError(file, "is not what attach wrote", fix) from error
+        fix = "remove it; detach then removes our milter from the lists and leaves the other settings as they are"
+        raise PostfixError(file, "is not a record that attach wrote", fix) from error
 
 
 def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
@@ -120,13 +121,13 @@ def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
 
 
 def detach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
-    """Take back what attach added and nobody has changed since. Raises PostfixError."""
+    """Undo what attach changed, unless somebody has changed it since. Raises PostfixError."""
     plan = _change(policy, config_dir, dry_run, _Command(_detached, master_cf.without_listener))
-    return replace(plan, findings=())  # that mail passes by is the purpose
+    return replace(plan, findings=())  # that mail bypasses our milter is intended
 
 
 def status(policy: Policy, config_dir: Path) -> list[Finding]:
-    """What is and is not in place; mail can pass us by where any finding is a problem. Raises PostfixError."""
+    """All findings; mail can bypass our milter if any of them is a problem. Raises PostfixError."""
     postconf = Postconf(config_dir)
     postconf.check()
     config = postconf.config()
@@ -137,7 +138,7 @@ def status(policy: Policy, config_dir: Path) -> list[Finding]:
 
 
 class _Files(NamedTuple):
-    """Both files' text."""
+    """The text of both files."""
 
     main_cf: bytes
     master_cf: bytes
@@ -151,7 +152,7 @@ class _Writers(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """The main.cf that a command wants, the record it wants beside it (None: none), and remarks."""
+    """The new main.cf, the new record (None: no record), and remarks."""
 
     main_cf: bytes
     record: Record | None
@@ -159,7 +160,7 @@ class _Outcome(NamedTuple):
 
 
 class _Command(NamedTuple):
-    """What attach and detach do to each file."""
+    """How attach or detach changes each file."""
 
     to_main: Callable[[Postconf, OurMilter, bytes, Record | None], _Outcome]
     to_master: Callable[[bytes], bytes]
@@ -180,7 +181,7 @@ def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) 
         try:
             outcome = command.to_main(postconf, ours, now.main_cf, record)
         except ListError as error:
-            fix = "mend the milter lists (see: postfix check), then run the command again"
+            fix = "correct the milter lists (see: postfix check), then run the command again"
             raise PostfixError(postconf.main_cf, str(error), fix) from error
         wanted = _Files(outcome.main_cf, command.to_master(now.master_cf))
         with postconf.draft(*wanted) as then:
@@ -194,7 +195,7 @@ def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) 
 
 
 def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None, before: Record | None) -> None:
-    """Write what differs. In this order an interruption leaves what the next attach or detach understands."""
+    """Write what differs, in an order that lets the next attach or detach continue after an interruption."""
     if record is not None and record != before:
         writers.main_cf.write_record(record.dump())
     if wanted.main_cf != now.main_cf:
@@ -206,7 +207,7 @@ def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None
 
 
 def _draft(postconf: Postconf, main_cf: bytes) -> AbstractContextManager[Postconf]:
-    """A draft in which the listener is there: only then does postconf(1) speak of the parameter that it uses."""
+    """A draft with the listener in it: only then does postconf(1) report the parameter that the listener uses."""
     return postconf.draft(main_cf, master_cf.with_listener(postconf.read_master()))
 
 
@@ -221,7 +222,7 @@ def _attached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | 
                 continue
             draft.edit({name: edit.value})
             if edit.written_out:
-                notes.append(f"{name} named our milter through a variable; what the variables held is written out.")
+                notes.append(f"{name} named our milter through a variable; its variables are replaced by their values.")
         if draft.expanded([LONG_IDS])[LONG_IDS].casefold() != "yes":
             draft.edit({LONG_IDS: "yes"})
         others = without_ours(draft.raw(LISTS).get(LISTS[0], ""), ours)
@@ -241,18 +242,18 @@ def _detached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | 
     base = _without_us(postconf, ours, now, record)
     notes = []
     if record is None and base != now:
-        notes.append(f"There is no record of an attach here: {LONG_IDS} and all else stay as they are.")
+        notes.append(f"There is no record of an attach: {LONG_IDS} and all other settings stay as they are.")
     elif record is not None and base != now and base != record.before:
-        notes.append("main.cf has been edited since attach: only our own settings are taken back, the rest stays.")
+        notes.append("main.cf has been edited since attach: only our settings are removed, all others stay.")
     with _draft(postconf, base) as then:
         config = then.config()
     for parameter in LISTS:
         if _names(ours, config.main[parameter]):
-            notes.append(f"{parameter} still names our milter, through a variable: take it out there.")
+            notes.append(f"{parameter} still names our milter, through a variable: remove it there.")
     for service in config.running("smtpd", "cleanup"):
         for parameter in service.overrides.intersection(LISTS):
             if _names(ours, service.settings[parameter]):
-                notes.append(f"{parameter} of {service.label} in master.cf still names our milter: take it out there.")
+                notes.append(f"{parameter} of {service.label} in master.cf still names our milter: remove it there.")
     return _Outcome(base, None, tuple(notes))
 
 
@@ -261,9 +262,9 @@ def _names(ours: OurMilter, value: str) -> bool:
 
 
 def _without_us(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> bytes:
-    """main.cf as it is without what attach added: the bytes kept where nobody changed it, else parameter by parameter.
+    """main.cf without our settings: the recorded bytes if nobody has changed the file, else parameter by parameter.
 
-    Where a crash came between record and main.cf, main.cf still is, or is again, what the record keeps.
+    After a crash between writing the record and writing main.cf, main.cf is still what the record has.
     """
     if record is not None and _digest(now) == record.after:
         return record.before
@@ -280,7 +281,7 @@ def _without_us(postconf: Postconf, ours: OurMilter, now: bytes, record: Record 
             elif name in LISTS and (rest := without_ours(value, ours)) != value:
                 edits[name] = rest if rest or (name in changed and old is not None) else None
             elif name == master_cf.MILTERS:
-                edits[name] = None  # whoever has changed it: nothing uses it any more
+                edits[name] = None  # changed or not: nothing uses it any more
         if not edits:
             return now
         draft.edit(edits)
@@ -307,7 +308,7 @@ def _diff(file: Path, old: bytes, new: bytes) -> str:
 
 
 def _shown(text: bytes) -> str:
-    return text.decode("utf-8", "replace")  # for a terminal: main.cf may hold bytes that are not UTF-8
+    return text.decode("utf-8", "replace")  # main.cf may have bytes that are not UTF-8
 
 
 def _next_steps(directory: Path, dry_run: bool, differs: bool) -> tuple[str, ...]:
@@ -315,10 +316,10 @@ def _next_steps(directory: Path, dry_run: bool, differs: bool) -> tuple[str, ...
         return ("Nothing to change.",)
     if dry_run:
         return ("Nothing has been written.",)
-    return (f"Until it is told to read this, Postfix works as before: postfix -c {directory} reload",)
+    return (f"Postfix works as before until you run: postfix -c {directory} reload",)
 
 
-# -- what lies outside the directory -------------------------------------------------------------------------------
+# -- the policy, the host and the drafts-----------------------------------------------------------------------------
 
 
 def _our_milter(policy: Policy, config: PostfixConfig, record: Record | None, postconf: Postconf) -> OurMilter:
@@ -348,7 +349,7 @@ def _findings(policy: Policy, postconf: Postconf, config: PostfixConfig, ours: O
     try:
         others = without_ours(raw.get(LISTS[0], ""), ours)
     except ListError:
-        others = ""  # a finding of its own
+        others = ""  # assessment.py reports it
     there, looping = raw.get(master_cf.MILTERS, ""), filter_returns_mail_to_us(config, expected)
     releasing = master_cf.findings(postconf.release_services(), there, others, looping, config.directory)
     return [*assess(config, expected, places, find_account(config.main["mail_owner"])), *releasing]

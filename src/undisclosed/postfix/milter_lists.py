@@ -1,4 +1,4 @@
-"""Postfix's milter lists: what stands in one, and the same list with our milter first or without it.
+"""Postfix's milter lists: their elements, and a list with our milter first or without it.
 
 Values in, values out. The syntax is that of smtpd_milters (postconf(5), MILTER_README): milters separated by blanks or
 commas, each one a bare `inet:HOST:PORT` or `unix:PATH`, or a group `{ inet:HOST:PORT, key=value, ... }`.
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from undisclosed.policy.types import Socket
 
 TIMEOUTS = ("connect_timeout=10s", "command_timeout=30s", "content_timeout=60s")
-"""What attach writes beside default_action. Our milter answers within milliseconds; with Postfix's own 300 s a hung
-one would keep each client waiting for five minutes before it is told to come back."""
+"""Attributes that attach writes beside default_action. Our milter answers within milliseconds; with Postfix's own 300 s
+a hung one would keep each client waiting for five minutes before it is told to try again later."""
 
 _SEPARATORS = " \t\r\n,"
 
 
 class ListError(ValueError):
-    """A milter list that Postfix could not read either; the text says what is wrong with it."""
+    """A milter list that Postfix could not read either; the text says why."""
 
 
 class UnwritableSocket(ValueError):
@@ -42,7 +42,7 @@ class Milter(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """A new value for a milter list. `written_out`: variables in it had to be replaced by what they stood for."""
+    """A new value for a milter list. `written_out`: its variables had to be replaced by their values."""
 
     value: str
     written_out: bool = False
@@ -92,7 +92,7 @@ class OurMilter:
     """Our milter as Postfix knows it.
 
     `endpoint` is what attach writes; `spellings` are the canonical endpoints that lead to the same socket, and those
-    that attach wrote before the socket moved; `default_action` is what Postfix is to do while we do not answer.
+    that attach wrote before the socket moved; `default_action` is what Postfix does while our milter does not answer.
     """
 
     endpoint: str
@@ -109,12 +109,12 @@ class OurMilter:
         return canonical(milter.endpoint) in self.spellings
 
     def is_current(self, milter: Milter) -> bool:
-        """Whether an element is our milter at the place, and with the default_action, that attach would write."""
-        here = canonical(milter.endpoint) == canonical(self.endpoint)
-        return here and milter.attribute("default_action") == self.default_action
+        """Whether an element has the endpoint and the default_action that attach would write."""
+        same_endpoint = canonical(milter.endpoint) == canonical(self.endpoint)
+        return same_endpoint and milter.attribute("default_action") == self.default_action
 
     def corrected(self, milter: Milter) -> str:
-        """The element with our endpoint and default_action; what else an administrator wrote in its group stays."""
+        """The element with our endpoint and default_action; its other attributes stay."""
         kept = [_pair(name, value) for name, value in milter.attributes if name != "default_action"]
         if not kept:
             return self.element
@@ -134,14 +134,14 @@ def our_milter(
     A unix socket below the queue directory is written relative to it: smtpd and cleanup run chrooted there or have it
     as their working directory, so that name is right in both (MILTER_README, "unix:pathname"). `queue_directories` and
     `resolved` are names of the queue directory and of the socket, with and without symbolic links; `formerly` are
-    endpoints of earlier times. Raises UnwritableSocket where Postfix has no way to write the name.
+    earlier endpoints. Raises UnwritableSocket where Postfix has no way to write the name.
     """
     if socket.family == "unix":
         names = _unix_names(str(socket.path), resolved, queue_directories)
     else:
         names = _inet_names(socket)
     if re.search(r"[\s,{}$]", names[0]):
-        raise UnwritableSocket(f"{names[0]!r} holds a blank, a comma, a brace or a $, which a milter list cannot hold")
+        raise UnwritableSocket(f"{names[0]!r} has a blank, a comma, a brace or a $, which a milter list cannot have")
     return OurMilter(names[0], frozenset(canonical(name) for name in (*names, *formerly)), default_action)
 
 
@@ -175,11 +175,11 @@ def canonical(endpoint: str) -> str:
 
 
 def with_ours_first(raw: str, expanded: str, ours: OurMilter) -> Edit | None:
-    """A milter list with our milter first and only once, or None where it already stands so.
+    """A milter list with our milter first and only once, or None if it is so already.
 
-    `raw` is the value as main.cf has it, `expanded` the same with its variables replaced. What stands in the list
-    otherwise is kept as it is written, unless a variable brings our milter in at another place: then the list is
-    written out. Raises ListError.
+    `raw` is the value as main.cf has it, `expanded` the same with its variables replaced. Other elements stay as they
+    are written, unless a variable brings our milter in at another place: then all variables are replaced by their
+    values. Raises ListError.
     """
     now, written = milters(expanded), milters(raw)
     found = [milter for milter in now if ours.matches(milter)]
@@ -196,7 +196,7 @@ def with_ours_first(raw: str, expanded: str, ours: OurMilter) -> Edit | None:
 
 
 def without_ours(raw: str, ours: OurMilter) -> str:
-    """A milter list without our milter; the same text where it is not in it. Raises ListError."""
+    """A milter list without our milter; the same text if our milter is not in it. Raises ListError."""
     written = milters(raw)
     others = [milter.text for milter in written if not ours.matches(milter)]
     return raw if len(others) == len(written) else ", ".join(others)

@@ -1,6 +1,6 @@
-"""A Postfix configuration as data: its values, its services, and what is found in them.
+"""A Postfix configuration as data: its parameters, its services, and findings about them.
 
-Values only: `postconf.py` reads them, `postfix_status.py` and its neighbours judge them.
+Values only: `postconf.py` reads them; `assessment.py`, `reachability.py` and `master_cf.py` make the findings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Level(StrEnum):
-    """How much a finding matters. Only a problem makes the answer of `status` a no."""
+    """How much a finding matters. Only a problem makes the exit status of `status` 1."""
 
     OK = "ok"
     NOTE = "note"
@@ -21,22 +21,23 @@ class Level(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One thing that is or is not in place: a sentence, and what to do about it."""
+    """A sentence about the configuration, and what to do about it."""
 
     level: Level
     text: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        """The finding in one line, for a person at a terminal."""
-        return f"{self.level:<8}{self.text}" + (f" -> {self.remedy}" if self.remedy else "")
+        """The finding in one line."""
+        return f"{self.level}: {self.text}" + (f" -> {self.remedy}" if self.remedy else "")
 
 
 @dataclass(frozen=True)
 class Service:
-    """One line of master.cf: what it runs, and the settings that hold in it (main.cf, with its own `-o` on top).
+    """One line of master.cf: the program that it runs, and the settings in force in it (main.cf, then its own `-o`).
 
-    `overrides` are the names that its `-o` set; `stress`: these settings hold only while stress=yes (STRESS_README).
+    `overrides` are the names that its `-o` set; `stress`: the settings are in force only while stress=yes
+    (STRESS_README).
     """
 
     name: str
@@ -74,18 +75,18 @@ class PostfixConfig:
 
     @property
     def cleanups(self) -> list[Service]:
-        """The cleanup services that get mail which came in otherwise than over SMTP."""
+        """The cleanup services for mail that does not come in by SMTP."""
         named = {service.settings["cleanup_service_name"] for service in self.running("pickup", "qmqpd")}
         return [service for service in self.running("cleanup") if service.name in named]
 
     @property
     def entrances(self) -> list[tuple[Service, str]]:
-        """Every service in which mail first meets milters, with the name of the list that holds there."""
+        """Every service in which mail first meets milters, with the name of the list that applies there."""
         smtp = [(service, "smtpd_milters") for service in self.running("smtpd")]
         return [*smtp, *((service, "non_smtpd_milters") for service in self.cleanups)]
 
     def groups(self, parameter: str, services: Iterable[Service]) -> list[Group]:
-        """Services by the value that a parameter has in them, those that set it themselves apart."""
+        """Services grouped by the value of a parameter; services that set it themselves form groups of their own."""
         found: dict[tuple[str, bool], list[Service]] = {}
         for service in services:
             value = service.settings.get(parameter, "")
@@ -96,7 +97,7 @@ class PostfixConfig:
 
 @dataclass(frozen=True)
 class Group:
-    """The services in which a parameter has one and the same value; `inherited`: it is the one of main.cf."""
+    """Services in which a parameter has the same value; `inherited`: the value is that of main.cf."""
 
     configuration: PostfixConfig
     parameter: str
@@ -111,22 +112,22 @@ class Group:
 
     @property
     def where(self) -> str:
-        """The file in which the value stands, and the services that have it, for a sentence."""
+        """The file that sets the value, and the services that have it, for a sentence."""
         return f"main.cf ({self.names})" if self.inherited else f"master.cf, {self.names}"
 
     def remedy(self, in_main: str) -> str:
-        """What to do about the value: `in_main` where it is main.cf's, else take away the override."""
+        """What to do about the value: `in_main` if main.cf sets it, else remove the override."""
         if self.inherited:
             return in_main
         overriding = [service for service in self.services if self.parameter in service.overrides]
         if not overriding:
-            return f"look at the variables in {self.parameter}, and at what sets them in master.cf"
+            return f"check the variables in {self.parameter}, and where master.cf sets them"
         patterns = dict.fromkeys(f"{service.name}/{service.type}/{self.parameter}" for service in overriding)
-        return f"take the override away: postconf -c {self.configuration.directory} -PX {' '.join(patterns)}"
+        return f"remove the override: postconf -c {self.configuration.directory} -PX {' '.join(patterns)}"
 
 
 def names(services: Iterable[Service]) -> str:
-    """The names of services, for a sentence; "under stress" only where the service is not among them without it."""
+    """The names of services, for a sentence; "under stress" only if the service is not listed without it."""
     listed = list(services)
     calm = {(service.name, service.type) for service in listed if not service.stress}
     return ", ".join(s.label for s in listed if not (s.stress and (s.name, s.type) in calm))

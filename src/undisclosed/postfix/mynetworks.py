@@ -1,7 +1,7 @@
-"""Which clients may relay through a Postfix, and which of them the policy does not hold for the organisation's own.
+"""Which clients may relay through a Postfix, and which of them are not in scope.networks of the policy.
 
 Values in, values out. The syntax is that of mynetworks (postconf(5)): networks and addresses, IPv6 ones in brackets,
-`!` before what is left out (the first match counts), files and lookup tables, separated by blanks or commas.
+`!` before an exception (the first match counts), files and lookup tables, separated by blanks or commas.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ OTHER_WAYS = ("permit_tls_clientcerts", "permit_tls_all_clientcerts", "permit_in
 class Relaying(NamedTuple):
     """Who may relay by address.
 
-    `by_network`: whether mynetworks lets anyone; `outside`: networks that may relay and are not in the scope;
-    `unreadable`: entries of mynetworks that only Postfix can look into; `other_ways`: see OTHER_WAYS.
+    `by_network`: whether mynetworks decides it for anyone; `outside`: networks that may relay and are not in the scope;
+    `unreadable`: entries of mynetworks that only Postfix can read; `other_ways`: see OTHER_WAYS.
     """
 
     by_network: bool
@@ -31,7 +31,7 @@ class Relaying(NamedTuple):
 
 
 def relaying(services: Sequence[Mapping[str, str]], scope: Iterable[Network]) -> Relaying:
-    """Who may relay through services that share one mynetworks; each is given by its config."""
+    """Who may relay through services that share one mynetworks; each is given by its settings."""
     words = [word for service in services for word in _relay_restrictions(service)]
     other_ways = tuple(way for way in OTHER_WAYS if way in words)
     classes = {word for service in services for word in _words(service.get("smtpd_restriction_classes", ""))}
@@ -55,14 +55,14 @@ def _words(value: str) -> list[str]:
 
 
 class Entry(NamedTuple):
-    """A network of mynetworks as it is written there, and what is left of it by the `!` entries before it."""
+    """A network of mynetworks as it is written there, and the parts that the `!` entries before it leave."""
 
     network: Network
     parts: tuple[Network, ...]
 
 
 def mynetworks(value: str) -> tuple[list[Entry], list[str]]:
-    """What a value of mynetworks lets in, and its entries that are files, tables or not readable."""
+    """The networks of a value of mynetworks, and its entries that are files, tables or unreadable."""
     inside: list[Entry] = []
     left_out: list[Network] = []
     unreadable: list[str] = []

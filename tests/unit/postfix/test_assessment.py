@@ -1,4 +1,4 @@
-"""Findings: what is said about a Postfix configuration once its values have been read."""
+"""assessment.py: the findings about a Postfix configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
 
 @pytest.mark.parametrize("enforce", [True, False])
 def test_a_sound_configuration_has_nothing_but_oks(enforce: bool) -> None:
-    """The state that attach aims at is called good, in either mode."""
+    """The configuration that attach leaves has no problem and no note, in either mode."""
     main = {} if enforce else accepting()
     main["smtpd_milters"] = main.get("smtpd_milters", US) + ", inet:localhost:8891"
     found = findings(postfix_config(main), enforce=enforce)
@@ -95,7 +95,7 @@ PROBLEMS = {
     "network outside the scope": (
         {"mynetworks": "127.0.0.0/8 10.0.0.0/8 192.0.2.0/24"},
         {},
-        "scope.networks does not hold them: 10.0.0.0/8, 192.0.2.0/24",
+        "scope.networks does not have them: 10.0.0.0/8, 192.0.2.0/24",
     ),
     "network of one service": (
         {},
@@ -142,8 +142,8 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_each_way_past_us_is_a_problem(case: str) -> None:
-    """One thing is wrong with a sound configuration: it is the one problem, named with its file and its remedy."""
+def test_each_way_to_bypass_the_milter_is_a_problem(case: str) -> None:
+    """One fault in a sound configuration is one problem, which names the file and the remedy."""
     main, services, expected = PROBLEMS[case]
     found = findings(postfix_config(main, services))
     problems = [finding for finding in found if finding.level is Level.PROBLEM]
@@ -163,7 +163,7 @@ def test_each_way_past_us_is_a_problem(case: str) -> None:
     ],
 )
 def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None:
-    """What is said to be done about a problem can be typed."""
+    """The remedy of a problem can be typed."""
     main, services, _ = PROBLEMS[case]
     (problem,) = [one for one in findings(postfix_config(main, services)) if one.level is Level.PROBLEM]
     assert remedy in problem.remedy
@@ -172,17 +172,17 @@ def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None
 @pytest.mark.parametrize(
     ("main", "services", "expected"),
     [
-        ({"milter_default_action": "accept"}, {}, "That is for other milters; ours has default_action=tempfail"),
+        ({"milter_default_action": "accept"}, {}, "It applies to other milters; ours has default_action=tempfail"),
         ({"enable_long_queue_ids": "no"}, {}, "enable_long_queue_ids is not yes"),
         ({"internal_mail_filter_classes": "bounce"}, {}, "internal_mail_filter_classes = bounce"),
-        ({"mynetworks": "127.0.0.0/8 hash:/etc/nets"}, {}, "names hash:/etc/nets, which cannot be checked"),
+        ({"mynetworks": "127.0.0.0/8 hash:/etc/nets"}, {}, "names hash:/etc/nets, which this command cannot read"),
         ({"smtpd_relay_restrictions": "permit_tls_clientcerts"}, {}, "relay by permit_tls_clientcerts"),
         ({"smtpd_milters": f"{US}, {US}"}, {}, "names our milter 2 times"),
         ({"smtpd_milters": "unix:undisclosed/milter.sock"}, {}, "and milter_default_action is tempfail for smtp/inet,"),
         (
             {"smtpd_milters": "{ unix:undisclosed/milter.sock, default_action=reject }"},
             {},
-            "default_action=reject: while it does not answer, mail is not told to come back later",
+            "default_action=reject: while it does not answer, clients are not told to try again later",
         ),
         ({}, {"smtp/inet/smtpd": {"soft_bounce": "yes"}}, "soft_bounce = yes (smtp/inet)"),
         (
@@ -210,10 +210,8 @@ def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None
         ),
     ],
 )  # fmt: skip
-def test_what_is_worth_knowing_is_a_note(
-    main: dict[str, str], services: dict[str, dict[str, str]], expected: str
-) -> None:
-    """A note does not make the answer a no."""
+def test_each_lesser_matter_is_a_note(main: dict[str, str], services: dict[str, dict[str, str]], expected: str) -> None:
+    """It is a note, and there is no problem."""
     found = findings(postfix_config(main, services))
     assert texts(found, Level.PROBLEM) == []
     assert [text for text in texts(found, Level.NOTE) if expected in text]
@@ -227,41 +225,41 @@ def test_what_is_worth_knowing_is_a_note(
         {"10025/inet/smtpd": {"smtpd_milters": ""}},
     ],
 )
-def test_a_listener_without_us_is_only_forgiven_where_a_filter_hands_mail_back(
+def test_a_listener_without_the_milter_is_sound_only_where_a_filter_returns_mail(
     services: dict[str, dict[str, str]],
 ) -> None:
-    """Without a content_filter, or open to other hosts, it is a way past us."""
+    """Without a content_filter, or open to other hosts, it is a problem."""
     filtering = {} if "127.0.0.1:10025/inet/smtpd" in services else {"content_filter": "scan:[127.0.0.1]:10024"}
     assert len(texts(findings(postfix_config(filtering, services)), Level.PROBLEM)) == 1
 
 
-def test_monitor_mode_may_accept_and_should() -> None:
-    """There accept is right, and anything else a note: a dead monitor must not stop mail."""
+def test_monitor_mode_should_accept() -> None:
+    """accept is right, and anything else a note: a dead milter in monitor mode must not stop mail."""
     assert texts(findings(postfix_config(accepting()), enforce=False), Level.NOTE) == []
     notes = texts(findings(postfix_config(), enforce=False), Level.NOTE)
     assert len(notes) == 2
-    assert all("in monitor mode mail is to flow" in note for note in notes)
+    assert all("in monitor mode mail should pass" in note for note in notes)
     assert texts(findings(postfix_config(), enforce=False), Level.PROBLEM) == []
 
 
-def test_logins_that_the_policy_leaves_out_are_noted() -> None:
-    """scope.authenticated = false with a submission service is a choice that the answer repeats."""
+def test_logins_outside_the_scope_are_noted() -> None:
+    """scope.authenticated = false with a submission service is a note."""
     open_to_logins = postfix_config({}, {"submission/inet/smtpd": {"smtpd_sasl_auth_enable": "yes"}})
     assert texts(findings(open_to_logins), Level.NOTE) == []
     (note,) = texts(findings(open_to_logins, authenticated=False), Level.NOTE)
     assert "submission/inet: clients may log in" in note
 
 
-def test_a_host_without_smtpd_or_pickup_is_told_so() -> None:
-    """No entrance is no problem, and no silence either."""
+def test_a_host_without_smtpd_or_pickup_is_ok() -> None:
+    """The findings say that no mail comes in that way."""
     empty = PostfixConfig("/etc/postfix", MAIN, ())
     oks = texts(findings(empty), Level.OK)
     assert [text for text in oks if "no smtpd runs" in text]
     assert [text for text in oks if "no pickup or qmqpd runs" in text]
 
 
-def test_what_holds_only_under_stress_is_said_so() -> None:
-    """A service that drops us while it is busy is a problem of its own; one that does not change is named once."""
+def test_settings_under_stress_are_checked() -> None:
+    """A service that leaves the milter out while stress=yes is a problem of its own; an unchanged one is named once."""
     calm = postfix_config()
     busy = replace(calm.services[0], stress=True, settings={**calm.services[0].settings, "smtpd_milters": ""})
     (problem,) = texts(findings(replace(calm, services=(*calm.services, busy))), Level.PROBLEM)
@@ -270,5 +268,5 @@ def test_what_holds_only_under_stress_is_said_so() -> None:
 
 def test_a_finding_reads_as_one_line() -> None:
     """Level, sentence and remedy, in that order."""
-    assert str(Finding(Level.NOTE, "Something.", "do this")) == "note    Something. -> do this"
-    assert str(Finding(Level.OK, "Something.")) == "ok      Something."
+    assert str(Finding(Level.NOTE, "Something.", "do this")) == "note: Something. -> do this"
+    assert str(Finding(Level.OK, "Something.")) == "ok: Something."

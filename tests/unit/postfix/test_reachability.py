@@ -1,4 +1,4 @@
-"""Whether Postfix can reach the milter's socket: chroot, permissions, and what becomes of mail meanwhile."""
+"""reachability.py: chroot, permissions, and the effect on mail while the socket cannot be reached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from undisclosed.postfix.reachability import Place, Step, targets
 
 
 def with_mode(place: Place, number: int, mode: int) -> Place:
-    """A place where one step of the way has another mode."""
+    """The place with another mode for one step of the way."""
     way = list(place.way)
     way[number] = way[number]._replace(mode=mode)
     return place._replace(way=tuple(way))
@@ -44,36 +44,36 @@ def with_mode(place: Place, number: int, mode: int) -> Place:
     ],
 )
 def test_a_socket_that_postfix_cannot_use_is_a_problem(place: Place, expected: str) -> None:
-    """The first obstacle on the way is named, with the services that meet it and with what becomes of mail."""
+    """The finding names the first obstacle on the way, the services that meet it, and the effect on mail."""
     (problem,) = texts(findings(postfix_config(), place=place), Level.PROBLEM)
     assert expected in problem
     assert "smtp/inet, submission/inet, cleanup/unix (chrooted in /var/spool/postfix)" in problem
     assert "waits or is refused for now" in problem
 
 
-def test_while_the_socket_is_missing_monitor_mode_lets_mail_go() -> None:
-    """What becomes of mail follows from the default_action that stands there."""
+def test_without_the_socket_mail_passes_in_monitor_mode() -> None:
+    """The effect on mail follows from the default_action in the list."""
     (problem,) = texts(findings(postfix_config(accepting()), enforce=False, place=Place("missing")), Level.PROBLEM)
     assert problem.endswith("Until then mail goes out unchecked.")
 
 
-def test_the_account_is_in_a_group_or_owns_or_is_another() -> None:
-    """Permissions are read as the kernel reads them: the first class that fits decides."""
+def test_permissions_are_those_of_owner_group_or_others() -> None:
+    """As in the kernel, the first class that the account belongs to decides."""
     owned = Place("socket", (Step(SOCKET, 0o066, 101, 108),))
     assert len(texts(findings(postfix_config(), place=owned), Level.PROBLEM)) == 1
     anyone = Place("socket", (Step(SOCKET, 0o666, 0, 0),))
     assert texts(findings(postfix_config(), place=anyone), Level.PROBLEM) == []
 
 
-def test_what_may_not_be_looked_at_is_a_note() -> None:
-    """An unprivileged user can ask for the status, and is told what was left out."""
+def test_a_socket_that_this_user_may_not_look_at_is_a_note() -> None:
+    """An unprivileged user can run status; the finding says to run it as root."""
     found = findings(postfix_config(), place=Place("hidden"))
     assert texts(found, Level.PROBLEM) == []
     assert [finding.remedy for finding in found if finding.level is Level.NOTE] == ["run this command as root"]
 
 
-def test_a_host_without_postfixs_account_is_noted() -> None:
-    """Permissions cannot be judged then, and that is said."""
+def test_a_host_without_the_account_of_postfix_is_a_note() -> None:
+    """Permissions cannot be checked without it."""
     (note,) = texts(findings(postfix_config(), account=None), Level.NOTE)
     assert "mail_owner = postfix, does not exist" in note
 
@@ -97,7 +97,7 @@ def test_a_chroot_decides_where_a_path_leads(endpoint: str, chroot: bool, expect
 
 
 def test_a_socket_outside_the_chroot_is_named_with_the_chroot() -> None:
-    """The sentence says where Postfix looks, which is not where the milter listens."""
+    """The finding names the path where Postfix looks, which is not where the milter listens."""
     ours = our_milter(parse_socket("unix:/run/undisclosed/milter.sock"), [QUEUE], "tempfail")
     configuration = postfix_config({"smtpd_milters": ours.element, "non_smtpd_milters": ours.element})
     (target,) = targets(configuration, ours)
