@@ -13,7 +13,7 @@ from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, exi
 from undisclosed.cli.output import Fact, Output, printable, progress
 
 if TYPE_CHECKING:
-    from undisclosed.explain.explanation import Explained
+    from undisclosed.explain.explanation import Explanation
     from undisclosed.explain.message_file import Envelope
     from undisclosed.policy import Policy
 
@@ -21,11 +21,11 @@ DONE: Final = 0
 STOPPED: Final = 1
 FAILED: Final = 2
 
-MOST_ADDRESSES: Final = 20
-"""Addresses that are shown to a person; --json has all."""
+MAX_ADDRESSES: Final = 20
+"""Addresses that the text names; --json has all."""
 
-MOST_TEXT: Final = 500
-"""Characters of a header field that are shown of a rewrite."""
+MAX_TEXT: Final = 500
+"""Characters that the text shows of a header field of a rewrite."""
 
 
 def explain_messages(
@@ -110,43 +110,36 @@ def run(
                 continue
             finally:
                 advance()
-            explained = explanation.verdict(policy, key, message)
+            explained = explanation.explain(policy, key, message)
             if output.json:
                 output.line(explanation.as_json(explained))
             else:
                 if file != files[0]:
                     output.line("")
-                output.facts(_facts(explained))
+                output.facts(_facts(policy, explained))
             if explained.would_be_stopped:
                 status = max(status, STOPPED)
     return status
 
 
-_EFFECTS: Final = {
-    "accept": ("green", "delivered as it is"),
-    "warn": ("yellow", "delivered as it is"),
-    "rewrite": ("yellow", "delivered with the addresses hidden, as shown below"),
-    "split": ("yellow", "delivered to each recipient alone"),
-    "delay": ("yellow", "held for a while, then delivered with the addresses hidden"),
-    "quarantine": ("red", "held in Postfix's hold queue until somebody decides"),
-    "reject": ("red", "refused, with the reply below"),
-}
-"""The colour of each action, and what it means."""
-
 _MONITORED: Final = "only recorded: in monitor mode it is delivered unchanged"
 
 
-def _facts(explained: Explained) -> Iterator[Fact]:
-    colour, effect = _EFFECTS[explained.action]
-    if explained.mode == "monitor" and explained.action != "accept":
-        effect = _MONITORED
+def _facts(policy: Policy, explained: Explanation) -> Iterator[Fact]:
+    from undisclosed.policy import Action
+    from undisclosed.policy.wording import effect
+
+    action = Action(explained.action)
+    colour = "green" if action is Action.ACCEPT else "red" if action.effect.stops else "yellow"
+    in_monitor_mode = explained.mode == "monitor" and action is not Action.ACCEPT
+    consequence = _MONITORED if in_monitor_mode else effect(policy, action)
     yield Fact("file", [explained.file])
-    yield Fact("action", [f"{explained.action} - {effect}"], f"bold {colour}")
+    yield Fact("action", [f"{explained.action} - {consequence}"], f"bold {colour}")
     yield from (Fact(label, texts) for label, texts in _rows(explained))
 
 
-def _rows(explained: Explained) -> Iterator[tuple[str, Sequence[str]]]:
-    """What stands below the action: each label with its lines; none where it does not apply."""
+def _rows(explained: Explanation) -> Iterator[tuple[str, Sequence[str]]]:
+    """The lines below the action: each label with its texts, which are empty if it does not apply."""
     yield "from", [f"{explained.sender or '<>'}, to {_number(explained.recipients, 'recipient')}"]
     if explained.rule is not None:
         yield "rule", [explained.rule]
@@ -159,22 +152,22 @@ def _rows(explained: Explained) -> Iterator[tuple[str, Sequence[str]]]:
     yield "reply", (explained.reply or "").splitlines()
     yield "header now", [_short(field) for field in explained.before]
     yield "header then", [_short(field) for field in explained.after]
-    rest = explained.count - MOST_ADDRESSES
-    named = ", ".join(explained.visible_external[:MOST_ADDRESSES])
+    rest = explained.count - MAX_ADDRESSES
+    named = ", ".join(explained.visible_external[:MAX_ADDRESSES])
     yield "outside", [f"{named} and {rest} more" if rest > 0 else named] if named else []
     yield "note", explained.remarks
 
 
-def _in_sight(explained: Explained) -> str:
+def _in_sight(explained: Explanation) -> str:
     text = f"{_number(explained.count, 'outside address', 'outside addresses')}"
     if explained.count:
         text += f" of {_number(explained.organisations, 'organisation')}"
     return f"{text}; not counted: {explained.partner} of partners, {explained.internal} internal"
 
 
-def _number(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one if count == 1 else more or one + 's'}"
+def _number(count: int, noun: str, plural: str = "") -> str:
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}... ({len(text)} characters)"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"

@@ -10,18 +10,18 @@ from undisclosed.decision.message import Field, key_of
 
 @dataclass(frozen=True, slots=True)
 class HeaderChange:
-    """Give one field a new value."""
+    """A new value for one field."""
 
     name: str
     index: int
-    """Which of the fields of that name, from 1; names are compared without regard to case."""
+    """The position among the fields with this name, from 1. The comparison of names ignores case."""
     value: str
     """ASCII, folded with a line feed and a blank, without carriage returns; never empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderDeletion:
-    """Take one field out. Later fields of that name move up by one."""
+    """The removal of one field. Later fields with this name move up by one."""
 
     name: str
     index: int
@@ -29,7 +29,7 @@ class HeaderDeletion:
 
 @dataclass(frozen=True, slots=True)
 class HeaderInsertion:
-    """Add a field after the last one."""
+    """A new field after the last one."""
 
     name: str
     value: str
@@ -39,28 +39,28 @@ Edit = HeaderChange | HeaderDeletion | HeaderInsertion
 
 
 def apply(fields: Sequence[Field], edits: Iterable[Edit]) -> tuple[Field, ...]:
-    """The header after these edits, as libmilter and Postfix (cleanup_milter.c) make it.
+    """The header after these edits, by the rules of libmilter and Postfix (cleanup_milter.c).
 
-    Names are compared without regard to case. The index counts the fields of that name from 1, and those that are
-    there at that moment; one past the last adds a field at the end, or deletes nothing. An empty value deletes.
+    The comparison of names ignores case. The index counts from 1 the fields with this name that exist at that moment; a
+    change past the last one adds a field at the end, a deletion there does nothing. An empty value deletes.
     """
     result: list[Field | None] = list(fields)
     places: dict[str, list[int]] = {}
     for place, field in enumerate(fields):
         places.setdefault(key_of(field.name), []).append(place)
     for edit in edits:
-        here = places.setdefault(key_of(edit.name), [])
+        same_name = places.setdefault(key_of(edit.name), [])
         if isinstance(edit, HeaderInsertion):
-            here.append(len(result))
+            same_name.append(len(result))
             result.append(Field(edit.name, edit.value))
             continue
         index = max(edit.index, 1) - 1
         if isinstance(edit, HeaderDeletion) or not edit.value:
-            if index < len(here):
-                result[here.pop(index)] = None
-        elif index < len(here):
-            result[here[index]] = Field(edit.name, edit.value)
+            if index < len(same_name):
+                result[same_name.pop(index)] = None
+        elif index < len(same_name):
+            result[same_name[index]] = Field(edit.name, edit.value)
         else:
-            here.append(len(result))
+            same_name.append(len(result))
             result.append(Field(edit.name, edit.value))
     return tuple(field for field in result if field is not None)

@@ -1,4 +1,4 @@
-"""What a message shows to each of its recipients: the distinct addresses in its counted fields."""
+"""The exposure of a message: the distinct addresses in its counted fields, which every recipient can read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from undisclosed.policy import Policy, Standing
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What a message shows to each of its recipients: distinct addresses, by what their domains are to us."""
+    """The distinct addresses that every recipient can read, by the standing of their domains."""
 
     external: tuple[Address, ...] = ()
     partner: tuple[Address, ...] = ()
     internal: tuple[Address, ...] = ()
     per_field: Mapping[str, int] = field(default_factory=dict)
-    """How many distinct external addresses each counted field shows, by the field's name as the policy writes it."""
+    """Distinct external addresses by counted field (its name case-folded)."""
     organisations: int = 0
-    """How many organisations the external addresses belong to."""
+    """The number of organisations that the external addresses belong to."""
 
     @property
     def count(self) -> int:
-        """How many distinct external addresses are visible."""
+        """The number of distinct external addresses."""
         return len(self.external)
 
 
@@ -32,9 +32,9 @@ NOTHING_SHOWN = Exposure()
 
 
 def expose(policy: Policy, fields: Iterable[Field], read: Callable[[str], Iterable[Address]] = addresses) -> Exposure:
-    """What these header fields show, by the policy. The author's own address in Reply-To is no recipient.
+    """The exposure of these header fields under a policy. The author's own address in Reply-To is not counted.
 
-    `read` reads the addresses in a value: `Message.addresses` where these are the fields of a message.
+    `read` returns the addresses in a value: `Message.addresses` for the fields of a message.
     """
     counted = policy.counted_fields
     tally = _Tally(policy)
@@ -52,7 +52,7 @@ def expose(policy: Policy, fields: Iterable[Field], read: Callable[[str], Iterab
             tally.count(name, read(value))
     if replies:
         own = {address.key for value in authors for address in read(value)}
-        if len(own) > 1:  # a list of authors is no author: Reply All would reach them all
+        if len(own) > 1:  # a list of authors is not exempt: Reply All would reach all of them
             own.clear()
         tally.count("reply-to", (address for value in replies for address in read(value) if address.key not in own))
     return tally.exposure()
@@ -62,26 +62,26 @@ _Addresses = dict[tuple[str, str], Address]
 
 
 class _Tally:
-    """The distinct addresses seen so far. A list of hundreds has few domains: each of those is looked up once."""
+    """The distinct addresses so far. A list of hundreds has few domains: each domain is looked up once."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._external: _Addresses = {}
         self._by_standing = {Standing.EXTERNAL: self._external, Standing.PARTNER: {}, Standing.INTERNAL: {}}
         self._of_domain: dict[str, tuple[_Addresses, str | None]] = {}
-        """Where the addresses of a domain belong, and their organisation (`policy.Known`)."""
+        """By domain: the dict for its addresses, and their organisation (`policy.Known`)."""
         self._per_field: dict[str, set[tuple[str, str]]] = {}
 
-    def count(self, name: str, found: Iterable[Address]) -> None:
-        """Note the addresses of a field of this name."""
+    def count(self, name: str, read: Iterable[Address]) -> None:
+        """Add the addresses of a field with this name."""
         of_domain, external, outside = self._of_domain, self._external, set()
-        for address in found:
+        for address in read:
             _, local, domain = address
             if domain not in of_domain:
                 standing, organisation = self._policy.known(domain)
                 of_domain[domain] = self._by_standing[standing], organisation
             kept = external if is_rerouted(local) else of_domain[domain][0]
-            key = address[1:]  # `address.key`, at a third of its price
+            key = address[1:]  # `address.key`, three times as fast
             kept.setdefault(key, address)
             if kept is external:
                 outside.add(key)
@@ -89,7 +89,7 @@ class _Tally:
             self._per_field.setdefault(name, set()).update(outside)
 
     def exposure(self) -> Exposure:
-        """What was seen."""
+        """The result."""
         return Exposure(
             external=tuple(self._external.values()),
             partner=tuple(self._by_standing[Standing.PARTNER].values()),
@@ -99,7 +99,7 @@ class _Tally:
         )
 
     def _organisations(self) -> int:
-        """How many organisations the external addresses belong to: at a personal-mail provider each is one."""
+        """The number of organisations: at a personal-mail provider each address is one."""
         organisations, alone = set(), 0
         for _, domain in self._external:
             organisation = self._of_domain[domain][1]
@@ -111,19 +111,19 @@ class _Tally:
 
 
 def is_rerouted(local: str) -> bool:
-    """Whether a local part names somebody elsewhere: `user%outside@inside`, `outside!user@inside`.
+    """Whether a local part contains an address elsewhere: `user%outside@inside`, `outside!user@inside`.
 
-    Postfix strips its own domain and then routes by the rest (allow_percent_hack, swap_bangpath in postconf(5)), and a
-    person reads the other address in it.
+    Postfix strips its own domain and routes by the rest (allow_percent_hack, swap_bangpath in postconf(5)), and people
+    read the other address in it.
     """
     return "%" in local or "!" in local
 
 
 def _as_read(fields: Iterable[Field]) -> Iterator[Field]:
-    """The fields as a recipient's software may read them, to which a bare CR may be a line end.
+    """The fields as software of recipients may read them: some takes a bare CR for a line end.
 
-    Without this `Subject: x<CR>To: …` would show a list that nobody counted, where Postfix passes the CR on: it does so
-    unless cleanup_replace_stray_cr_lf (postconf(5), in security updates of 2024) makes a blank of it.
+    Otherwise the list in `Subject: x<CR>To: …` would not be counted. Postfix passes a CR on, unless it has
+    cleanup_replace_stray_cr_lf (postconf(5), in security updates of 2024), which replaces it by a blank.
     """
     for raw in fields:
         if "\r" not in raw.value:

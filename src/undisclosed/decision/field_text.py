@@ -10,16 +10,16 @@ from typing import Final
 
 from undisclosed.addresses import Address, Mailbox
 
-LONGEST_NAME: Final = 200
-"""Characters of a display name that is written again; a longer one is no name of a person."""
+MAX_NAME: Final = 200
+"""Characters of a display name that is kept; a longer one is not the name of a person."""
 
-LONGEST_ADDRESS: Final = 320
+MAX_ADDRESS: Final = 320
 """Characters: 64 of a local part, the at-sign, 255 of a domain (RFC 5321, section 4.5.3.1)."""
 
-LINE: Final = 77
-"""Characters of a line where it can be folded: less than 78 (RFC 5322, section 2.1.1)."""
+MAX_LINE: Final = 77
+"""Characters of a line, if it can be folded: less than 78 (RFC 5322, section 2.1.1)."""
 
-ENCODED_WORD: Final = 75  # RFC 2047, section 2
+MAX_ENCODED_WORD: Final = 75  # RFC 2047, section 2
 
 _ADDR_SPEC: Final = re.compile(
     r"""(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+ | "(?: [ !#-\[\]-~] | \\[ -~] )*" )
@@ -32,22 +32,23 @@ _UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls; raw
 _UTF8: Final = Charset("utf-8")
 
 _HIDES_AN_AT_SIGN: Final = ("=?", "=40", "%40")
-"""What becomes an at-sign, or may, when somebody decodes it once more."""
+"""Sequences that may become an at sign if they are decoded once more."""
 
 
 def value(field: str, boxes: Iterable[Mailbox]) -> str:
-    """The value of a field of that name that shows these mailboxes, all of them writable; "" for none.
+    """The value of a field with this name for these mailboxes, all of them writable; "" for none.
 
-    A name that holds an address, or what a header cannot, is left out. No line reaches 998 bytes.
+    A display name with an address in it, or with characters that a header cannot have, is left out. No line reaches
+    998 bytes.
     """
-    return _folded(", ".join(map(_entry, boxes)), LINE - len(f"{field}: "))
+    return _folded(", ".join(map(_entry, boxes)), MAX_LINE - len(f"{field}: "))
 
 
 def is_writable(address: Address) -> bool:
-    """Whether an address can be written as it is: it is sound ASCII, and its local part shows no other address."""
+    """Whether an address can be written as it is: valid, in ASCII, and without another address in its local part."""
     text = address.text
     return (
-        len(text) <= LONGEST_ADDRESS
+        len(text) <= MAX_ADDRESS
         and _ADDR_SPEC.fullmatch(text) is not None
         and text.count("@") == 1
         and not any(sign in text for sign in _HIDES_AN_AT_SIGN)
@@ -61,13 +62,13 @@ def _entry(box: Mailbox) -> str:
 
 def _name(name: str) -> str:
     words = " ".join(name.split())
-    compatible = unicodedata.normalize("NFKC", words)  # a full-width at-sign is one
+    compatible = unicodedata.normalize("NFKC", words)  # maps a full-width at sign to @
     shows_an_address = any(sign in compatible for sign in ("@", *_HIDES_AN_AT_SIGN))
-    return "" if len(words) > LONGEST_NAME or shows_an_address or _UNFIT.search(words) else words
+    return "" if len(words) > MAX_NAME or shows_an_address or _UNFIT.search(words) else words
 
 
 def _phrase(name: str) -> str:
-    """A display name as RFC 5322, section 3.2.5, and RFC 2047, section 5, want it."""
+    """A display name as a phrase (RFC 5322, section 3.2.5; RFC 2047, section 5)."""
     if not name.isascii():
         return " ".join(_encoded_words(name))
     if _ATOMS.fullmatch(name):
@@ -77,7 +78,7 @@ def _phrase(name: str) -> str:
 
 def _encoded_words(text: str) -> Iterator[str]:
     word = _UTF8.header_encode(text)
-    if len(word) <= ENCODED_WORD:
+    if len(word) <= MAX_ENCODED_WORD:
         yield word
     else:
         half = len(text) // 2
@@ -86,13 +87,13 @@ def _encoded_words(text: str) -> Iterator[str]:
 
 
 def _folded(text: str, room: int) -> str:
-    """Text folded at its blanks, with `room` for the first line, into lines of less than 78 characters where it can."""
+    """The text folded at blanks into lines of less than 78 characters, if it can be; `room` is for the first line."""
     first, *words = text.split(" ")
     lines = [first]
     for word in words:
         if len(lines[-1]) + len(" ") + len(word) > room:
             lines.append(word)
-            room = LINE - len(" ")
+            room = MAX_LINE - len(" ")
         else:
             lines[-1] += " " + word
     return "\n ".join(lines)

@@ -21,20 +21,20 @@ class Field(NamedTuple):
 
 
 def key_of(name: str) -> str:
-    """A field's name as names are compared: without regard to case, and to blanks around it."""
+    """The name of a field for comparisons: case-folded, without blanks around it."""
     return name.strip().casefold()
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who handed the message to Postfix."""
+    """The client that sent the message to Postfix."""
 
     address: str | None = None
-    """The numeric address; None where Postfix did not know it."""
+    """The numeric address; None if Postfix did not know it."""
     port: int | None = None
-    """0 where the message came through sendmail(1)."""
+    """0 if the message came through sendmail(1)."""
     login: str = ""
-    """The SASL login name; empty where the client is not authenticated."""
+    """The SASL login name; empty if the client is not authenticated."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Message:
     _mailboxes: dict[str, list[Mailbox]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def values(self, name: str) -> Sequence[str]:
-        """The values of every field of that name (case-folded), in order."""
+        """The values of all fields with this name (case-folded), in order."""
         return self._by_name.get(name, ())
 
     def first(self, name: str) -> str | None:
-        """The first value of a field, without blanks around it; None where it is empty or missing."""
+        """The first value of a field, without blanks around it; None if it is empty or missing."""
         values = self.values(name)
         return (values[0].strip() or None) if values else None
 
     @property
     def message_id(self) -> str | None:
-        """Its Message-ID, angle brackets included."""
+        """The Message-ID, angle brackets included."""
         return self.first("message-id")
 
     def addresses(self, value: str) -> Sequence[Address]:

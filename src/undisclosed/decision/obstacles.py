@@ -1,8 +1,8 @@
-"""Why a message must not be rewritten: hiding would break it, or would be in vain.
+"""Reasons why a message must not be rewritten: hiding the recipients would break it, or would be useless.
 
-A signature over an edited field breaks; a calendar invitation, a winmail.dat, protected headers or a trace field name
-the recipients a second time, where no header edit reaches. What cannot be decided is an obstacle too: a false one costs
-a look by a person, a missed one shows everybody to everybody.
+A signature over an edited field breaks. A calendar invitation, a winmail.dat, protected headers or a trace field name
+the recipients a second time, and header edits do not reach those names. A case that cannot be decided is an obstacle
+too: a false obstacle costs a person a look, a missed one shows all recipients to each other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BODY_LIMIT: Final = 1024 * 1024
 
 
 class ObstacleKind(StrEnum):
-    """What a sender can do about an obstacle depends on its kind. Replies and notices choose their words by it."""
+    """The kind of an obstacle decides what its sender can do. Replies and notices choose their words by it."""
 
     INVITATION = "invitation"
     OUTLOOK = "outlook"
@@ -30,10 +30,10 @@ class ObstacleKind(StrEnum):
 
 
 class Obstacle(NamedTuple):
-    """Why a message must not be rewritten."""
+    """A reason why a message must not be rewritten."""
 
     text: str
-    """For administrators: log, journal and commands."""
+    """The reason in words, for administrators: log, journal and commands."""
     kind: ObstacleKind = ObstacleKind.OTHER
 
 
@@ -60,18 +60,18 @@ NOT_A_REPETITION: Final = frozenset(
     dkim-signature domainkey-signature arc-seal arc-message-signature arc-authentication-results
     """.split()  # noqa: SIM905  a table of names reads better than a list of quoted ones
 )
-"""Fields that name the author, or hold identifiers and traces that look like addresses."""
+"""Fields with the author, or with identifiers and traces that look like addresses: they are not searched."""
 
 
 REPEATING: Final = {"autocrypt-gossip": GOSSIP, "hp-outer": PROTECTED}
-"""Fields that are there only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
+"""Fields that exist only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
 
 
 def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Obstacle | None:
-    """Why the header of a message forbids a rewrite.
+    """The obstacle in the header of a message; None if there is none.
 
-    `edited` are the names of the fields that the rewrite changes, deletes or adds; `hidden` the keys of the addresses
-    that it takes out of sight.
+    `edited`: the names of the fields that the rewrite changes, deletes or adds. `hidden`: the keys of the addresses
+    that it hides.
     """
     return (
         _content_obstacle(message)
@@ -81,21 +81,21 @@ def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset
 
 
 def needs_body(message: Message) -> bool:
-    """Whether the body can hold what the header cannot tell: it has parts, or is a message itself.
+    """Whether the body can hold an obstacle that the header does not show: it has parts, or is a message itself.
 
-    The type of a message without parts stands in its header. One without Content-Type is plain text (RFC 2045, 5.2).
+    The header has the type of a message without parts. Without Content-Type it is plain text (RFC 2045, 5.2).
     """
     return any(_is_composite(value.lower()) for value in message.values("content-type"))
 
 
 def body_obstacle(body: bytes, complete: bool) -> Obstacle | None:
-    """Why a body forbids a rewrite, from its first bytes, at most BODY_LIMIT; `complete` where that is all of it.
+    """The obstacle in the first BODY_LIMIT bytes of a body; None if there is none. `complete`: this is all of the body.
 
-    It looks for header lines of parts wherever they stand, at the start of a line, and not for boundaries: a reader
-    that trusts another boundary than we do sees other parts. Any line end will do. Its cost is linear.
+    It searches for header lines of parts at the start of any line, and ignores boundaries: a reader that uses another
+    boundary sees other parts. All kinds of line ends count. The cost is linear.
     """
     text = body[:BODY_LIMIT].decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
-    found = _recognised(text) or next(_part_obstacles(text), None)
+    found = _in_raw_text(text) or next(_part_obstacles(text), None)
     if found is None and not (complete and len(body) <= BODY_LIMIT):
         return TOO_LARGE
     return found
@@ -111,7 +111,7 @@ def _content_obstacle(message: Message) -> Obstacle | None:
     if types and _is_composite(types[0].lower()) and any(_is_encoded(value.lower()) for value in encodings):
         return ENCODED
     reasons = (reason for name, reason in REPEATING.items() if message.values(name))
-    return next(filter(None, (*map(_telling, (*types, *dispositions)), *reasons)), None)
+    return next(filter(None, (*map(_in_content_field, (*types, *dispositions)), *reasons)), None)
 
 
 _TYPE: Final = re.compile(r"\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*/\s*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+\s*(?:[;(]|$)")
@@ -126,13 +126,13 @@ def _signature_obstacle(message: Message, edited: Collection[str]) -> Obstacle |
 
 
 def broken_by(signature: str, edited: Iterable[str]) -> list[str]:
-    """Which of the edited fields a signature covers, by its value."""
+    """The edited fields that a signature covers."""
     covered = _covered(signature)
     return [name for name in edited if covered is None or name.casefold() in covered]
 
 
 def _covered(signature: str) -> frozenset[str] | None:
-    """The fields that a signature covers: its h= tag (RFC 6376, 3.5). None where there is none: take it as all."""
+    """The fields in the h= tag of a signature (RFC 6376, 3.5). None if there is no such tag: it may cover any field."""
     for tag in signature.split(";"):
         name, equals, value = tag.partition("=")
         if equals and name.strip().lower() == "h":
@@ -141,7 +141,7 @@ def _covered(signature: str) -> frozenset[str] | None:
 
 
 def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[tuple[str, str]]) -> Iterator[Obstacle]:
-    """What says that another field shows an address that would be hidden in vain."""
+    """The other fields that show an address that the rewrite hides."""
     skip = NOT_A_REPETITION.union(name.casefold() for name in edited)
     for name, value in message.fields:
         if not ("@" in value or "=?" in value or "%40" in value) or key_of(name) in skip:
@@ -196,13 +196,13 @@ _SIGNS: Final = (
 _SECTION: Final = re.compile(r"""name\s*\*\s*(\d{1,4})\s*\*?\s*=\s*("[^"]*"?|[^;\s]*)""", re.IGNORECASE)
 
 
-def _recognised(text: str) -> Obstacle | None:
+def _in_raw_text(text: str) -> Obstacle | None:
     text = "\n" + text
     return next((reason for sign, reason in _RAW_SIGNS if sign.search(text)), None)
 
 
 def _part_obstacles(text: str) -> Iterator[Obstacle]:
-    """What the header lines of parts say against a rewrite."""
+    """The obstacles in the header lines of parts."""
     text = "\n" + text
     lower = text.lower()  # as long as the text itself: it is Latin-1
     composite = encoded = False
@@ -216,12 +216,12 @@ def _part_obstacles(text: str) -> Iterator[Obstacle]:
         encoded |= name == "transfer-encoding" and _is_encoded(value.lower())
         if composite and encoded:
             yield ENCODED
-        if name != "transfer-encoding" and (reason := _telling(value)):
+        if name != "transfer-encoding" and (reason := _in_content_field(value)):
             yield reason
 
 
-def _telling(value: str) -> Obstacle | None:
-    """What the Content-Type or Content-Disposition of a part says against a rewrite, in whatever way it is written."""
+def _in_content_field(value: str) -> Obstacle | None:
+    """The obstacle in the Content-Type or Content-Disposition of a part, in any notation."""
     texts = decodings(value)
     # A file name in sections (RFC 2231, section 3): `filename*0="invi"; filename*1="te.ics"`.
     texts |= {"".join(part.strip('"') for _, part in sorted(_sections(text))) for text in texts if "*" in text}

@@ -1,7 +1,7 @@
-"""What postcat(1) prints of a queue file -> the envelope and the message in it, byte by byte.
+"""The output of postcat(1) -> the envelope and the message of a queue file, byte by byte.
 
-`parse` reads the form of `postcat -v`, in which each line begins with the type of its record. Without that, text in a
-message that looks like one of postcat's own lines could end it early, or begin another. Types: rec_type.h of Postfix.
+`parse` reads the form of `postcat -v`, in which each line begins with the type of its record. Without that, a line of
+the message that looks like one of postcat's own could end it early, or begin another. Types: rec_type.h of Postfix.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ RETURN: Final = {"1": "FULL", "2": "HDRS"}
 """The values of `ret_flags` (dsn_mask.h)."""
 
 SMTPUTF8_REQUESTED: Final = 1
-"""The bit of the sixth number of `message_size` that says so (smtputf8.h); the others were guessed from the content."""
+"""The bit of the sixth number of `message_size` for a client's request (smtputf8.h); the others are guesses."""
 
 BY_SENDMAIL: Final = Client("127.0.0.1", 0)
-"""What a milter is shown of mail that came through sendmail(1): nobody connected."""
+"""The client that a milter is told for mail through sendmail(1), which has none."""
 
 
 class QueueFileError(Exception):
-    """What postcat printed is not one whole queue file, or holds what this does not know. The text says which."""
+    """The output of postcat is not complete, or has an unknown record. The text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One envelope recipient who has not got the message yet."""
+    """One envelope recipient to whom the message has not been delivered."""
 
     address: str
-    """Without quotes, as Postfix keeps it; other bytes than UTF-8 as lone surrogates. So are all texts here."""
+    """Without quotes, as Postfix stores it. Bytes that are no UTF-8 are lone surrogates, in all texts here."""
     original: str | None = None
-    """The original recipient as DSN knows it, `type;address`, decoded (RFC 3461, section 4.2)."""
+    """The original recipient of DSN, `type;address`, decoded (RFC 3461, section 4.2)."""
     notify: int = 0
-    """Bits of NOTIFY; 0: the sender did not say."""
+    """Bits of NOTIFY; 0: not given."""
     automatic: bool = False
-    """Postfix itself added it (always_bcc and its like): nobody has written to it."""
+    """Whether Postfix added it (always_bcc and the like): the sender did not write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class QueuedMessage:
     arrived: datetime
     """UTC, to the second."""
     size: int
-    """As postqueue(1) tells it."""
+    """As postqueue(1) reports it."""
     sender: str
     """Empty for the null sender."""
     recipients: tuple[Recipient, ...]
@@ -64,22 +64,22 @@ class QueuedMessage:
     eight_bit: bool = False
     """Whether the client said BODY=8BITMIME."""
     ret: str | None = None
-    """FULL or HDRS, where the sender said (RFC 3461, section 4.3)."""
+    """FULL or HDRS, if the sender gave it (RFC 3461, section 4.3)."""
     envelope_id: str | None = None
     """Decoded."""
     client: Client = BY_SENDMAIL
-    """Who handed it to Postfix."""
+    """The client that sent it to Postfix."""
 
 
 _MARK: Final = re.compile(
     rb"^\*\*\* (ENVELOPE RECORDS|MESSAGE CONTENTS|HEADER EXTRACTED|MESSAGE FILE END) (.*) \*\*\*$"
 )
 _NO_TEXT: Final = (b"pointer_record:", b"padding:")
-"""Where a milter's edits left the message in pieces; postcat follows the pointers itself."""
+"""Records without text, from edits of a milter; postcat follows the pointers itself."""
 
 
 def parse(printed: bytes) -> dict[str, QueuedMessage]:
-    """Every queue file in what `postcat -vq ID…` printed, by its queue id. Raises QueueFileError."""
+    """The queue files in the output of `postcat -vq ID…`, by queue id. Raises QueueFileError."""
     files: dict[str, QueuedMessage] = {}
     reader: _Reader | None = None
     for line in printed.split(b"\n")[:-1]:
@@ -95,7 +95,7 @@ def parse(printed: bytes) -> dict[str, QueuedMessage]:
         elif reader is None:
             raise QueueFileError("the rest of a queue file without its beginning")
         elif mark[1] == b"MESSAGE FILE END":
-            files[reader.queue_id] = reader.held()
+            files[reader.queue_id] = reader.message()
             reader = None
         else:
             reader.section = mark[1]
@@ -110,17 +110,17 @@ class SavedQueueFile(NamedTuple):
     content: bytes
     """Header and body."""
     sender: str | None
-    """The envelope sender; None where it is not said."""
+    """The envelope sender; None if it is missing."""
     recipients: tuple[str, ...]
-    """Envelope recipients, those included who have the message already; empty where none is said."""
+    """All envelope recipients, also those who have the message already."""
     client: Client
 
 
 def saved(printed: bytes) -> SavedQueueFile | None:
-    """What `postcat -q` printed of one queue file, whole or cut off; None where this is no output of postcat.
+    """The queue file in the output of `postcat -q`, even if it was cut off; None if this is no output of postcat.
 
-    Text in the message that looks like postcat's own lines may end it early: good enough to explain a decision, and no
-    form to release a message from.
+    A line of the message that looks like one of postcat's own may end it early: this is good enough to explain a
+    decision, and not for a release.
     """
     if not printed.startswith(b"*** ENVELOPE RECORDS "):
         return None
@@ -137,7 +137,7 @@ def saved(printed: bytes) -> SavedQueueFile | None:
 
 
 class _Reader:
-    """One queue file, line by line."""
+    """The reader of one queue file, line by line."""
 
     def __init__(self, queue_id: str) -> None:
         self.queue_id = queue_id
@@ -174,15 +174,15 @@ class _Reader:
         elif not line.startswith(_NO_TEXT):
             raise QueueFileError(f"{self.queue_id} has a record in its text that is not known")
 
-    def held(self) -> QueuedMessage:
-        """All of it. Raises QueueFileError where something that it takes is missing."""
+    def message(self) -> QueuedMessage:
+        """The whole message. Raises QueueFileError if something is missing."""
         numbers = self._values.get("message_size", "").split()
         if self.section != b"HEADER EXTRACTED" or len(numbers) < 5 or "sender" not in self._values:
             raise QueueFileError(f"{self.queue_id} is not complete")
         utf8 = _number(numbers[5]) if len(numbers) > 5 else 0
         return QueuedMessage(
             queue_id=self.queue_id,
-            arrived=_moment(self._values.get("message_arrival_time", "")),
+            arrived=_time(self._values.get("message_arrival_time", "")),
             size=_number(numbers[0]),
             sender=self._values["sender"],
             recipients=tuple(self._recipients),
@@ -222,7 +222,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _moment(text: str) -> datetime:
+def _time(text: str) -> datetime:
     """A time as asctime(3) prints it, in UTC."""
     try:
         return datetime.strptime(text, "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)

@@ -13,10 +13,10 @@ REFERENCE_LETTERS = "23456789BCDFGHJKMNPQRSTVWXYZ"
 
 
 def reference(key: bytes, message: Message, exposure: Exposure) -> str:
-    """The incident's name, such as `K7QF-3M2D`: a keyed hash of sender, Message-ID and visible set.
+    """The reference: a keyed hash of envelope sender, Message-ID and visible addresses.
 
-    Every transaction of one message gives the same one. A message without a Message-ID is an incident of its own, told
-    apart by its queue id.
+    All transactions of one message have the same one. Without a Message-ID the queue id takes its place: each
+    transaction is then an incident of its own.
     """
     identity = message.message_id or f"queue id {message.queue_id}"
     seen = sorted(

@@ -1,11 +1,10 @@
-"""The words: what a sender reads in the SMTP reply, and what the log says of a held message.
+"""The words of the SMTP reply that a sender reads, and the reason with which a message is held.
 
-Mail clients mangle replies: some show the first line only, some the last, some join all of them with or without a
-blank in between (TRAPS: Replies and notices). So every line is a sentence of its own, and the first and the last each
-say all that is needed: that the message was not sent, and why or what now. The number named is that of this message,
-never the limit: who knows the limit sends in batches just below it.
+Mail clients change replies: some show the first line only, some the last, some join all lines with or without a blank.
+So every line is a sentence of its own, and both the first and the last say that the message was not sent, and why or
+what to do. The number is that of this message, never the limit: senders who know the limit send batches just below it.
 
-Texts are ASCII, since an SMTP reply is (RFC 5321, section 4.2), and names from the configuration are spelled in ASCII.
+The texts are ASCII, as an SMTP reply must be (RFC 5321, section 4.2); names from the configuration are transliterated.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from undisclosed.decision.rules import Decision
 from undisclosed.policy import Policy
 
 LINE_LIMIT: Final = 100
-"""Characters of one reply line, its `550-5.7.0 ` included: what the narrowest dialogs show unbroken."""
+"""Characters of one reply line, its `550-5.7.0 ` included: the narrowest dialogs do not break it."""
 
 LINES_LIMIT: Final = 5
 
 REASON_LIMIT: Final = 200
-"""Characters of the reason that goes with a held message, so that Postfix logs it in one piece."""
+"""Characters of the reason of a held message: Postfix logs it in one piece."""
 
 
 class Reply(NamedTuple):
-    """An SMTP reply: `lines` are printable ASCII and carry neither code nor enhanced code; `%` is not doubled."""
+    """An SMTP reply. `lines` are printable ASCII, without code and enhanced code; `%` is not doubled."""
 
     code: int
     enhanced: str
@@ -44,7 +43,7 @@ class Reply(NamedTuple):
 
 
 def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
-    """The reply to a message that the policy refuses. `reference` is the incident's; empty or None leaves it out."""
+    """The reply to a rejected message. An empty or missing `reference` is left out."""
     words = _words(policy)
     reply = policy.reply
     room = _room(reply.code, reply.enhanced)
@@ -59,7 +58,7 @@ def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
 
 
 def fault(policy: Policy, queue_id: str | None) -> Reply:
-    """The reply to a message that we failed on: to come back, whatever the policy says. Nothing was decided on it."""
+    """The reply after a failure of our own: a temporary error, whatever the policy says. No decision was made."""
     words = _words(policy)
     code, enhanced = 451, "4.3.0"  # RFC 3463: "other or undefined mail system status"
     room = _room(code, enhanced)
@@ -72,7 +71,7 @@ def fault(policy: Policy, queue_id: str | None) -> Reply:
 
 
 def quarantine_reason(decision: Decision, reference: str | None) -> str:
-    """The reason that goes with a held message: one short ASCII line, logged from Postfix 3.10 on."""
+    """The reason of a held message: one short ASCII line, which Postfix logs from 3.10 on."""
     count = decision.exposure.count
     head = f"{count} external {'address' if count == 1 else 'addresses'} visible to every recipient"
     tail = f"; reference {_plain(reference)}"[:40] if reference else ""
@@ -82,17 +81,17 @@ def quarantine_reason(decision: Decision, reference: str | None) -> str:
 
 
 class _Remedy(NamedTuple):
-    """What to do about a refused message: at most two lines, and the lead of the last line."""
+    """The advice for a rejected message: at most two lines, and the beginning of the last line."""
 
     lines: tuple[str, ...]
     last: str
 
 
 class _Words(NamedTuple):
-    """All that is said in one language. Every text is at most 86 characters: the longest reply code takes 14."""
+    """All texts in one language, each of at most 86 characters: the longest reply code takes 14."""
 
     outside: Callable[[int], str]
-    """The number of outside addresses, in words that agree with it."""
+    """The number of outside addresses in words: singular or plural."""
     exposed: str
     remedy: _Remedy
     obstacles: Mapping[ObstacleKind, _Remedy]
@@ -100,7 +99,7 @@ class _Words(NamedTuple):
     ask: str
     ask_if_again: str
     administrator: str
-    """Whom to ask where the configuration names nobody who can be spelled in ASCII, or only in too many letters."""
+    """The contact if the one in the configuration cannot be written in ASCII, or is too long."""
     reference: str
     fault: tuple[str, ...]
     fault_last: str
@@ -174,7 +173,7 @@ def _room(code: int, enhanced: str) -> int:
 
 
 def _ask(policy: Policy, sentence: str, administrator: str, room: int) -> str:
-    """Whom to ask, and whose they are: both as far as there is room, the former first. No word of theirs is broken."""
+    """The contact and the organisation, as far as there is room, the contact first. No word is broken."""
     room -= len(sentence.format(whom=""))
     languages = policy.organisation.languages
     whom = _cut(_plain(policy.organisation.help, languages), room) or administrator
@@ -183,13 +182,13 @@ def _ask(policy: Policy, sentence: str, administrator: str, room: int) -> str:
 
 
 def _last(lead: str, label: str, value: str | None, room: int) -> str:
-    """The last line. A reference of any length that there can be (9 characters; queue ids have up to 18) fits."""
+    """The last line. The longest references (9 characters) and queue ids (18) fit."""
     spelled = _plain(value or "")
     return f"{lead} {label} {spelled}"[:room] if spelled else lead
 
 
 def _cut(text: str, room: int) -> str:
-    """The text, or its first words and `...` where it is too long: nothing where not even one word fits."""
+    """The text, or its first words and `...` if it is too long; empty if not even one word fits."""
     if len(text) <= room:
         return text
     words = text[: max(0, room - len("...") + 1)].rpartition(" ")[0].rstrip(" .,;:-(")
@@ -197,15 +196,15 @@ def _cut(text: str, room: int) -> str:
 
 
 _SPELLINGS: Final = {"de": str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})}
-"""How a language spells in ASCII what others only strip of its dots: German has Muenchen, Welsh has no Moen for Môn."""
+"""Transliterations of a language that differ from the plain letter: München is Muenchen, but Môn is Mon."""
 
 
 @functools.lru_cache(maxsize=256)
 def _plain(text: str, languages: tuple[str, ...] = ()) -> str:
-    """The text in printable ASCII and single blanks, no full stop at its end; empty where nothing is left to read.
+    """The text in printable ASCII and single blanks, without a full stop at its end; empty if nothing readable is left.
 
-    Letters whose spelling few of their readers would know again (Han, read as Chinese whatever the language; Hebrew
-    and Arabic, without vowels) are left out, and so are pictures.
+    Scripts whose transliteration few of their readers would recognise are left out (Han, which is read as Chinese
+    whatever the language; Hebrew and Arabic, which are written without vowels), and so are symbols.
     """
     composed = unicodedata.normalize("NFC", text)
     for language in languages:
@@ -214,7 +213,7 @@ def _plain(text: str, languages: tuple[str, ...] = ()) -> str:
     if not re.search("[A-Za-z0-9]", kept) or (
         not re.search("[A-Za-z]", kept) and any(char.isalpha() for char in composed)
     ):
-        return ""  # "3" is no more a name than nothing is, where three words stood before it
+        return ""  # "3" is not a name if the words around it were left out
     return " ".join(kept.split()).rstrip(" .,;:")
 
 
@@ -229,5 +228,5 @@ def _spell(char: str) -> str:
         return ""
     try:
         return anyascii(char)
-    except OSError:  # its tables are files, read at first use: a shorter name is better than no reply
+    except OSError:  # its tables are files, read at first use: a shorter name is better than no reply at all
         return ""

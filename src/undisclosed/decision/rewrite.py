@@ -1,8 +1,7 @@
-"""Hiding the recipients: header edits as data, so that the milter, `explain` and the tests apply the same ones.
+"""Hiding the recipients of a message: the header edits that do it, or the reason why it is not safe.
 
-What stays is written anew from its parts, in ASCII; nothing of an edited value's text is carried over. What cannot be
-hidden without breaking the message, or only in vain, is an obstacle (`obstacles.py`); what cannot be shown to be hidden
-raises `Unsafe`. The edits follow the rules of libmilter and Postfix for header changes, see `apply`.
+An edited field is written anew from the addresses that stay, in ASCII: no text of the old value is kept. `Unsafe` is
+raised for an obstacle (`obstacles.py`), and if the result of the edits, read anew, still shows an outside address.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from undisclosed.decision.message import Field, Message, key_of
 from undisclosed.decision.obstacles import Obstacle, body_obstacle, header_obstacle, needs_body
 from undisclosed.policy import Policy, Standing
 
-NOBODY: Final = "undisclosed-recipients:;"
+EMPTY_GROUP: Final = "undisclosed-recipients:;"
 
-NEVER: Final = frozenset({"bcc", "resent-bcc"})
-"""Fields that must not leave: a relay that does not strip them shows them to everybody."""
+BCC_FIELDS: Final = frozenset({"bcc", "resent-bcc"})
+"""Fields that are always deleted: a relay that does not strip them shows them to all recipients."""
 
 AUTHORS: Final = ("from", "sender", "resent-from", "resent-sender")
-"""Fields that name who wrote or sent the message: one of the recipients may be in one, and is in sight then."""
+"""Fields that name an author or sender. A recipient who is one of them stays visible there."""
 
 MAX_EDITS: Final = 1000
-"""Postfix looks for each edited field from the top of the header: many thousand edits would cost it minutes."""
+"""Postfix searches each edited field from the top of the header: many thousand edits would take minutes."""
 
 MAX_VALUE: Final = 60_000
-"""Bytes of an edited value. Postfix cuts a longer field when it reads it; libmilter takes no more than 65,535."""
+"""Bytes of an edited value. Postfix cuts longer fields when it reads them; libmilter accepts 65,535."""
 
 STILL_VISIBLE: Final = Obstacle("an outside address would still be visible")
 
@@ -41,7 +40,7 @@ Key = tuple[str, str]
 
 
 class Unsafe(Exception):
-    """The recipients cannot be hidden for sure."""
+    """It is not certain that the recipients can be hidden."""
 
     def __init__(self, obstacle: Obstacle) -> None:
         super().__init__(obstacle.text)
@@ -49,8 +48,8 @@ class Unsafe(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    """A header field, and where an edit finds it."""
+class _LocatedField:
+    """A header field with its position for an edit."""
 
     name: str
     key: str
@@ -59,9 +58,9 @@ class _Placed:
 
 
 def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
-    """The edits of `hide`, where nothing in the header stands against making them. Raises Unsafe with the reason.
+    """The edits of `hide`, if the header has no obstacle. Raises Unsafe with the obstacle.
 
-    What only the body tells is for `needs_body` and `body_obstacle`.
+    `check_body` does the same for the body.
     """
     edits = hide(policy, message)
     if edits:
@@ -79,23 +78,23 @@ def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
 
 
 def check_body(message: Message, body: bytes) -> None:
-    """See that the whole body of a message does not forbid a rewrite. Raises Unsafe with the reason."""
+    """Raise Unsafe if the body of a message, given whole, has an obstacle."""
     if needs_body(message) and (obstacle := body_obstacle(body, complete=True)):
         raise Unsafe(obstacle)
 
 
 def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
-    """The edits that take every external and partner address out of the recipient fields, and leave exactly one To.
+    """The edits that remove every external and partner address from the recipient fields, and leave exactly one To.
 
-    They stand in the order in which to apply them: last field first, so that the indices stay valid. Hiding twice
-    changes nothing more. Raises Unsafe where the edited header would still show an address that is to be hidden, or
-    where one that stays cannot be written in ASCII.
+    They are in the order in which to apply them: last field first, so that the indices stay valid. A second call on the
+    result returns no edits. Raises Unsafe if the edited header would still show an address that is to be hidden, or if
+    an address that stays cannot be written in ASCII.
     """
     own = _keys(message, "from")
-    tos: list[_Placed] = []
+    tos: list[_LocatedField] = []
     edits: list[Edit] = []
-    for field in reversed(_placed(policy, message.fields)):
-        if field.key in NEVER:
+    for field in reversed(_located(policy, message.fields)):
+        if field.key in BCC_FIELDS:
             edits.append(HeaderDeletion(field.name, field.index))
         elif field.key == "to":
             tos.insert(0, field)
@@ -108,76 +107,76 @@ def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-def _placed(policy: Policy, fields: Sequence[Field]) -> list[_Placed]:
-    """The fields that may have to be edited: the counted ones, To, and those that must not leave."""
-    concerned = policy.counted_fields | NEVER | {"to"}
+def _located(policy: Policy, fields: Sequence[Field]) -> list[_LocatedField]:
+    """The fields that may have to be edited: the counted ones, To, Bcc and Resent-Bcc."""
+    concerned = policy.counted_fields | BCC_FIELDS | {"to"}
     seen: dict[str, int] = {}
-    placed = []
+    located = []
     for name, value in fields:
         key = key_of(name)
         if key in concerned:
             if key != name.lower():
-                # Postfix strips blanks before the colon and ends the header at a name with 8-bit bytes; another MTA
-                # may not find such a field under its plain name, and the edit would go to the wrong one.
+                # Postfix strips blanks before the colon and ends the header at a name with 8-bit bytes. Another MTA
+                # may not find such a field by its plain name, and would edit the wrong one.
                 raise Unsafe(Obstacle(f"the name of a {key.title()} field is irregular"))
             seen[key] = seen.get(key, 0) + 1
-            placed.append(_Placed(name, key, seen[key], value))
-    return placed
+            located.append(_LocatedField(name, key, seen[key], value))
+    return located
 
 
-def _hide_to(policy: Policy, message: Message, fields: list[_Placed]) -> list[Edit]:
-    """The edits that leave one To: what may stay of all of them in the first, else what the policy wants."""
+def _hide_to(policy: Policy, message: Message, fields: list[_LocatedField]) -> list[Edit]:
+    """The edits that leave one To, with all addresses that may stay, or else the value that the policy names."""
     if not fields:
-        return [HeaderInsertion("To", _nobody(policy, message))]
+        return [HeaderInsertion("To", _replacement_to(policy, message))]
     if "to" not in policy.counted_fields:
         return []
     first, *rest = fields
     edits: list[Edit] = [HeaderDeletion(field.name, field.index) for field in reversed(rest)]
     more = [box for field in rest for box in _kept(policy, message, field)]
     if first.value.strip() and _is_clean(policy, message, first):
-        there = {address.key for address in message.addresses(first.value)}
-        if all(box.address.key in there for box in more):
+        present = {address.key for address in message.addresses(first.value)}
+        if all(box.address.key in present for box in more):
             return edits
     kept: dict[Key, Mailbox] = {}
     for box in (*_kept(policy, message, first), *more):
         kept.setdefault(box.address.key, box)
-    value = _render(first.name, kept.values()) or _nobody(policy, message)
+    value = _render(first.name, kept.values()) or _replacement_to(policy, message)
     if value != first.value:
         edits.append(HeaderChange(first.name, first.index, value))
     return edits
 
 
-def _nobody(policy: Policy, message: Message) -> str:
-    """What To shows when nobody may stay in it: some relays write every recipient into a message without To."""
+def _replacement_to(policy: Policy, message: Message) -> str:
+    """The value of To if no address may stay: some relays add all recipients to a message without To."""
     if policy.rewrite.to != "{from}":
         return policy.rewrite.to
     for value in message.values("from"):
         for box in message.mailboxes(value):
             if policy.standing(box.address.domain) is Standing.INTERNAL and field_text.is_writable(box.address):
                 return _render("To", [box])
-    return NOBODY
+    return EMPTY_GROUP
 
 
-def _edit(field: _Placed, value: str) -> Edit:
+def _edit(field: _LocatedField, value: str) -> Edit:
     return HeaderChange(field.name, field.index, value) if value else HeaderDeletion(field.name, field.index)
 
 
 def _stays(policy: Policy, key: str, address: Address, own: frozenset[Key]) -> bool:
-    """Whether an address may stay in a field; the author's own one in Reply-To is no recipient."""
+    """Whether an address may stay in a field. The author's own address in Reply-To may."""
     if key == "reply-to" and address.key in own:
         return True
     return policy.rewrite.keep_internal and policy.standing(address.domain) is Standing.INTERNAL
 
 
-def _is_clean(policy: Policy, message: Message, field: _Placed, own: frozenset[Key] = frozenset()) -> bool:
-    """Whether a field may leave with its bytes as they are."""
-    return all(_stays(policy, field.key, address, own) for address in message.addresses(field.value)) and not _is_seen(
-        policy, field.key, field.value, own
-    )
+def _is_clean(policy: Policy, message: Message, field: _LocatedField, own: frozenset[Key] = frozenset()) -> bool:
+    """Whether a field may stay unchanged."""
+    return all(
+        _stays(policy, field.key, address, own) for address in message.addresses(field.value)
+    ) and not _shows_outsider(policy, field.key, field.value, own)
 
 
-def _is_seen(policy: Policy, key: str, value: str, own: frozenset[Key]) -> bool:
-    """Whether a second, plainer look finds an address outside the organisation in a value."""
+def _shows_outsider(policy: Policy, key: str, value: str, own: frozenset[Key]) -> bool:
+    """Whether the second reader (crosscheck.py) finds an address outside the organisation in a value."""
     exempt = own if key == "reply-to" else frozenset()
     exempt_domains = {domain for _, domain in exempt}
     return any(
@@ -188,10 +187,10 @@ def _is_seen(policy: Policy, key: str, value: str, own: frozenset[Key]) -> bool:
     )
 
 
-def _kept(policy: Policy, message: Message, field: _Placed, own: frozenset[Key] = frozenset()) -> list[Mailbox]:
-    """The entries of a field that may stay and can be written anew. Raises Unsafe for one that only SMTPUTF8 can."""
+def _kept(policy: Policy, message: Message, field: _LocatedField, own: frozenset[Key] = frozenset()) -> list[Mailbox]:
+    """The mailboxes of a field that may stay and can be written. Raises Unsafe for one that needs SMTPUTF8."""
     if not any(_stays(policy, field.key, address, own) for address in message.addresses(field.value)):
-        return []  # most lists are all strangers, and entries are dear to tell apart
+        return []  # most lists are all external, and parsing mailboxes is expensive
     kept: dict[Key, Mailbox] = {}
     for box in message.mailboxes(field.value):
         if not _stays(policy, field.key, box.address, own):
@@ -214,29 +213,29 @@ def _render(field: str, boxes: Iterable[Mailbox]) -> str:
 
 
 def _hidden(policy: Policy, message: Message) -> frozenset[Key]:
-    """The addresses that are taken out of sight, and the outside recipients: they should stand nowhere else."""
-    shown = [value for name in policy.counted_fields | NEVER for value in message.values(name)]
+    """The hidden addresses and the outside recipients: no other field should show them."""
+    shown = [value for name in policy.counted_fields | BCC_FIELDS for value in message.values(name)]
     seen = [address for value in shown for address in message.addresses(value)]
     seen += [address for recipient in message.recipients for address in addresses(recipient)]
     return frozenset(address.key for address in seen if not _stays(policy, "", address, frozenset()))
 
 
 def _keys(message: Message, name: str) -> frozenset[Key]:
-    """What makes the addresses in all fields of a name distinct."""
+    """The keys of all addresses in the fields with a name."""
     return frozenset(address.key for value in message.values(name) for address in message.addresses(value))
 
 
 def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
-    """Look at the result once more, by two readers that share nothing, and at the promises about its form."""
+    """Read the result anew with two independent readers, and check its form. Raises Unsafe."""
     after = apply(fields, edits)
     left = expose(policy, after)
     if left.external or left.partner:
         raise Unsafe(STILL_VISIBLE)
     counted, names = policy.counted_fields, [key_of(name) for name, _ in after]
     seen = ((name, value) for name, (_, value) in zip(names, after, strict=True) if name in counted)
-    if any(_is_seen(policy, name, value, own) for name, value in seen):
+    if any(_shows_outsider(policy, name, value, own) for name, value in seen):
         raise Unsafe(Obstacle("an outside address might still be visible"))
-    if not NEVER.isdisjoint(names) or ("to" in counted and names.count("to") != 1):
+    if not BCC_FIELDS.isdisjoint(names) or ("to" in counted and names.count("to") != 1):
         raise Unsafe(Obstacle("the edited header would not have exactly one To and no Bcc"))
     for edit in edits:
         if not isinstance(edit, HeaderDeletion) and not _WRITTEN.fullmatch(edit.value):

@@ -1,4 +1,4 @@
-"""The decision on one message, from its envelope and header alone: facts only, and nothing is changed here."""
+"""The decision on one message, by its envelope and header, and for a rewrite by its body. Nothing is changed here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from undisclosed.policy import Action, Policy, Rule, Standing
 
 
 class Scope(StrEnum):
-    """Whether a message is the organisation's own outgoing mail."""
+    """Whether a message is outgoing mail of the organisation."""
 
     OUTGOING = "outgoing"
     INTERNAL_ONLY = "internal_only"
@@ -24,7 +24,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to happen to a message, and why."""
+    """The action for a message, and the reasons for it."""
 
     scope: Scope
     action: Action
@@ -33,11 +33,11 @@ class Decision:
     exposure: Exposure = NOTHING_SHOWN
     reason: str = ""
     obstacle: Obstacle | None = None
-    """Why a message that a rule wanted rewritten must not be."""
+    """The reason why a message must not be rewritten although a rule says so."""
     edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
     needs_body: bool = False
-    """Whether a rewrite stands only after `after_body` has seen the body."""
+    """Whether the rewrite depends on the body: see `after_body`."""
 
     @property
     def acts(self) -> bool:
@@ -70,7 +70,7 @@ def judge(policy: Policy, message: Message, body: bytes, complete: bool = True) 
 
 
 def decide(policy: Policy, message: Message) -> Decision:
-    """Decide on a message at the end of its header. Total: every message gets an answer, and nothing is raised."""
+    """Decide on a message at the end of its header. Every message gets a decision; nothing is raised."""
     scope = _scope(policy, message)
     if scope is Scope.NOT_OUTGOING:
         return Decision(scope, Action.ACCEPT, reason="not outgoing mail of this organisation")
@@ -85,10 +85,7 @@ def decide(policy: Policy, message: Message) -> Decision:
 
 
 def after_body(policy: Policy, decision: Decision, body: bytes, complete: bool) -> Decision:
-    """The decision on a message to be rewritten, now that its body is known.
-
-    `body` is its beginning, at most BODY_LIMIT bytes; `complete` says whether that is all of it.
-    """
+    """The decision on a message that is to be rewritten, once its body is known: all of it if `complete`."""
     obstacle = body_obstacle(body, complete)
     return decision if obstacle is None else _unsafe(policy, decision, obstacle)
 
@@ -115,7 +112,7 @@ def _scope(policy: Policy, message: Message) -> Scope:
 
 
 def may_be_outgoing(policy: Policy, client: Client) -> bool:
-    """Whether mail from this client can be outgoing at all, whatever its header says."""
+    """Whether mail from this client can be outgoing: its header is read only then."""
     return bool(client.login and policy.scope.authenticated) or policy.scope.holds(client.address)
 
 
@@ -134,9 +131,9 @@ def _is_outgoing(policy: Policy, message: Message) -> bool:
 
 
 def _stays_inside(policy: Policy, recipient: str) -> bool:
-    """Whether an envelope recipient is surely internal.
+    """Whether an envelope recipient is certainly internal.
 
-    Besides `is_rerouted` Postfix honours a source route `@inside:user@outside`: such a recipient may leave.
+    Postfix also honours a source route `@inside:user@outside`: mail to such a recipient may leave.
     """
     local = recipient.rpartition("@")[0] if "@" in recipient else recipient
     return policy.is_internal(recipient) and not is_rerouted(local) and "@" not in local
@@ -152,8 +149,8 @@ def _matches(rule: Rule, message: Message, exposure: Exposure) -> bool:
 
 def _because(rule: Rule, exposure: Exposure) -> str:
     limits = [
-        f"{found} {what}, the limit is {limit}"
-        for found, what, limit in (
+        f"{count} {noun}, the limit is {limit}"
+        for count, noun, limit in (
             (exposure.count, "external addresses", rule.more_than_addresses),
             (exposure.organisations, "organisations", rule.more_than_organisations),
         )

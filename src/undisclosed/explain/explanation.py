@@ -1,4 +1,4 @@
-"""The verdict on a saved message: what the milter would do to it, and all that a person may ask about why."""
+"""The decision on a saved message, with all that a person may want to know about it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from undisclosed.decision import reply, rules
 from undisclosed.decision.edits import Edit, apply
 from undisclosed.decision.message import Field, key_of
 from undisclosed.decision.reference import reference
-from undisclosed.explain.message_file import Saved
+from undisclosed.explain.message_file import SavedMessage
 from undisclosed.policy import Action, Mode, Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """The verdict on one message. Its fields are the keys of `undisclosed explain --json`, in this order."""
+class Explanation:
+    """The decision on one message. Its fields are the keys of `undisclosed explain --json`, in this order."""
 
     file: str
     action: str
-    """What the policy does to it. In monitor mode that is only recorded, and the message is delivered unchanged."""
+    """The action of the policy. In monitor mode it is only recorded, and the message is delivered unchanged."""
     mode: str
     would_be_stopped: bool
-    """Whether the action keeps the message from going on its way (reject, quarantine), whatever the mode."""
+    """Whether the action stops the message (reject, quarantine), in monitor mode too."""
     scope: str
     rule: str | None
     reason: str
     obstacle: str | None
-    """Why a message that the rule wanted rewritten must not be."""
+    """The reason why a message must not be rewritten although the rule says so."""
     reference: str | None
-    """The incident's, as the log and the reply have it. None where it cannot be told: no key, or no Message-ID."""
+    """The reference of the incident, as in log and reply. None if it cannot be computed: no key, or no Message-ID."""
     count: int
-    """Distinct external addresses that everyone would see."""
+    """Distinct external addresses that every recipient would see."""
     organisations: int
     per_field: Mapping[str, int]
     """Distinct external addresses by header field."""
@@ -45,16 +45,16 @@ class Explained:
     sender: str
     recipients: int
     reply: str | None
-    """The SMTP reply, as it stands on the wire; None where the client is told that all is well."""
+    """The SMTP reply, as on the wire; None if the client gets a positive one."""
     before: Sequence[str]
-    """The header fields that a rewrite changes, `Name: value` each."""
+    """The header fields that a rewrite changes, each as `Name: value`."""
     after: Sequence[str]
-    """The same fields as they would leave."""
+    """The same fields after the rewrite."""
     remarks: Sequence[str]
 
 
-def verdict(policy: Policy, key: bytes | None, saved: Saved) -> Explained:
-    """Judge a saved message as the milter would. `key` is the key of references; None where it cannot be had."""
+def explain(policy: Policy, key: bytes | None, saved: SavedMessage) -> Explanation:
+    """Decide on a saved message as the milter would. `key` is the key of references; None if it cannot be read."""
     message = saved.message
     decision = rules.judge(policy, message, saved.body, saved.complete)
     exposure = decision.exposure
@@ -62,7 +62,7 @@ def verdict(policy: Policy, key: bytes | None, saved: Saved) -> Explained:
     name = None
     if key is not None and decision.acts and message.message_id:
         name = reference(key, message, exposure)
-    return Explained(
+    return Explanation(
         file=saved.file,
         action=decision.action.value,
         mode=policy.mode.value,
@@ -87,7 +87,7 @@ def verdict(policy: Policy, key: bytes | None, saved: Saved) -> Explained:
     )
 
 
-def as_json(explained: Explained) -> str:
+def as_json(explained: Explanation) -> str:
     """One line of JSON, in ASCII. Raw bytes that are no UTF-8 become U+FFFD."""
     return json.dumps({key: _clean(value) for key, value in dataclasses.asdict(explained).items()})
 
@@ -113,7 +113,7 @@ def _on_the_wire(policy: Policy, decision: rules.Decision, name: str | None, por
 
 
 def _rewritten(fields: Sequence[Field], edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
-    """The fields that the edits concern, before and after."""
+    """The edited fields, before and after."""
     names = {key_of(edit.name) for edit in edits}
     before, after = (
         [f"{field.name}: {field.value}" for field in header if key_of(field.name) in names]

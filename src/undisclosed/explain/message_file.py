@@ -1,8 +1,8 @@
-"""Saved messages, read as Postfix would hand them to the milter.
+"""Saved messages, read as Postfix passes messages to the milter.
 
-The rules are Postfix's, read in `mime_state.c`, `smtpd.c` and `milter8.c` and seen in what a milter was given by
-Postfix 3.7: which lines are header fields, what ends the header, what is cut, and which fields no milter ever sees. A
-reader with rules of its own would explain another message than the one that is sent.
+The rules are those of `mime_state.c`, `smtpd.c` and `milter8.c`, checked against the events that a milter got from
+Postfix 3.7: which lines are header fields, what ends the header, what is cut, and which fields no milter gets. Other
+rules would explain another message than the one that is sent.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import SavedQueueFile, saved
 
 READ_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a file that are read: more than Postfix takes in its default configuration (message_size_limit)."""
+"""Bytes of a file that are read: more than Postfix accepts by default (message_size_limit)."""
 
 FIELD_LIMIT: Final = 60_000
-"""Bytes of one header field, name and folds included: with milters in use Postfix cuts off the rest."""
+"""Bytes of one header field, name and folds included: Postfix cuts off the rest if it has milters."""
 
 DROPPED: Final = frozenset({"bcc", "content-length", "resent-bcc", "return-path"})
-"""Fields that Postfix takes out before any milter sees them (message_drop_headers in postconf(5), its default)."""
+"""Fields that Postfix removes before any milter gets them (the default of message_drop_headers, postconf(5))."""
 
 STDIN: Final = "-"
 
@@ -36,7 +36,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class SavedMessageError(Exception):
-    """A file that is no saved message, or cannot be read: which one, what is wrong, and what to do."""
+    """A file that is no saved message or cannot be read, with the problem and its fix."""
 
     def __init__(self, file: str, problem: str, fix: str) -> None:
         super().__init__(f"{file}: {problem}; {fix}")
@@ -47,10 +47,10 @@ class SavedMessageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a saved message does not tell, as far as the person who asks does.
+    """The envelope, as far as the command line gives it.
 
-    What is None is taken from the records of the queue file where `postcat` printed it, else guessed: the sender from
-    Return-Path or From, the recipients from To, Cc and Bcc; the client is then this host, without a login.
+    A value of None is taken from the queue file if `postcat` printed one, else it is guessed: the sender from
+    Return-Path or From, the recipients from To, Cc and Bcc, the client as this host without a login.
     """
 
     sender: str | None = None
@@ -59,21 +59,21 @@ class Envelope:
     client: str | None = None
     """A numeric address."""
     login: str | None = None
-    """The name under which the client is authenticated; empty where it is not."""
+    """The login name of an authenticated client; empty for another client."""
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """A saved message as the milter would get it."""
+class SavedMessage:
+    """A saved message as the milter would get it, and what it is called."""
 
     file: str
     message: Message
     body: bytes
-    """Its body's beginning, at most BODY_LIMIT bytes, with CRLF as line ends."""
+    """The body with CRLF as line ends, at most BODY_LIMIT bytes of it."""
     complete: bool
-    """Whether that is the whole body."""
+    """Whether `body` is the whole body."""
     remarks: tuple[str, ...] = ()
-    """Where the message as sent is not the message as saved, in words."""
+    """The differences between the message as sent and the message as saved, in words."""
 
 
 def content(file: str, stdin: BinaryIO) -> bytes:
@@ -93,10 +93,10 @@ def content(file: str, stdin: BinaryIO) -> bytes:
         raise SavedMessageError(file, f"cannot be read ({error})", "copy it to a disk that can be read") from error
 
 
-def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> Saved:
-    """Read a saved message: `.eml`, one message of an mbox, or what `postcat -q` prints of a queue file.
+def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> SavedMessage:
+    """Read a saved message: `.eml`, one message of an mbox, or the output of `postcat -q`.
 
-    `file` only names it. Raises SavedMessageError for what is no message, or more than one.
+    `file` is its name. Raises SavedMessageError if it is no message, or more than one.
     """
     if not raw.strip():
         raise SavedMessageError(file, "empty", "save the message once more, with its header")
@@ -109,7 +109,7 @@ def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> Saved:
         raise SavedMessageError(file, "a mailbox of several messages", "save each message to a file of its own")
     fields = [as_field(name, value[: _room(name)]) for name, value in header.fields]
     body = re.sub(rb"\r?\n", b"\r\n", header.body[: BODY_LIMIT + 1])
-    return Saved(
+    return SavedMessage(
         file=file,
         message=_message(fields, envelope, queue_file),
         body=body[:BODY_LIMIT],
@@ -119,17 +119,17 @@ def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> Saved:
 
 
 class _Header(NamedTuple):
-    """A message in its parts. Values begin after the colon; their lines are joined by a line feed, and not yet cut."""
+    """A message in its parts. Values begin after the colon, and are not cut yet."""
 
     fields: list[tuple[str, bytes]]
     body: bytes
     stray: int | None
-    """The number of the line that is no header field and so ended the header, though no empty line stood before it."""
+    """The number of the line that ended the header although it is not empty."""
 
 
 _FROM_LINE: Final = re.compile(rb">*From [^\n]*\n?")
 _MAILBOX_LINE: Final = "X-Mailbox-Line"
-"""What Postfix makes of the `From ` lines of mailbox files at the top of a message."""
+"""The field that Postfix makes of a `From ` line of a mailbox file at the top of a message."""
 
 _NEXT_MESSAGE: Final = re.compile(rb"\n\r?\nFrom [^\n]{0,200}\d:\d\d[^\n]{0,200}\n[!-9;-~]{1,200}[ \t]*:")
 
@@ -218,7 +218,7 @@ _FOREIGN: Final = {
     b"\xff\xfe": ("text in UTF-16", "save it in UTF-8 or as it was sent"),
     b"\xfe\xff": ("text in UTF-16", "save it in UTF-8 or as it was sent"),
 }
-"""What people save instead of a message, by the first bytes."""
+"""Files that people save in place of a message, by their first bytes."""
 
 
 def _no_message(raw: bytes) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A transaction on which a rule acted, as the journal is to have it: facts of the message, and what was decided."""
+"""The record of a transaction on which a rule acted: facts of the message, and the decision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from undisclosed.policy import Mode, Policy
 def transaction_of(
     policy: Policy, message: Message, decision: Decision, *, reference: str, gateway: str, at: datetime
 ) -> Transaction:
-    """What is to be recorded of a message on which a rule acted; `at` is UTC."""
+    """The record of a message on which a rule acted; `at` is UTC."""
     outcome = decision.action.effect.outcome
     assert decision.rule is not None
     assert outcome is not None
@@ -47,7 +47,7 @@ def transaction_of(
 
 
 def is_automatic(message: Message) -> bool:
-    """Whether nobody is to be written to about a message: it is itself automatic, or comes from a list.
+    """Whether a message is automatic or from a list, so that no notice may answer it.
 
     RFC 3834 section 2 (the null sender, Auto-Submitted), RFC 2919 (List-Id), and the older Precedence.
     """
@@ -62,16 +62,16 @@ def is_automatic(message: Message) -> bool:
 
 
 def _named(policy: Policy, message: Message, external: tuple[Address, ...]) -> int:
-    """How many of the visible external addresses carry a person's name in one of the counted fields."""
+    """The number of visible external addresses with a display name in a counted field."""
     keys = {address.key for address in external}
-    named = {
+    with_name = {
         box.address.key
         for field in policy.counted_fields
         for value in message.values(field)
         for box in message.mailboxes(value)
         if box.name.strip() and box.name.strip().casefold() != box.address.text.casefold()
     }
-    return len(keys & named)
+    return len(keys & with_name)
 
 
 def _subject(message: Message) -> str | None:

@@ -85,7 +85,7 @@ def test_a_table_tells_everything(shell: Shell) -> None:
     text = shell.printed()
     for part in (
         "school.eml",
-        "action\treject - refused, with the reply below\n",
+        "action\treject - refused (550 5.7.0)\n",
         "clerk@council.test, to 95 recipients",
         "too many in sight",
         "95 external addresses, the limit is 10",

@@ -11,7 +11,7 @@ from support.factories import policy, rule, strangers
 from undisclosed.decision import obstacles
 from undisclosed.decision.reference import reference
 from undisclosed.decision.rules import decide
-from undisclosed.explain.explanation import Explained, as_json, verdict
+from undisclosed.explain.explanation import Explanation, as_json, explain
 from undisclosed.explain.message_file import Envelope, read
 from undisclosed.policy import Policy
 
@@ -20,9 +20,9 @@ FROM = b"From: Clerk <clerk@council.test>\n"
 ID = b"Message-ID: <1@council.test>\n"
 
 
-def explained(raw: bytes, policy: Policy, key: bytes | None = KEY, **envelope: Any) -> Explained:
+def explained(raw: bytes, policy: Policy, key: bytes | None = KEY, **envelope: Any) -> Explanation:
     """The verdict on a message with these bytes."""
-    return verdict(policy, key, read("m.eml", raw, Envelope(**envelope)))
+    return explain(policy, key, read("m.eml", raw, Envelope(**envelope)))
 
 
 def to(count: int) -> bytes:
@@ -36,11 +36,11 @@ def acting(action: str, **over: object) -> Policy:
 
 
 def test_a_refused_message() -> None:
-    """The verdict tells the rule, the figures, each address and the words on the wire, with the log's reference."""
+    """The explanation has the rule, the figures, each address and the words on the wire, with the log's reference."""
     message = read("m.eml", FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n").message
     got = explained(FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n", policy())
     name = reference(KEY, message, decide(policy(), message).exposure)
-    assert got == Explained(
+    assert got == Explanation(
         file="m.eml",
         action="reject",
         mode="enforce",
@@ -140,7 +140,7 @@ def test_a_reference_that_cannot_be_told(raw: bytes, key: bytes | None, remark: 
 
 
 def test_monitor_mode_is_told() -> None:
-    """In monitor mode the verdict is the policy's, and the remark says that nothing comes of it."""
+    """In monitor mode the decision is recorded only, and a remark says so."""
     got = explained(FROM + ID + to(11) + b"\n", policy(mode="monitor"))
     assert (got.action, got.mode, got.would_be_stopped) == ("reject", "monitor", True)
     assert got.remarks == ['mode is "monitor": it is delivered unchanged, and this is only logged']
@@ -163,7 +163,7 @@ def test_json_is_one_line_of_ascii() -> None:
     assert "\n" not in line
     assert "\\udc" not in line
     found = json.loads(line)
-    assert list(found) == list(Explained.__dataclass_fields__)
+    assert list(found) == list(Explanation.__dataclass_fields__)
     assert {"file", "action", "rule", "count", "organisations", "visible_external", "reply"} <= set(found)
     assert found["count"] == 3
     assert found["visible_external"][1:] == ["b@x.test", "c@x.test"]
