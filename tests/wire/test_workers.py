@@ -15,6 +15,7 @@ from miltertest import MilterError
 
 from lab import processes
 from lab.milter import Milter, console_script
+from lab.postgres import Postgres
 from lab.waiting import until
 from support.factories import rule, strangers
 from wire.loads import held
@@ -86,6 +87,21 @@ def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly(start: Start) ->
         wait_for_deaths(running, number)
     assert [event["retry_in"] for event in running.milter.log(event="worker_died")] == [0.1, 0.2, 0.4]
     assert until(lambda: answers(running), what="an answer")
+
+
+def test_the_supervisor_forks_without_threads(start: Start, postgres: Postgres) -> None:
+    """A lock that another thread held at the fork would stay locked in the worker (Python 3.12 and later warn)."""
+    url = postgres.create("threads")
+    running = start(journal={"url": url})
+    [worker, _] = running.milter.workers()
+    assert running.milter.reload_command().returncode == 0
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: worker not in running.milter.workers(), what="its end")
+    assert until(lambda: answers(running), what="an answer")
+    assert [entry.name for entry in Path(f"/proc/{running.milter.pid}/task").iterdir()] == [str(running.milter.pid)]
+    assert "DeprecationWarning" not in running.milter.log_file.read_text()
+    running.milter.stop()
+    postgres.drop("threads")
 
 
 @pytest.mark.parametrize("kind", ["unix", "inet"])
