@@ -180,6 +180,24 @@ class Filter:
         return self == Filter()
 
 
+def parse_limit(text: str) -> int:
+    """A number of incidents."""
+    return _parse_number(text, 0, "write a whole number, such as 100, or 0 for all")
+
+
+def parse_pid(text: str) -> int:
+    """A process id other than that of init."""
+    return _parse_number(text, 2, "write the process id of the service")
+
+
+def _parse_number(text: str, minimum: int, remedy: str) -> int:
+    """A whole number. typer's own check of numbers answers in pydantic's words."""
+    number = str(text)  # typer hands over a default as it is
+    if not (number.isascii() and number.isdecimal() and len(number) < 10 and int(number) >= minimum):
+        raise typer.BadParameter(remedy)
+    return int(number)
+
+
 def parse_time(text: str, now: datetime) -> datetime:
     """A date, a date and time (local unless it has an offset), or an age before `now`. Raises ValueError."""
     if match := re.fullmatch(r"([0-9]{1,6}) ?([mhdw])", text.strip()):

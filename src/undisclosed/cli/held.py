@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
 import typer
 
@@ -62,6 +62,15 @@ ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.", metavar=
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the steward has answered.")]
 
 
+def _parse_mode(text: str) -> str:
+    """A release mode. typer's own check of a choice answers in pydantic's words."""
+    from undisclosed.incidents.records import ReleaseMode
+
+    if text not in get_args(ReleaseMode):
+        raise typer.BadParameter(f"write one of {', '.join(get_args(ReleaseMode))}")
+    return text
+
+
 @app.command("list", cls=Command)
 def list_held(
     config_file: ConfigOption = DEFAULT_CONFIG,
@@ -94,10 +103,11 @@ def show_held(
 
 @app.command("release", cls=Command)
 def release_held(
-    way: Annotated[
-        Literal["bcc", "split", "unchanged"],
+    mode: Annotated[
+        str,
         typer.Option(
             "--as",
+            parser=_parse_mode,
             help="bcc: with the outside recipients hidden; split: a copy of its own to each outside recipient;"
             " unchanged: as it is.",
             metavar="bcc|split|unchanged",
@@ -118,7 +128,9 @@ def release_held(
     Exit status 1 unless all of it was delivered.
     """
     wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
-    _request(config_file, references, wanted, Order("release", way, reason, user(), wait), as_json)
+    _request(
+        config_file, references, wanted, Order("release", cast("ReleaseMode", mode), reason, user(), wait), as_json
+    )
 
 
 @app.command("delete", cls=Command)
@@ -162,8 +174,8 @@ def _request(config_file: Path, references: list[str] | None, wanted: Filter, or
 class Order:
     """What is to be done with held mail, and whether to wait until it is done."""
 
-    wanted: Verb
-    way: ReleaseMode | None
+    verb: Verb
+    mode: ReleaseMode | None
     reason: str
     actor: str
     wait: bool = True
@@ -267,15 +279,15 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
             if not any(copy.state in OPEN for copy in incident.copies):
                 all_done = False
                 why = f"no copy of it is held: {incident.state}"
-                write(Answer(incident.reference, order.wanted, order.way, "refused", why))
+                write(Answer(incident.reference, order.verb, order.mode, "refused", why))
                 advance()
                 continue
             request = journal.held.ask(
-                incident.id, verb=order.wanted, mode=order.way, actor=order.actor, reason=order.reason
+                incident.id, verb=order.verb, mode=order.mode, actor=order.actor, reason=order.reason
             )
             pending[request.id] = (incident, request)
             if not order.wait:
-                write(Answer(incident.reference, order.wanted, order.way, "waiting", "the steward has been asked"))
+                write(Answer(incident.reference, order.verb, order.mode, "waiting", "the steward has been asked"))
         for answer in _answers(journal, pending) if order.wait else ():
             all_done = all_done and answer.answer == "done"
             write(answer)

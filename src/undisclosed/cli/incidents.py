@@ -26,6 +26,7 @@ from undisclosed.cli.common import (
     group,
     local_time,
     opened_journal,
+    parse_limit,
 )
 from undisclosed.cli.output import Column, Fact, Output, Table, csv_cell
 
@@ -52,7 +53,7 @@ def list_incidents(
         list[str] | None, typer.Option(help="Only in this state; may be given several times.", metavar="STATE")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="At most so many, the newest first; 0: all.", metavar="NUMBER")
+        int, typer.Option(parser=parse_limit, help="At most so many, the newest first; 0: all.", metavar="NUMBER")
     ] = 100,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,

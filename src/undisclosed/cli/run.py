@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail
+from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail, parse_pid
 from undisclosed.cli.output import Output, printable
 from undisclosed.service import sd_notify
 from undisclosed.service.reload import OutcomeFile, ReloadRefused, ReloadUnansweredError, request
@@ -144,7 +144,8 @@ def _refused_on_error() -> Iterator[None]:
 
 def reload(
     pid: Annotated[
-        int, typer.Argument(help="The main process of the service: $MAINPID in its unit.", min=2, metavar="PID")
+        int,
+        typer.Argument(parser=parse_pid, help="The main process of the service: $MAINPID in its unit.", metavar="PID"),
     ],
 ) -> None:
     """Have a service read its configuration again, and print the outcome.

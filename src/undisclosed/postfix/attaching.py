@@ -303,7 +303,7 @@ def _digest(content: bytes) -> str:
 
 def _diff(file: Path, old: bytes, new: bytes) -> str:
     before, after = ([_shown(line) for line in content.splitlines(keepends=True)] for content in (old, new))
-    lines = difflib.unified_diff(before, after, fromfile=str(file), tofile=f"{file} (then)")
+    lines = difflib.unified_diff(before, after, fromfile=str(file), tofile=f"{file} (new)")
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 

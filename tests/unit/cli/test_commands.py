@@ -145,6 +145,29 @@ def test_an_error_into_a_closed_pipe_is_quiet() -> None:
     assert (printed.status, printed.out) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("incidents", "list", "--limit", "x"), "'--limit': write a whole number, such as 100, or 0 for all"),
+        (("incidents", "list", "--limit", "-1"), "'--limit': write a whole number, such as 100, or 0 for all"),
+        (("incidents", "list", "--limit", "\u00b2"), "'--limit': write a whole number, such as 100, or 0 for all"),
+        (("reload", "x"), "'PID': write the process id"),
+        (("reload", "1"), "'PID': write the process id"),
+        (("held", "release", "K7QF", "--as", "blind"), "'--as': write one of bcc, split, unchanged"),
+        (("held", "release", "--as", "bcc"), "give either references, or options that select held mail"),
+        (("held", "list", "--since", "lately"), "write \"2026-03-01\""),
+        (("incidents", "list", "--state", "lost"), "write one of pending, held"),
+        (("explain", "--client", "localhost", "-"), "write one such as 192.0.2.1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_refused_in_plain_words(config: str, arguments: tuple[str, ...], remedy: str) -> None:
+    """With the option and what to write instead, and never in the words of the libraries."""
+    printed = into_pipe(*arguments, *(() if arguments[0] == "reload" else ("--config", config)))
+    assert (printed.status, printed.out) == (2, "")
+    assert remedy in printed.err
+    assert not re.search(r"Input should|Value error|pydantic|Traceback", printed.err)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words) or "undisclosed")
 def test_help_is_readable(command: tuple[str, ...]) -> None:
     """At 80 columns nothing is cut, types are named as people name them, and -h is --help."""
