@@ -1,7 +1,7 @@
-"""A second look at a header value, which shares nothing with `addresses.py`: every at-sign, and what stands around it.
+"""The second reader of a header value, independent of `reader.py`: every at sign with the text around it.
 
-A rewrite is trusted only when both find nothing. This look knows no grammar, so it may see an address where there is
-none (that costs a display name), and is not led astray by one that is broken.
+A rewrite is accepted only if both readers find nothing. This one has no grammar: broken syntax cannot mislead it, and
+it may find an address where there is none, which costs a display name.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _COMMENT: Final = re.compile(r"\([^()]*\)")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 _CODECS: Final = frozenset(aliases.values())
-"""Character sets that may be asked for. A name outside Python's own table would be looked up in the file system and
-remembered for ever, and two codecs outside it cost the square of what a hostile sender writes."""
+"""Character sets that are decoded. Python would look up a name outside its own table in the file system and keep the
+result forever; and two codecs outside it (punycode, idna) take quadratic time."""
 
 _DELIMITERS: Final = r"""\s<>()\[\]\\,;:"'@\u2018-\u201f\xab\xbb"""
 _WORD: Final = rf"[^{_DELIMITERS}?=/&|!]++"
@@ -33,29 +33,29 @@ _LOCAL_BACKWARDS: Final = re.compile(rf"\s*([^{_DELIMITERS}]*)")
 
 
 class Candidate(NamedTuple):
-    """What stands around one at-sign."""
+    """The text around one at sign, which may be an address."""
 
     local: str
-    """Case-folded; empty where it is quoted or missing."""
+    """Case-folded; empty if it is quoted or missing."""
     domain: str
     """As `domains.to_ascii` spells it."""
 
 
 def candidates(value: str) -> set[Candidate]:
-    """What looks like an address in one header value, read raw, decoded by RFC 2047, and with comments taken out.
+    """The candidates in one header value: raw, decoded by RFC 2047, and without comments.
 
-    Its cost is linear. Never raises.
+    The cost is linear. Never raises.
     """
     return {candidate for text in decodings(value) for candidate in _around_at_signs(text)}
 
 
 def decodings(value: str) -> set[str]:
-    """The texts that a header value may be shown as: some clients decode where RFC 2047 says not to."""
+    """The texts that clients may show for a header value: some decode where RFC 2047 forbids it."""
     found = {value}
     if "=?" in value:
         joined = _BETWEEN_ENCODED_WORDS.sub("?=", value)
         found |= {_ENCODED_WORD.sub(shown, joined) for shown in (_decoded, _undecoded)}
-        # An encoded word that is cut or contains blanks: some clients still decode its letters.
+        # Some clients decode the letters of an encoded word that is cut off or contains blanks.
         found.add(value.replace("=40", "@").replace("=2E", ".").replace("=2e", "."))
     if "%40" in value:
         found.add(value.replace("%40", "@"))
@@ -69,13 +69,13 @@ def decodings(value: str) -> set[str]:
 def _decoded(word: re.Match[str]) -> str:
     name = word[1].lower().replace("-", "_")
     codec = aliases.get(name, name)
-    with contextlib.suppress(UnicodeError, LookupError):  # a codec that is not for text, or that knows no "replace"
+    with contextlib.suppress(UnicodeError, LookupError):  # a codec that is not for text, or without "replace"
         return _bytes(word).decode(codec if codec in _CODECS else "latin-1", "replace")
     return ""
 
 
 def _undecoded(word: re.Match[str]) -> str:
-    """What a client shows that does not know the character set."""
+    """The text shown by a client that does not know the character set."""
     return _bytes(word).decode("latin-1")
 
 
@@ -97,5 +97,5 @@ def _around_at_signs(text: str) -> Iterator[Candidate]:
         local = _LOCAL_BACKWARDS.match(left[::-1])
         name = local[1][::-1].casefold() if local else ""
         yield Candidate(name, to_ascii(domain[2]).strip("."))
-        if domain[3]:  # software that minds no blanks in a domain, as email.utils, reads the words behind it as well
+        if domain[3]:  # email.utils and others ignore blanks in a domain, and read the words behind it as well
             yield Candidate(name, to_ascii("".join((domain[2] + domain[3]).split())).strip("."))

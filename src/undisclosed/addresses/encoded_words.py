@@ -1,9 +1,9 @@
 """Encoded words (RFC 2047) in a header field -> the text that a mail client shows in their place.
 
-More forgiving than the RFC, as clients are: a word may stand in a quoted string or in the middle of an atom, hold
-blanks, lack its end, name an unknown charset or be broken base64. What cannot be decoded stays readable as it was
-written, and where clients disagree about a word both readings are given, the less likely one at the end: what any
-recipient can read has to be in the answer.
+It is as tolerant as clients are: a word may be in a quoted string or in the middle of an atom, contain blanks, lack its
+end, have an unknown charset or broken base64. A word that cannot be decoded stays as it was written. If clients
+disagree about a word, the result has both readings, the less likely one at the end: it must contain every text that
+some recipient can read.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _MORE_CHARSETS: Final = {
 }
 _CODECS: Final = frozenset(aliases.values())
 _SURROGATES: Final = "surrogates"
-"""In place of a codec: UTF-8 in which raw bytes are lone surrogates."""
+"""In place of a codec: UTF-8 with raw bytes as lone surrogates."""
 _UNLIKE_ASCII: Final = re.compile(r"utf_(?:7|16|32)|cp(?:037|273|424|500|875|1026|1140)")
 """Charsets that many clients refuse (UTF-7) or do not know (EBCDIC); they show the bytes as if they were ASCII."""
 
 
 def decoded(text: str) -> str:
-    """Return `text` with every encoded word replaced by what it stands for; neighbours are joined without the blank.
+    """Return `text` with every encoded word decoded; neighbours are joined without the blank between them.
 
-    Second readings, where clients disagree, follow at the end. Never raises; the cost is linear in the text's length.
+    Second readings follow at the end. Never raises; the cost is linear in the length of the text.
     """
     if "=?" not in text:
         return text
@@ -84,7 +84,7 @@ def _words(text: str) -> Iterator[tuple[int, int, str, bytes, str]]:
         limit = starts[number + 1].start() if number + 1 < len(starts) else len(text)
         if start.end() <= end_mark <= limit:
             payload, end = text[start.end() : end_mark], end_mark + 2
-        else:  # cut off, or its end is missing: up to what can only be the address behind the name
+        else:  # its end is missing: it ends before the first character that belongs to the address
             unended = _UNENDED.match(text, start.end(), limit)
             assert unended is not None
             payload, end = unended[0], unended.end()
@@ -98,37 +98,38 @@ def _words(text: str) -> Iterator[tuple[int, int, str, bytes, str]]:
 
 
 def _base64(payload: str, codec: str) -> tuple[str, bytes, str]:
-    # Padding in the middle: an encoder put two words' letters into one.
+    # Padding in the middle: an encoder joined the letters of two words.
     data = b"".join(map(_bytes, _NOT_LETTERS.sub("", payload).split("=")))
-    if _NOT_BASE64.search(payload):  # then most clients show it as it is
+    if _NOT_BASE64.search(payload):  # most clients show such a word undecoded
         return _SURROGATES, payload.encode("utf-8", "surrogatepass"), _text(data, codec)
     return codec, data, ""
 
 
 def _bytes(letters: str) -> bytes:
-    # One letter too many holds no whole byte, and binascii refuses all for it.
+    # A single surplus letter holds no whole byte, and binascii would refuse all letters because of it.
     return binascii.a2b_base64(letters[: -1 if len(letters) % 4 == 1 else None] + "==")
 
 
 def _quoted_printable(payload: str, codec: str) -> tuple[bytes, str]:
-    one_line = payload.replace("\r", " ").replace("\n", " ")  # else `=` before a line end would swallow what follows
+    one_line = payload.replace("\r", " ").replace("\n", " ")  # `=` before a line end would remove the line end
     word, other = binascii.a2b_qp(one_line, header=True), ""
     if "@" in payload and "_" in payload:
-        # An encoder that leaves the at sign as it is may leave `first_last` too: as blanks, a_x@h and b_x@h are one.
+        # An encoder that does not encode the at sign may not encode `first_last` either: with blanks in their place,
+        # a_x@h and b_x@h would be one address.
         other = _text(binascii.a2b_qp(one_line), codec)
     if _DOTTED.search(payload) and _text(word, codec).count("@") < payload.count("@"):
-        other += " " + payload  # ISO-2022 takes two ASCII letters for one of its own; who does not decode reads them
+        other += " " + payload  # ISO-2022 decodes two ASCII letters to one; clients that do not decode show both
     return word, other
 
 
 def _mixed(payload: str, codec: str) -> tuple[bytes, str]:
-    """Decode what holds letters beyond ASCII as they are: they keep their own meaning."""
+    """Decode a word that contains letters beyond ASCII, which keep their meaning."""
     text = _HEX.sub(lambda letters: _text(bytes.fromhex(letters[0].replace("=", "")), codec), payload)
     return text.replace("_", " ").encode("utf-8", "surrogatepass"), text if "_" in text else ""
 
 
 def _as_ascii(data: bytearray, codec: str) -> str:
-    """What a client shows that does not know the charset, if that may hold an address, else ""."""
+    """The text shown by a client that does not know the charset, if it may contain an address, else ""."""
     return data.decode("latin-1") if b"@" in data and _UNLIKE_ASCII.match(codec) else ""
 
 
@@ -136,8 +137,8 @@ def _as_ascii(data: bytearray, codec: str) -> str:
 def _codec(charset: str) -> str:
     """Return the Python codec of a charset, "" for an unknown one.
 
-    Only codecs of Python's table of aliases: a name that is not there Python looks up in the file system and remembers
-    forever, and two codecs that are not there (punycode, idna) are quadratic on what a hostile sender writes.
+    Only codecs in Python's table of aliases: Python looks up other names in the file system and keeps the result
+    forever, and two codecs that are not in the table (punycode, idna) take quadratic time.
     """
     name = charset.partition("*")[0].lower().replace("-", "_")  # a language may follow: RFC 2231, section 5
     return _MORE_CHARSETS.get(name) or aliases.get(name) or (name if name in _CODECS else "")

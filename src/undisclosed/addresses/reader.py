@@ -1,7 +1,7 @@
 """A header field's text -> the addresses that a person can read in it.
 
-Nearly all fields hold nothing but the common forms, and one compiled expression reads those. Where it stops matching
-the tolerant scan of `address_scan` takes over. Both are linear in the length of the field, and neither ever raises.
+Nearly all fields have the common forms only, which one compiled expression reads. From the point where it stops
+matching, the tolerant scan of `scanner` takes over. Both are linear in the length of the field, and never raise.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ class Mailbox(NamedTuple):
 
 
 _ADDRESS: Final = r"[a-z0-9_][\w!#$%&'*+/=^`{|}~.-]*+@[a-z0-9][a-z0-9.-]*+(?<![.-])"
-# A name that cannot hold an address: no at sign, nothing that decodes to one unless `_may_hide_one` says so. Only
-# single characters repeat possessively: before Python 3.11.5 a possessive group that fails forgets its place.
+# A name that cannot contain an address: no at sign, and nothing that decodes to one unless `_may_hide_one` says so.
+# Only single characters repeat possessively: before Python 3.11.5 a possessive group that fails loses its position.
 _NAME: Final = r"""(?:"[^"\\@\uff20\ufe6b=%]*+" | [^"(),:;<>@\uff20\ufe6b\[\]\\=]++
     | =\?(?:utf-?8|us-ascii|iso-8859-\d\d?|windows-125\d|koi8-[ru])\?[bq]\?[!-$&->A-~]*+\?= )*"""
-# An address for a name, as clients write it: "ann@example.test" <ann@example.test>. It is an entry of its own here.
+# An address as display name, as clients write it: "ann@example.test" <ann@example.test>. It is an entry of its own.
 _QUOTE: Final = rf""""'?(?={_ADDRESS}'?"\s*+<) | '(?={_ADDRESS}'\s*+<)"""
 _ENTRIES: Final = re.compile(
     rf"""\s*+ (?:{_NAME}< | {_QUOTE})? ({_ADDRESS}(?=["'>]*+\s*+(?:[,;<]|\Z)) | (?s:.+)) ["'>]*+[\s,;]*+""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
-"""The address of each entry in a common form; where there is none, all that is left, but for a harmless name."""
+"""The address of each entry in a common form; in any other entry, all the rest but for a harmless name."""
 _MAILBOX: Final = re.compile(
     rf"""\s*+ (?: (?: "([\w .,()'&-]*+)" | (\w[\w .'&-]*+) ) \s*+ <({_ADDRESS})> | ({_ADDRESS}) ) \s*+ (?:,\s*+|\Z)""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
-"""One entry whose name, if it has one, is nothing but words."""
+"""One entry without a name, or with a name of words only."""
 _PLAIN: Final = re.compile(_ADDRESS, re.ASCII | re.IGNORECASE)
 _HIDDEN_IN_Q: Final = re.compile(r"=(?:40|25|ef)", re.IGNORECASE)
 _BASE64: Final = re.compile(r"\?b\?([^?]*+)\?=", re.IGNORECASE)
@@ -57,21 +57,21 @@ def addresses(value: str) -> list[Address]:
     else:
         entries, rest = _ENTRIES.findall(value), ""
         if entries and not _PLAIN.fullmatch(entries[-1]):
-            # The scan begins behind the last address, for the name was passed over too: ann<>@example.test
+            # The scan begins behind the last address, because the name was skipped as well: ann<>@example.test
             at = value.rfind("@", 0, len(value) - len(entries.pop()))
             rest = value[at + len(entries[-1]) - entries[-1].index("@") :] if entries else value
     distinct: dict[str, Address] = {}
-    new = tuple.__new__  # lists of hundreds are made here, and `Address(...)` costs three times as much
+    new = tuple.__new__  # `Address(...)` takes three times as long, and lists have hundreds
     for text in entries:
         key = text.lower()
         if key == text:
-            key = text  # one string less to keep
+            key = text  # saves one string
         if key not in distinct:
             local, _, domain = key.partition("@")
             distinct[key] = new(Address, (text, local, domain))
     if rest:
         for address in scan(rest):
-            # No domain holds an at sign, so this is as distinct as the pair.
+            # No domain contains an at sign, so this text is as distinct as the pair.
             distinct.setdefault(f"{address.local}@{address.domain}", address)
     return list(distinct.values())
 
@@ -95,9 +95,9 @@ def visible(value: str) -> list[str]:
 
 
 def mailboxes(value: str) -> list[Mailbox]:
-    """Return the entries proper of an address list, in order: groups flattened, comments dropped.
+    """Return the entries of an address list, in order: groups flattened, comments dropped.
 
-    Where no grammar accepts the text, the addresses found in it are mailboxes without a name.
+    If no grammar accepts the text, the addresses in it are mailboxes without a name.
     """
     if "=?" in value:
         return mailboxes_by_grammar(value)
@@ -116,7 +116,7 @@ def mailboxes(value: str) -> list[Mailbox]:
 
 
 def mailboxes_by_grammar(value: str) -> list[Mailbox]:
-    """As `mailboxes`, of any text, token by token: twenty times as dear."""
+    """As `mailboxes`, of any text, token by token: twenty times as slow."""
     known = addresses(value)
     keys = {address.key for address in known}
     boxes: list[Mailbox] = []
@@ -131,13 +131,13 @@ def mailboxes_by_grammar(value: str) -> list[Mailbox]:
 
 
 def _entries(value: str) -> Iterator[tuple[str, str]]:
-    """Cut an address list into entries: the display name, and the text that ought to be the address."""
+    """Cut an address list into entries: the display name, and the text of the address."""
     tokens = Tokens(value)
-    words: list[int] = []  # what stands before an angle bracket, or all there is
-    angle: list[int] = []  # what stands behind one, itself included
+    words: list[int] = []  # tokens before an angle bracket, or all tokens
+    angle: list[int] = []  # the angle bracket and the tokens behind it
     index = 0
     while kind := tokens.kind(index):
-        here = angle or words
+        current = angle or words
         begin = index
         if kind == "(":
             index = tokens.partner.get(index, index)
@@ -151,11 +151,11 @@ def _entries(value: str) -> Iterator[tuple[str, str]]:
             words += [*angle, begin]  # Ann <Jo> Lee <ann@example.test>
             angle = []
         elif _ends_entry(tokens, kind, angle):
-            if kind != ":" or tokens.hold_at_sign(words):  # else that was the name of a group
+            if kind != ":" or tokens.hold_at_sign(words):  # otherwise it was the name of a group
                 yield _entry(tokens, words, angle)
             words, angle = [], []
         else:
-            here += [begin] if kind == "(" else range(begin, index)
+            current += [begin] if kind == "(" else range(begin, index)
     yield _entry(tokens, words, angle)
 
 
@@ -179,10 +179,10 @@ def _entry(tokens: Tokens, words: list[int], angle: list[int]) -> tuple[str, str
         return "", _without_comments(tokens, words)
     text = "".join(tokens.unquoted(index) for index in words if index not in tokens.partner)
     address = _without_comments(tokens, angle if tokens.hold_at_sign(angle) else words + angle)
-    # Blanks and controls, a line end in an encoded word too, are one blank: a name goes into a field again.
+    # Blanks and controls become one blank, also a line end in an encoded word: the name is written to a field again.
     return " ".join(_CONTROLS.sub(" ", decoded(text)).split()), address
 
 
 def _without_comments(tokens: Tokens, words: list[int]) -> str:
-    """The text of some tokens; a comment becomes `()`, so that it still parts words and no longer says anything."""
+    """The text of some tokens; a comment becomes `()`, which still separates words."""
     return "".join("()" if index in tokens.partner else tokens.token(index) for index in words)

@@ -1,9 +1,9 @@
 """The tolerant scan: every address that a person can read in a text, whether or not any grammar accepts it.
 
-It starts from the at signs, not from a grammar: each one is looked at, wherever it stands, and what is around it
-decides whether there is an address. So no quote, comment or bracket, balanced or not, can hide one; structure only
-tells how an address is spelled (RFC 5322, 3.4 and 4.4). The cost is linear: what is looked at around an at sign ends at
-the next one, or, where it may go on, after a fixed number of characters.
+It starts from the at signs, not from a grammar: the text around each one decides whether it is part of an address. So
+no quote, comment or bracket, balanced or not, can hide an address; the structure decides only its spelling (RFC 5322,
+3.4 and 4.4). The cost is linear: the text that is examined around an at sign ends at the next one or after a fixed
+number of characters.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Address(NamedTuple):
 
 
 MAX_LOCAL: Final = 256
-"""How far back the beginning of a quoted local part is looked for where the quotes do not match up."""
+"""Characters that are searched backwards for the beginning of a quoted local part if quotes are unbalanced."""
 
 _LABEL: Final = rf"[^\x00-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s{DOTS}{AT_SIGNS}{APOSTROPHES}{BETWEEN}]++"
 _DOMAIN: Final = re.compile(rf"([!-,./:-?\[-^`{{-~{DOTS}{APOSTROPHES}]*+)({_LABEL}(?:[{DOTS}]++{_LABEL})*)")
@@ -53,14 +53,14 @@ _LITERAL: Final = re.compile(rf'\[(?:[^\[\]\\{AT_SIGNS}]++|\\.)*\]|\[[^\s\[\]<>"
 _ROUTE_GOES_ON: Final = re.compile(rf":|,\s*+[{AT_SIGNS}]")
 _TO_ESCAPE: Final = re.compile(r'["\\]')
 _ATOMS: Final = re.compile(r'[^\s"(),:;<>@\[\]\\]+')
-# What may follow a domain of one label in a name or comment: `Kids@Home` is an address there, `c:\ann@pc\x` is not.
+# Text that may follow a domain of one label in a name or comment: `Kids@Home` is an address, `c:\ann@pc\x` is not.
 _CLEAN_END: Final = re.compile(rf"\Z|[\s)\]>}},;:\"{APOSTROPHES}{BETWEEN}]|[.!?]+(?:\s|\Z)")
 _CLOSING: Final = {"{": "}", **{mark: mark for mark in "`*|~/^#$%!+=-_"}}
 _ASCII_MARKS: Final = "!#$%&'*+/=?^_`{|}~.-"
 
 
 def scan(text: str) -> list[Address]:
-    """Return what looks like an address to a person who reads `text`, in order; the same one may come twice."""
+    """Return all addresses that a person can read in `text`, in order; an address may be there twice."""
     found: list[tuple[int, Address]] = []
     texts = [(-1, readable(text), "")]
     # Quoted strings are texts of their own, read in their turn. Each level of quoting doubles the backslashes of the
@@ -74,64 +74,64 @@ def scan(text: str) -> list[Address]:
 
 
 class _Domain(NamedTuple):
-    """What stands to the right of an at sign."""
+    """The domain to the right of an at sign."""
 
     text: str
     end: int
-    """Where it ends in the text scanned."""
+    """Its end in the scanned text."""
     blanks: bool = False
-    """Blanks stand between it and the at sign (obsolete syntax: RFC 5322, 4.4)."""
+    """Whether blanks separate it from the at sign (obsolete syntax: RFC 5322, 4.4)."""
     led: str = ""
     """Marks directly behind the at sign: `alice@.x.test`, `alice@"x.test"`."""
     shorter: str = ""
-    """What a reader takes for the domain who does not join `x.test. example` to one name; else ""."""
+    """The domain for a reader who does not join `x.test. example` to one name; else ""."""
 
     @property
     def strong(self) -> bool:
-        """Dotted, or a literal: what can be reached from outside, and what no text holds by chance."""
+        """Whether it is dotted or a literal: reachable from outside, and not in a text by chance."""
         return self.text[0] == "[" or _DOT.search(self.text) is not None
 
 
 class _Local(NamedTuple):
-    """What stands to the left of an at sign."""
+    """The local part to the left of an at sign."""
 
     text: str
     unquoted: str
     blanks: bool = False
     stray: str = ""
-    """Marks in between that belong to neither: `alice>@x.test`."""
+    """Marks between it and the at sign: `alice>@x.test`."""
     borrowed: bool = False
-    """It is the domain of the address before: `a@x.test@y.test`."""
+    """Whether it is the domain of the address before: `a@x.test@y.test`."""
     first: int = 0
     """Its first token."""
     adjacent: bool = False
-    """One word, directly before the at sign."""
+    """Whether it is one word directly before the at sign."""
 
     @property
     def has_letters(self) -> bool:
-        """Quoted, or with a letter or digit in it."""
+        """Whether it is quoted, or has a letter or digit."""
         return self.text.startswith('"') or any(map(str.isalnum, self.text))
 
 
 class _Scan:
-    """The search in one text.
+    """The scan of one text.
 
-    `within` says what the text is the content of: "" a field, "name" a quoted string, "local part" one that stands
-    before an at sign.
+    `within` names the origin of the text: "" for a field, "name" for the content of a quoted string, "local part" for
+    that of a quoted string before an at sign.
     """
 
     def __init__(self, text: str, within: str) -> None:
         self.text = text
         self.within = within
         self.tokens = Tokens(text)
-        self.depth = 0  # how many comments the scan is in
-        self.done = 0  # where the last address ended
+        self.depth = 0  # the nesting depth of comments
+        self.done = 0  # the end of the last address
         self.lone = -1  # the last at sign without a domain
-        self.routed = 0  # where the last domain ended that had no local part
+        self.routed = 0  # the end of the last domain without a local part
 
     @property
     def _in_text(self) -> bool:
-        """Whether what is looked at is a name or a comment, where people write words too."""
+        """Whether the scan is in a name or a comment, which may contain plain text."""
         return bool(self.within) or self.depth > 0
 
     def addresses(self) -> Iterator[tuple[int, Address]]:
@@ -152,14 +152,14 @@ class _Scan:
                         yield self.tokens.begins[index], _spelled(local, name)
 
     def quoted_texts(self) -> Iterator[tuple[int, str, str]]:
-        """Yield the quoted strings that hold an at sign: where each begins, its content, what that is within."""
+        """Yield each quoted string with an at sign: its beginning, its content, and the `within` for it."""
         tokens = self.tokens
         for index, kind in enumerate(tokens.kinds):
             if kind != "quoted" or not any(mark in tokens.token(index) for mark in AT_SIGNS):
                 continue
             content = unescaped(tokens.token(index)[1:-1])
-            # Clients leave the quotes out, so "ann@"x.test reads as an address; and where one is missing the others are
-            # paired the wrong way round: ann smith"@x.test, "
+            # Clients hide the quotes, so "ann@"x.test reads as an address; and if one quote is missing, the others are
+            # paired wrongly: ann smith"@x.test, "
             previous, blanks = tokens.skip(index - 1, -1)
             if not blanks and tokens.kind(previous) in ("word", "quoted"):
                 content = (self._between_quotes(tokens.begins[index]) or tokens.token(previous) + '"') + content
@@ -169,18 +169,18 @@ class _Scan:
             yield tokens.begins[index], content, "local part" if tokens.kind(following) == "at" else "name"
 
     def _between_quotes(self, close: int) -> str:
-        """Return the quoted string that ends with the quote at `close`, if one opens not far before it, else ""."""
+        """Return the quoted string that ends with the quote at `close`, if it begins near enough, else ""."""
         begin = self.text.rfind('"', max(0, close - MAX_LOCAL), close)
         quoted = self.text[begin : close + 1] if begin >= 0 else ""
         return "" if len(quoted) <= 2 or any(mark in quoted for mark in AT_SIGNS) else quoted
 
     def _is_route(self, local: _Local, domain: _Domain) -> bool:
-        """Whether this is no address but a relay on the way to one (RFC 5322, 4.4): Alice<@relay.test:alice@x.test>."""
+        """Whether this is a relay on the route to an address (RFC 5322, 4.4): Alice<@relay.test:alice@x.test>."""
         return "<" in local.stray and _ROUTE_GOES_ON.match(self.text, domain.end) is not None
 
     def _is_address(self, local: _Local, domain: _Domain) -> bool:
         if self.within == "local part" and (local.unquoted[-1:] in DOTS or domain.led):
-            return False  # "odd.@.ball"@x.test: odd, but no second address
+            return False  # "odd.@.ball"@x.test has no second address
         before = self.tokens.kind(local.first - 1)
         if domain.strong:
             # "Ann @ example.test" is a way to write a name; `ann @example.test` is an address with a blank in it.
@@ -197,7 +197,7 @@ class _Scan:
     # -- to the right of an at sign
 
     def _domain(self, at: int) -> _Domain | None:
-        """Find the domain behind an at sign, also where marks stand in front of it: alice@"x.test", alice@&x.test."""
+        """Find the domain behind an at sign, also with marks between them: alice@"x.test", alice@&x.test."""
         tokens, led = self.tokens, ""
         index, blanks = tokens.skip(at + 1, 1)
         while (kind := tokens.kind(index)) not in ("at", ""):
@@ -223,7 +223,7 @@ class _Scan:
         while not self.text[end : tokens.begins[index + 1]].strip(DOTS):
             dotted = end < tokens.begins[index + 1]
             following, apart = tokens.skip(index + 1, 1)
-            if tokens.kind(following) == "word" and not tokens.token(following).strip(DOTS):  # a dot that stands alone
+            if tokens.kind(following) == "word" and not tokens.token(following).strip(DOTS):  # a dot between blanks
                 following, more = tokens.skip(following + 1, 1)
                 dotted, apart = True, apart or more
             if tokens.kind(following) != "word" or tokens.kind(following + 1) == "at":
@@ -274,12 +274,12 @@ class _Scan:
         return _Local(text, unquoted, blanks, stray, False, words[0])
 
     def _last_word(self, at: int) -> tuple[int, bool, str]:
-        """Return the word that the local part ends with, or -1; the blanks and marks between it and the at sign."""
+        """Return the last word of the local part, or -1, and the blanks and marks between it and the at sign."""
         tokens, stray = self.tokens, ""
         index, blanks = tokens.skip(at - 1, -1)
         while tokens.kind(index) not in ("word", "quoted") or not tokens.token(index).strip(APOSTROPHES + JOINERS):
             if blanks or tokens.kind(index) == "" or (tokens.kind(index) == "at" and index != self.lone):
-                alone = tokens.kind(at - 1) == "word" and not self._in_text  # '@x.test, odd as it is
+                alone = tokens.kind(at - 1) == "word" and not self._in_text  # '@x.test
                 return at - 1 if alone else -1, False, ""
             if index != self.lone:  # alice@[@192.0.2.1]
                 stray += tokens.token(index)
@@ -287,7 +287,7 @@ class _Scan:
         return index, blanks, stray
 
     def _words(self, last: int) -> list[int]:
-        r"""Go left over the words of an obsolete local part: `pete . (x) "smith"`, `a."b c"`, `a\b`."""
+        r"""Collect to the left the words of an obsolete local part: `pete . (x) "smith"`, `a."b c"`, `a\b`."""
         tokens, words, first = self.tokens, [last], last
         while True:
             index, _ = tokens.skip(first - 1, -1)
@@ -308,7 +308,7 @@ class _Scan:
 
 
 def _unwrapped(word: str, before: str, behind: str) -> str:
-    """Take off what was written around an address: 'a@x', *a@x*, ftp://a@x."""
+    """Remove the marks around an address: 'a@x', *a@x*, ftp://a@x."""
     word = word.strip(JOINERS)
     bare = word.lstrip(APOSTROPHES)
     if bare != word:
@@ -322,6 +322,6 @@ def _unwrapped(word: str, before: str, behind: str) -> str:
 
 def _spelled(local: _Local, domain: str) -> Address:
     name = local.unquoted.casefold()
-    if not name.isascii() and len(name) <= MAX_NAME:  # normalising is quadratic in a run of combining marks
+    if not name.isascii() and len(name) <= MAX_NAME:  # normalisation is quadratic in a run of combining marks
         name = unicodedata.normalize("NFC", name)
     return Address(f"{local.text}@{domain}", name, to_ascii(domain))

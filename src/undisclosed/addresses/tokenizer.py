@@ -1,4 +1,4 @@
-"""A header field's text as clients show it, cut into words, blanks, at signs, quoted strings, comments and marks."""
+"""The text of a header field as clients show it, cut into words, blanks, at signs, quoted strings and marks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ AT_SIGNS: Final = "@\uff20\ufe6b"
 DOTS: Final = ".\u2024\u3002\ufe52\uff0e\uff61"
 JOINERS: Final = "\u200c\u200d"
 APOSTROPHES: Final = "'\u2018\u2019\u201b"
-# Punctuation of other scripts and of word processors: between addresses or around one, never in one.
+# Punctuation of other scripts and of word processors: it may be between or around addresses, never in one.
 BETWEEN: Final = (
     "\xa1\xa6\xa7\xab\xb6\xbb\xbf\u060c\u061b\u2013-\u2015\u201a\u201c-\u201f\u2022\u2025\u2026\u2039\u203a\u2190-\u21ff"
     "\u27e8\u27e9\u3001\u3008-\u3011\u3014-\u301f\ufe19\ufe30\ufe50\ufe54\ufe55\ufe59-\ufe5e\uff02\uff07-\uff09\uff0c\uff0f"
     "\uff1a-\uff1c\uff1e\uff3b-\uff3d\uff5b-\uff5d\uff5f\uff60\uff62-\uff64"
 )
-# Marks that nobody sees: controls, soft hyphens, zero-width and bidirectional marks, variation selectors (Unicode's
-# Default_Ignorable_Code_Point); not the joiners U+200C and U+200D: with one, DNS has another domain. Behind a
+# Invisible characters: controls, soft hyphens, zero-width and bidirectional marks, variation selectors (Unicode's
+# Default_Ignorable_Code_Point); not the joiners U+200C and U+200D, which make another domain in DNS. Behind a
 # backslash a control is part of the address (obs-qp).
 _UNSEEN: Final = re.compile(
     r"(?<!\\)[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+|"
@@ -34,7 +34,7 @@ _COMMON: Final = rf"(?P<word>[^\s{AT_SIGNS}\"()<>,:;\[\]\\{BETWEEN}]++) | (?P<bl
 _TOKEN: Final = re.compile(
     rf"""{_COMMON} | (?P<quoted>"(?:[^"\\]++|\\.)*") | (?P<backslash>\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
 )
-# Where a quote means nothing: in a comment, and behind the last one that closes.
+# Without quoted strings: for comments, and for the text behind the last quote that has a partner.
 _TOKEN_WITHOUT_QUOTES: Final = re.compile(
     rf"""{_COMMON} | (?P<backslash>\\[()\\]|\\) | (?P<mark>.)""", re.DOTALL | re.VERBOSE
 )
@@ -42,7 +42,7 @@ _PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def readable(text: str) -> str:
-    """Return what a client shows for `text`: no encoded words, no percent-encoding in links, no unseen marks."""
+    """Return `text` as a client shows it: no encoded words, no percent-encoding in links, no invisible characters."""
     text = decoded(text)
     if "mailto:" in text.lower():
         text = _MAILTO.sub(lambda link: _MAILTO_KEY.sub(" ", unquote(link[0])), text)  # RFC 6068: ?to=a@x&cc=b@y
@@ -60,10 +60,10 @@ def unfolded(text: str) -> str:
 
 
 class Tokens:
-    """A text cut into tokens; each is told by its number.
+    """A text cut into tokens, which are numbered.
 
-    A kind is "word", "blank", "at", "quoted" or "backslash", or, for any other character, that character. Parentheses
-    that match are partners: what is between them is a comment.
+    A kind is "word", "blank", "at", "quoted" or "backslash", or, for any other character, that character. Matching
+    parentheses are partners: the text between them is a comment.
     """
 
     def __init__(self, text: str) -> None:
@@ -81,7 +81,7 @@ class Tokens:
         while position < size:
             pattern = _TOKEN if quotes and not (opened and comments) else _TOKEN_WITHOUT_QUOTES
             token = pattern.match(text, position)
-            assert token is not None  # the last alternative takes any character
+            assert token is not None  # the last alternative matches any character
             kind = token.lastgroup or ""
             if kind == "mark":
                 kind = text[position]
@@ -91,15 +91,15 @@ class Tokens:
                     self.partner[opened[-1]] = len(kinds)
                     self.partner[len(kinds)] = opened.pop()
                 elif kind == '"' and pattern is _TOKEN:
-                    quotes = False  # it closes nowhere, nor will a later one: to look again each time is quadratic
+                    quotes = False  # no later quote closes either: to search again each time is quadratic
             kinds.append(kind)
             begins.append(position)
             position = token.end()
         if opened and comments:
-            # A comment that never ends must not hide the quotes behind it: once more from there.
+            # A comment that never ends must not hide the quotes behind it: cut again from there.
             first = opened[0]
             del kinds[first + 1 :], begins[first + 1 :]
-            self.partner = {one: other for one, other in self.partner.items() if one < first}
+            self.partner = {token: partner for token, partner in self.partner.items() if token < first}
             self._cut(begins[first] + 1, comments=False)
 
     def kind(self, index: int) -> str:
@@ -121,9 +121,9 @@ class Tokens:
         return any(self.kinds[index] == "at" for index in indices)
 
     def skip(self, index: int, step: int) -> tuple[int, bool]:
-        """Go over blanks, comments and backslashes, to the right or (-1) to the left.
+        """Skip blanks, comments and backslashes, to the right or (-1) to the left.
 
-        Return the first token that is none, and whether there were blanks.
+        Return the first other token, and whether there were blanks.
         """
         blanks = False
         while True:
