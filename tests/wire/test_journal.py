@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -237,25 +240,34 @@ def test_two_gateways_record_in_one_journal(start: Start, shared: str) -> None:
 # -- starting and reloading
 
 
-def refused(running: Running) -> str:
-    """What `undisclosed run` says when it does not start."""
-    command = [str(milter.console_script()), "run", "--config", str(running.config)]
+def refused(running: Running, service: str) -> str:
+    """The error of a service that does not start because an administrator has to act."""
+    command = [str(milter.console_script()), service, "--config", str(running.config)]
+    if service == "steward":
+        command += ["--user", pwd.getpwuid(os.geteuid()).pw_name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 2
     return done.stderr
 
 
-def test_a_journal_that_was_never_made_is_refused_at_start(start: Start) -> None:
-    """With the command to run; and so is one made with another key."""
+@pytest.mark.parametrize("service", ["run", "steward"])
+def test_a_journal_that_cannot_be_used_is_refused_at_start(start: Start, service: str) -> None:
+    """One that was never made, one of an unreleased version and one with another key: with exit status 2."""
     running = start(**SETTINGS)
     running.milter.stop()
     path = running.directory / "journal.db"
     path.rename(running.directory / "kept")
-    assert "run `undisclosed journal upgrade`" in refused(running)
+    assert "run `undisclosed journal upgrade`" in refused(running, service)
     assert not path.exists()
     (running.directory / "kept").rename(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        [shape] = database.execute("SELECT shape FROM journal_info").fetchone()
+        database.execute("UPDATE journal_info SET shape = 'another'")
+    assert "unreleased version" in refused(running, service)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE journal_info SET shape = ?", [shape])
     (running.directory / "key").write_text("ab" * 31 + "cd")
-    assert "another key" in refused(running)
+    assert "another key" in refused(running, service)
 
 
 def test_a_reload_takes_another_journal_into_use(start: Start) -> None:

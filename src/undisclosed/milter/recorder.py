@@ -1,11 +1,10 @@
-"""Recording from the milter's callbacks: for a moment only, and not at all while the journal is broken.
+"""Records transactions from the milter's callbacks, for which each waits a moment at most.
 
-A callback that waits stalls the other sessions of its worker (libmilter's pool). So what it writes is as little as can
-be; it waits at most WAIT seconds; and once a write has failed the next ones fail at once, until a thread that is in no
-message's way has written something again.
+A callback that waits stalls other sessions of its worker (libmilter's thread pool). So it inserts one row, and waits at
+most WAIT seconds; once a write has failed the next ones fail at once, until the background thread has written again.
 
-What is recorded outlives the milter from then on, and a power cut once that thread has seen it on the disk, about a
-hundredth of a second later: while Postfix does the same for the message.
+A recorded transaction survives a crash of the process at commit, and a power loss after sync(), about 10 ms later:
+while Postfix syncs the message itself.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from undisclosed.incidents.records import JournalError, Transaction
-from undisclosed.milter.together import Together
+from undisclosed.milter.group_commit import GroupCommit
 
 WAIT: Final = 2.5
-"""Seconds a callback waits: the journal gives up by itself after 2, unless the system does not let it."""
+"""Seconds for which a callback waits: the journal gives up by itself after 2, unless its disk blocks the process."""
 
 TICK: Final = 0.01
-"""Seconds between two looks of the thread behind, while messages are recorded."""
+"""Seconds between two rounds of the background thread while messages are recorded."""
 
 QUIET: Final = 0.05
-"""Seconds in which the worker has nothing to do after which it files what was received, so that no message waits for
-the interpreter or the journal's lock. Whoever reads the journal, such as the steward, files it before."""
+"""Seconds without a callback after which the worker files the transactions in the inbox, so that no message waits for
+the interpreter or the journal's lock. A reader of the journal, such as the steward, files them before."""
 
 PROBE_EVERY: Final = 1.0
-"""Seconds between two attempts to write again."""
+"""Seconds between two attempts to write to a broken journal."""
 
 TOO_LATE: Final = f"the journal took longer than {WAIT:g} s"
 
 NOT_TRIED: Final = "not tried: the journal could not be written a moment ago"
 
-BLOCKED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+BLOCKED_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 E = TypeVar("E", bound=Exception)
@@ -68,22 +67,22 @@ class Inbox(Protocol):
 
 
 class Recorder:
-    """What the sessions of one worker record with. `start` it before use; it ends with the process."""
+    """Records the transactions of one worker's sessions. `start` it before use; it ends with the process."""
 
     def __init__(
         self, inbox: Inbox, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int] = lambda: 0
     ) -> None:
-        """`activity` returns another number whenever the worker has done something since."""
+        """`activity` returns a number that changes with every callback of the worker."""
         self.gateway = gateway
         self._activity = activity
         self._inbox = inbox
         self._log = log
-        self._together = Together(self._put_down, self._came_late)
+        self._group = GroupCommit(self._put, self._on_late)
         self._in_use: Inbox | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._fresh = False
-        """Whether something was recorded that may not be on the disk yet."""
+        """Whether a transaction was recorded that may not be on the disk yet."""
         self._jobs: deque[Callable[[], object]] = deque()
         self._broken_since: float | None = None
         self._breaks = 0
@@ -92,9 +91,9 @@ class Recorder:
         self._missed = 0
 
     def start(self) -> None:
-        """Start the thread behind; it first sees whether the journal can be written."""
-        # A signal that this thread took would have its default action: the worker's end.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+        """Start the background thread; it first checks that the journal can be written."""
+        # Signals are blocked on that thread: the worker would die of their default action.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
         try:
             self._thread.start()
         finally:
@@ -103,32 +102,32 @@ class Recorder:
     def record(self, transaction: Transaction) -> None:
         """Record a transaction. Raises JournalError: at once where the last write failed, after WAIT at most."""
         try:
-            self._receive(transaction)
+            self._submit(transaction)
         except JournalError:
             with self._lock:
                 self._missed += 1
             raise
         self._fresh = True
-        if not self._wake.is_set():  # a thread that wakes now would contend with this one until the answer is given
+        if not self._wake.is_set():  # an awake thread would contend with this one for the interpreter
             self._wake.set()
 
     @property
     def busy(self) -> bool:
-        """Whether something is being put down at this moment."""
-        return self._together.busy
+        """Whether transactions are being inserted at this moment."""
+        return self._group.busy
 
-    def _receive(self, transaction: Transaction) -> None:
+    def _submit(self, transaction: Transaction) -> None:
         if self._broken_since is not None:
             raise JournalError(NOT_TRIED)
         breaks = self._breaks
         try:
-            self._together.do(transaction, WAIT)
-        except TimeoutError:  # the system does not let whoever puts it down go on
+            self._group.submit(transaction, WAIT)
+        except TimeoutError:  # the disk blocks the thread that inserts
             late = JournalError(TOO_LATE)
             raise self._broke(late) if breaks == self._breaks else late from None
 
-    def _put_down(self, transactions: Sequence[Transaction]) -> None:
-        """Put down what waits. One thread at a time, so that no more than one waits for a broken journal."""
+    def _put(self, transactions: Sequence[Transaction]) -> None:
+        """Insert the waiting transactions. One thread at a time: no more than one waits for a broken journal."""
         if self._broken_since is not None:
             raise JournalError(NOT_TRIED)
         self._in_use = inbox = self._inbox
@@ -142,30 +141,29 @@ class Recorder:
         finally:
             self._in_use = None
 
-    def _came_late(self, transaction: Transaction) -> None:
+    def _on_late(self, transaction: Transaction) -> None:
         if transaction.outcome in ("rewrite", "warn"):
             self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
 
     def withdraw(self, transaction: Transaction, why: str) -> None:
-        """Say that Postfix does not have a message that was recorded. Returns at once."""
+        """Have it recorded that Postfix does not have a message. Returns at once."""
         self._do(lambda: self._inbox.mark_not_queued(transaction, why))
 
     def use(self, inbox: Inbox, gateway: str) -> None:
         """Record in another journal from now on: the configuration was reloaded."""
-
         before, self._inbox, self.gateway = self._inbox, inbox, gateway
 
         def change() -> None:
             deadline = time.monotonic() + WAIT
             while self._in_use is before and time.monotonic() < deadline:
-                time.sleep(TICK)  # what is being put down now still goes into the other one
+                time.sleep(TICK)  # an insert under way still goes into the old journal
             before.close()
             self._probe()
 
         self._do(change)
 
     def stop(self, within: float) -> None:
-        """End the thread behind: what was recorded is on the disk then, if it can be in so many seconds."""
+        """End the background thread, once all that was recorded is on the disk or `within` seconds have passed."""
         self._ends = True
         self._wake.set()
         self._thread.join(within)
@@ -176,7 +174,7 @@ class Recorder:
 
     def _work(self) -> None:
         self._probe()
-        quiet_at, activity = 0.0, self._activity()  # at once: a worker that was killed may have left something
+        quiet_at, activity = 0.0, self._activity()  # file at once: a killed worker may have left transactions
         while not (self._ends and (self._broken_since is not None or not (self._fresh or self._jobs))):
             if self._broken_since is not None:
                 time.sleep(PROBE_EVERY)
@@ -184,7 +182,7 @@ class Recorder:
                 self._probe()
                 continue
             if self._fresh:
-                self._fresh = False  # first: what is recorded from now on is the next round's
+                self._fresh = False  # before sync: a later record is the next round's
                 self._try(self._inbox.sync)  # takes as long as the disk does
                 quiet_at = time.monotonic() + QUIET
             self._do_jobs()
@@ -195,7 +193,7 @@ class Recorder:
             time.sleep(TICK)
 
     def _idle(self) -> None:
-        """Wait until there is something to do. `record` sets `_fresh` first and looks whether we are awake then."""
+        """Wait for work. `record` sets `_fresh` before it reads `_wake`: no record is missed."""
         self._wake.clear()
         if not self._fresh and not self._jobs and not self._ends and self._broken_since is None:
             self._wake.wait()
@@ -205,7 +203,7 @@ class Recorder:
             self._try(self._jobs.popleft())
 
     def _file(self) -> bool:
-        """File until the worker has something else to do; False where there is nothing left."""
+        """File until a callback comes; False when the inbox is empty."""
         activity, filed = self._activity(), 1
 
         def file() -> None:
@@ -226,13 +224,13 @@ class Recorder:
     def _try(self, attempt: Callable[[], object]) -> bool:
         try:
             attempt()
-        except Exception as error:  # noqa: BLE001 - the thread must live
+        except Exception as error:  # noqa: BLE001 - the thread must go on
             self._broke(error)
             return False
         return True
 
     def _broke(self, error: E) -> E:
-        """The journal cannot be written: said once, when it begins. Returns the error."""
+        """Mark the journal as broken, and log that once. Returns the error."""
         with self._lock:
             begins, self._broken_since = self._broken_since is None, self._broken_since or time.monotonic()
             self._breaks += begins

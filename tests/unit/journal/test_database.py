@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -95,6 +96,61 @@ def test_another_version_is_refused(journal: Journal, journal_url: str, version:
     if version == "9999":
         with pytest.raises(WrongVersionError, match="newer than this undisclosed knows"):
             migrate.upgrade(JournalSection(url=journal_url), KEY)
+
+
+def old_tables(url: str, version: str) -> None:
+    """The tables by which a journal of an unreleased version is recognised: it had no journal_info, but a keeper."""
+    if url.startswith("sqlite:"):
+        engines.make_file(engines.sqlite_path(url))
+    with engines.engine(url).begin() as connection:
+        for statement in (
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+            f"INSERT INTO alembic_version VALUES ('{version}')",
+            "CREATE TABLE keeper (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL)",
+        ):
+            connection.exec_driver_sql(statement)
+
+
+def assert_unreleased(url: str) -> None:
+    """Reading, writing and an upgrade refuse the journal, name it, and name the command that makes a new one."""
+    where = sa.make_url(url).render_as_string(hide_password=True)
+    with closing(open_journal(url)) as journal:
+        upgrade = partial(migrate.upgrade, JournalSection(url=url), KEY)
+        record = partial(journal.filing.record, transaction())
+        for attempt in (journal.check, upgrade, record, lambda: journal.inbox.put([transaction()])):
+            with pytest.raises(WrongVersionError, match="unreleased version of undisclosed") as caught:
+                attempt()
+            assert where in str(caught.value)
+            assert str(caught.value).endswith("make a new journal: `undisclosed journal upgrade`")
+
+
+@pytest.mark.parametrize("version", ["0001", "0002"])
+def test_a_journal_of_an_unreleased_version_is_refused(journal_url: str, version: str) -> None:
+    """It is neither taken for an empty database nor for one of a newer version, and nothing in it changes."""
+    old_tables(journal_url, version)
+    assert_unreleased(journal_url)
+    with engines.engine(journal_url).connect() as connection:
+        assert sorted(sa.inspect(connection).get_table_names()) == ["alembic_version", "keeper"]
+
+
+def test_a_journal_with_other_columns_is_refused(journal: Journal, journal_url: str) -> None:
+    """Until the first release the version stays 0001 when a column is added: the shape tells them apart."""
+    with engines.engine(journal_url).begin() as connection:
+        connection.execute(sa.update(tables.journal_info).values(shape="0123456789abcdef"))
+    assert_unreleased(journal_url)
+
+
+def test_the_remedy_for_an_unreleased_journal_works(tmp_path: Path) -> None:
+    """The error's own mv command, and then the upgrade, make a journal that can be used."""
+    url = f"sqlite:///{tmp_path}/journal.db"
+    old_tables(url, "0002")
+    with closing(open_journal(url)) as journal, pytest.raises(WrongVersionError) as caught:
+        journal.check()
+    command = str(caught.value).partition("(mv ")[2].partition(")")[0]
+    subprocess.run(["mv", *command.split()], check=True)
+    sqlite_url(tmp_path / "journal.db")
+    with closing(open_journal(url)) as journal:
+        journal.filing.record(transaction())
 
 
 def test_another_key_is_refused(journal: Journal, journal_url: str) -> None:

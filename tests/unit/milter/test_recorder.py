@@ -1,4 +1,4 @@
-"""Recording from callbacks: a journal that is slow or broken costs a moment once, and is tried again by itself."""
+"""Recording from callbacks: a slow or broken journal delays one message for a moment, and is tried again by itself."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from undisclosed.milter.recorder import PROBE_EVERY, WAIT, Recorder
 Lines = list[MutableMapping[str, Any]]
 
 
-class Stubborn:
-    """A real journal that can be made to hang or to fail, as a disk does that hangs."""
+class Breakable:
+    """A real inbox that can be made to hang, as on a disk that hangs, or to fail."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -36,12 +36,12 @@ class Stubborn:
             raise JournalError("the disk is on fire")
 
     def put(self, transactions: Sequence[Transaction]) -> None:
-        """Put them down, when it may."""
+        """Insert, when it may."""
         self._pass()
         self._journal.inbox.put(transactions)
 
     def file(self, limit: int) -> int:
-        """File it, when it may."""
+        """File, when it may."""
         self._pass()
         return self._journal.inbox.file(limit)
 
@@ -61,33 +61,33 @@ class Stubborn:
         self._journal.inbox.probe()
 
     def close(self) -> None:
-        """Nothing of its own is open."""
+        """The fixture closes the journal."""
 
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What is logged, as events."""
+    """The logged events."""
     with structlog.testing.capture_logs() as captured:
         yield captured
 
 
 @pytest.fixture
-def keeper(journal: Journal) -> Stubborn:
-    """The journal behind it, on either database."""
-    return Stubborn(journal)
+def inbox(journal: Journal) -> Breakable:
+    """The inbox of a journal in either database."""
+    return Breakable(journal)
 
 
 @pytest.fixture
-def recorder(keeper: Stubborn, lines: Lines) -> Iterator[Recorder]:
-    """A recorder that runs."""
-    made = Recorder(keeper, "mx1", log.get())
+def recorder(inbox: Breakable, lines: Lines) -> Iterator[Recorder]:
+    """A running recorder."""
+    made = Recorder(inbox, "mx1", log.get())
     made.start()
     yield made
     made.stop(10)
 
 
-def test_what_is_recorded_is_there_for_whoever_looks_next(recorder: Recorder, journal: Journal, lines: Lines) -> None:
-    """From many threads at once, each its own."""
+def test_recorded_transactions_are_read_back(recorder: Recorder, journal: Journal, lines: Lines) -> None:
+    """From many threads at the same time."""
     with ThreadPoolExecutor(4) as pool:
         ones = [transaction(queue_id=f"4dX{number}", message_id=None) for number in range(20)]
         list(pool.map(recorder.record, ones))
@@ -96,17 +96,17 @@ def test_what_is_recorded_is_there_for_whoever_looks_next(recorder: Recorder, jo
     assert lines == []
 
 
-def test_a_failure_opens_the_breaker_until_writing_works(
-    recorder: Recorder, keeper: Stubborn, journal: Journal, lines: Lines
+def test_after_a_failure_records_fail_at_once_until_writing_works(
+    recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines
 ) -> None:
-    """The next ones fail without trying; it is said once when it begins and once when it ends."""
-    keeper.fails = True
+    """The log says so once when it begins, and once when it ends."""
+    inbox.fails = True
     for _ in range(3):
         with pytest.raises(JournalError):
             recorder.record(transaction())
     assert [line["event"] for line in lines] == ["journal_failed"]
     assert lines[0]["reason"] == "the disk is on fire"
-    keeper.fails = False
+    inbox.fails = False
     until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
     assert (lines[1]["event"], lines[1]["messages_not_recorded"]) == ("journal_works_again", 3)
     recorder.record(transaction())
@@ -114,11 +114,11 @@ def test_a_failure_opens_the_breaker_until_writing_works(
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("reject", State.REJECTED)])
-def test_a_callback_waits_a_moment_only(
-    recorder: Recorder, keeper: Stubborn, journal: Journal, lines: Lines, outcome: str, state: State
+def test_a_callback_waits_for_a_moment_only(
+    recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines, outcome: str, state: State
 ) -> None:
-    """One hangs with a disk that hangs; the others do not wait for it, and what comes through late is put right."""
-    keeper.goes.clear()
+    """One hangs with the disk, later ones do not wait; a record that comes through too late is corrected."""
+    inbox.goes.clear()
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(recorder.record, transaction(outcome=outcome))
         until(lambda: recorder.busy, within=10, what="the first to begin")
@@ -132,7 +132,7 @@ def test_a_callback_waits_a_moment_only(
             assert WAIT <= waited < WAIT + 1
             assert time.monotonic() - began - waited < 0.5
         finally:
-            keeper.goes.set()
+            inbox.goes.set()
         with pytest.raises(JournalError, match="took longer"):
             hanging.result(timeout=10)
     until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
@@ -144,8 +144,8 @@ def test_a_callback_waits_a_moment_only(
     until(lambda: states() == [state], within=10, what=f"the record to say {state}")
 
 
-def test_a_recorded_message_can_be_withdrawn(recorder: Recorder, journal: Journal, lines: Lines) -> None:
-    """When the answer failed after it: the record says that Postfix does not have it."""
+def test_a_recorded_message_can_be_marked_as_not_queued(recorder: Recorder, journal: Journal, lines: Lines) -> None:
+    """The answer failed after the record: Postfix does not have the message."""
     one = transaction(outcome="rewrite")
     recorder.record(one)
     recorder.withdraw(one, "answered with a temporary failure")

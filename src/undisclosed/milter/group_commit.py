@@ -1,7 +1,7 @@
-"""What many threads want done at the same time, done by one of them for all: flat combining.
+"""Group commit: one of the waiting threads does the work of all of them (flat combining).
 
-A lock that each of them took in turn would hand itself, and the interpreter, from one thread to the next hundreds of
-times, although the first could have done the work of all.
+With a plain lock, hundreds of threads would hand it, and the interpreter, to each other one by one, although the first
+could have done the work of all.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Entry(Generic[T]):
-    """What one thread wants done, and what became of it."""
+    """One thread's item, and its result."""
 
-    what: T
+    item: T
     woken: threading.Lock = field(default_factory=threading.Lock)
     """Held while its thread waits."""
     leads: bool = False
@@ -28,28 +28,28 @@ class _Entry(Generic[T]):
     error: Exception | None = None
 
 
-class Together(Generic[T]):
-    """A job that is done for all who wait, by one of them at a time; those who come meanwhile are the next round's."""
+class GroupCommit(Generic[T]):
+    """Runs a job for all waiting items, on one thread at a time; items that come meanwhile are the next round's."""
 
     def __init__(self, job: Callable[[Sequence[T]], None], late: Callable[[T], None]) -> None:
-        """`job` does it for several: for all, or for none, and raises. `late` hears for whom it came too late."""
+        """`job` handles several items: all, or none, and raises. `late` is called for each whose thread had left."""
         self._job = job
         self._late = late
         self._lock = threading.Lock()
         self._waiting: list[_Entry[T]] = []
-        self._led = False
+        self._busy = False
 
     @property
     def busy(self) -> bool:
-        """Whether the job is being done at this moment."""
-        return self._led
+        """Whether the job runs at this moment."""
+        return self._busy
 
-    def do(self, what: T, within: float) -> None:
-        """Return when the job was done for this. Raises what it raised, and TimeoutError after so many seconds."""
-        entry, deadline = _Entry(what), time.monotonic() + within
+    def submit(self, item: T, within: float) -> None:
+        """Return when the job is done for this item. Raises its error, and TimeoutError after `within` seconds."""
+        entry, deadline = _Entry(item), time.monotonic() + within
         with self._lock:
             self._waiting.append(entry)
-            entry.leads, self._led = not self._led, True
+            entry.leads, self._busy = not self._busy, True
             if not entry.leads:
                 entry.woken.acquire()
         if not entry.leads and not entry.woken.acquire(timeout=within):
@@ -59,11 +59,11 @@ class Together(Generic[T]):
         if entry.error is not None:
             raise entry.error
         if time.monotonic() > deadline:
-            self._late(what)
+            self._late(item)
             raise TimeoutError
 
     def _give_up(self, entry: _Entry[T]) -> None:
-        """Leave, unless it was done, or is for this thread to do, at the last moment. Raises TimeoutError."""
+        """Leave, unless the item was done or this thread was made the leader meanwhile. Raises TimeoutError."""
         with self._lock:
             if entry.leads or entry.done:
                 return
@@ -77,19 +77,19 @@ class Together(Generic[T]):
             entries, self._waiting = self._waiting, []
         error = None
         try:
-            self._job([entry.what for entry in entries])
-        except Exception as caught:  # noqa: BLE001 - all of them must hear of it
+            self._job([entry.item for entry in entries])
+        except Exception as caught:  # noqa: BLE001 - each of the threads raises it
             error = caught
         with self._lock:
             for entry in entries:
                 entry.done, entry.error = True, error
-            late = [entry.what for entry in entries if entry.gone and error is None]
-            heirs = self._waiting[:1]
-            for heir in heirs:
-                heir.leads = True
-            self._led = bool(heirs)
-        for entry in (*entries, *heirs):
+            late = [entry.item for entry in entries if entry.gone and error is None]
+            successors = self._waiting[:1]
+            for successor in successors:
+                successor.leads = True
+            self._busy = bool(successors)
+        for entry in (*entries, *successors):
             if entry.woken.locked():
                 entry.woken.release()
-        for what in late:
-            self._late(what)
+        for item in late:
+            self._late(item)

@@ -1,4 +1,4 @@
-"""What many threads want at the same time: done once for all of them, told to each, and never waited for too long."""
+"""Group commit: many items are handled in one round, each thread gets its result, and none waits too long."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from lab.waiting import until
-from undisclosed.milter.together import Together
+from undisclosed.milter.group_commit import GroupCommit
 
 LONG = 20.0
 
 
 class Job:
-    """A job that can be held up, and remembers its rounds."""
+    """A job that can be held up, and that records its rounds."""
 
     def __init__(self) -> None:
         self.rounds: list[list[int]] = []
         self.late: list[int] = []
         self.may_go = threading.Semaphore(10_000)
-        """As many rounds go through."""
+        """The number of rounds that may end."""
         self.fails = False
-        self.together = Together[int](self._do, self.late.append)
+        self.group = GroupCommit[int](self._do, self.late.append)
 
     def _do(self, numbers: Sequence[int]) -> None:
         self.rounds.append(list(numbers))
@@ -33,66 +33,66 @@ class Job:
             raise OSError("no")
 
     def hold(self) -> None:
-        """Let no round go through until `may_go` is released."""
+        """Let no round end until `may_go` is released."""
         self.may_go = threading.Semaphore(0)
 
     def begin(self, pool: ThreadPoolExecutor, numbers: Sequence[int], within: float = LONG) -> list[Future[None]]:
-        """Have threads ask for these, the first one before the others, and return when the job has begun."""
+        """Submit numbers from threads, the first before the others; returns when the job has begun."""
         rounds = len(self.rounds)
-        first = pool.submit(self.together.do, numbers[0], LONG)
+        first = pool.submit(self.group.submit, numbers[0], LONG)
         until(lambda: len(self.rounds) > rounds, within=LONG, what="the first to begin")
-        return [first, *(pool.submit(self.together.do, number, within) for number in numbers[1:])]
+        return [first, *(pool.submit(self.group.submit, number, within) for number in numbers[1:])]
 
 
 @pytest.fixture
 def job() -> Job:
-    """One that goes at once."""
+    """A job that is not held up."""
     return Job()
 
 
 @pytest.fixture
 def pool() -> ThreadPoolExecutor:
-    """Threads enough for all."""
+    """Enough threads for every test."""
     return ThreadPoolExecutor(20)
 
 
 def _wait_for(job: Job, waiting: int) -> None:
-    until(lambda: len(job.together._waiting) == waiting, within=LONG, what=f"{waiting} to wait")
+    until(lambda: len(job.group._waiting) == waiting, within=LONG, what=f"{waiting} to wait")
 
 
-def test_one_by_one_each_is_a_round(job: Job) -> None:
-    """Where nobody else is there, nothing is waited for."""
+def test_items_one_by_one_are_a_round_each(job: Job) -> None:
+    """A thread that is alone does not wait."""
     for number in range(3):
-        job.together.do(number, LONG)
+        job.group.submit(number, LONG)
     assert job.rounds == [[0], [1], [2]]
-    assert not job.together.busy
+    assert not job.group.busy
 
 
-def test_who_comes_meanwhile_is_in_the_next_round(job: Job, pool: ThreadPoolExecutor) -> None:
-    """All in one, by one of them; nothing is done twice or forgotten."""
+def test_items_that_come_meanwhile_are_one_round(job: Job, pool: ThreadPoolExecutor) -> None:
+    """One thread handles all of them; none is handled twice or lost."""
     job.hold()
     with pool:
         asked = job.begin(pool, range(10))
         _wait_for(job, 9)
-        assert job.together.busy
+        assert job.group.busy
         job.may_go.release(10)
         for one in asked:
             one.result(LONG)
     assert [sorted(numbers) for numbers in job.rounds] == [[0], list(range(1, 10))]
     assert job.late == []
-    assert not job.together.busy
+    assert not job.group.busy
 
 
-def test_in_a_crowd_each_is_done_once(job: Job, pool: ThreadPoolExecutor) -> None:
-    """However they meet."""
+def test_every_item_of_many_threads_is_handled_once(job: Job, pool: ThreadPoolExecutor) -> None:
+    """In any order of the threads."""
     with pool:
-        list(pool.map(lambda number: job.together.do(number, LONG), range(2000)))
+        list(pool.map(lambda number: job.group.submit(number, LONG), range(2000)))
     assert sorted(number for numbers in job.rounds for number in numbers) == list(range(2000))
-    assert not job.together.busy
+    assert not job.group.busy
 
 
-def test_a_failure_is_told_to_all_for_whom_it_failed(job: Job, pool: ThreadPoolExecutor) -> None:
-    """And the next round is a new attempt."""
+def test_an_error_is_raised_by_every_thread_of_the_round(job: Job, pool: ThreadPoolExecutor) -> None:
+    """The next round is a new attempt."""
     job.hold()
     job.fails = True
     with pool:
@@ -103,12 +103,12 @@ def test_a_failure_is_told_to_all_for_whom_it_failed(job: Job, pool: ThreadPoolE
             with pytest.raises(OSError, match="no"):
                 one.result(LONG)
     job.fails = False
-    job.together.do(5, LONG)
+    job.group.submit(5, LONG)
     assert job.rounds[-1] == [5]
 
 
-def test_who_waits_too_long_leaves(job: Job, pool: ThreadPoolExecutor) -> None:
-    """What was not begun is not done any more."""
+def test_an_item_whose_thread_left_is_not_handled(job: Job, pool: ThreadPoolExecutor) -> None:
+    """A round that has not begun leaves it out."""
     job.hold()
     with pool:
         first, second = job.begin(pool, [1, 2], within=0.05)
@@ -116,17 +116,17 @@ def test_who_waits_too_long_leaves(job: Job, pool: ThreadPoolExecutor) -> None:
             second.result(LONG)
         job.may_go.release(10)
         first.result(LONG)
-    job.together.do(3, LONG)
+    job.group.submit(3, LONG)
     assert job.rounds == [[1], [3]]
     assert job.late == []
 
 
-def test_what_was_done_too_late_is_told(job: Job, pool: ThreadPoolExecutor) -> None:
-    """It was begun, and the one who wanted it has left: somebody has to put it right."""
+def test_an_item_handled_after_its_thread_left_is_reported(job: Job, pool: ThreadPoolExecutor) -> None:
+    """The round had begun: the caller has to undo the item."""
     job.hold()
     with pool:
         first, second = job.begin(pool, [1, 2])
-        third = pool.submit(job.together.do, 3, 3.0)
+        third = pool.submit(job.group.submit, 3, 3.0)
         _wait_for(job, 2)
         job.may_go.release()
         first.result(LONG)
@@ -140,11 +140,11 @@ def test_what_was_done_too_late_is_told(job: Job, pool: ThreadPoolExecutor) -> N
     assert job.late == [3]
 
 
-def test_whoever_does_it_too_late_is_told_too(job: Job, pool: ThreadPoolExecutor) -> None:
-    """It is done, but the time is over."""
+def test_the_leader_that_takes_too_long_is_reported_too(job: Job, pool: ThreadPoolExecutor) -> None:
+    """The item is handled, but its time was over."""
     job.hold()
     with pool:
-        alone = pool.submit(job.together.do, 1, 0.05)
+        alone = pool.submit(job.group.submit, 1, 0.05)
         until(lambda: bool(job.rounds), within=LONG, what="it to begin")
         before = time.monotonic()
         until(lambda: time.monotonic() > before + 0.1, within=LONG, what="the time to be over")
