@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words that say where it stands and what to write instead."""
+"""Errors of a configuration in words: where the error is, what is wrong, and what to write instead."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from pydantic_core import ErrorDetails
 from undisclosed.policy.settings_index import Setting, all_sections, any_of, setting_at, written
 from undisclosed.policy.types import Refused, RefusedTogether
 
-LONGEST_VALUE = 80
+MAX_QUOTE = 80
 """Characters of a value or line that an error repeats."""
 
 ABSENT = object()
-"""Stands for the value of a setting that is not there, or that does not matter."""
+"""The value of a setting that is missing, or whose value does not matter."""
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong. `str()` is what the administrator reads."""
+    """One error. `str()` is the text for the administrator."""
 
     file: Path
     key: str
-    """The setting: `organisation.internal_domains`, `rules[1].action` (counted from 0); empty where it is the file."""
+    """The setting, as in `rules[1].action` (counted from 0); empty for an error of the whole file."""
     value: object
-    """What it says; ABSENT where it says nothing."""
+    """The value in the file, or ABSENT."""
     problem: str
     fix: str
     """What to write instead."""
     line: int | None = None
-    """The line of the file to mend, from 1."""
+    """The number of the line to correct, from 1."""
     quote: str = ""
-    """That line."""
+    """The text of that line."""
 
     def __str__(self) -> str:
         where = f"{self.file}, line {self.line}" if self.line else f"{self.file}"
         key = re.sub(r"rules\[(\d+)\]\.?", lambda match: f"rule {int(match[1]) + 1}: ", self.key).removesuffix(": ")
-        said = f"{key} = {_short(written(self.value))}" if self.value is not ABSENT else key
+        said = f"{key} = {_shortened(written(self.value))}" if self.value is not ABSENT else key
         lines = [f"{where}: {said}" if said else where, f"  {self.problem}", f"  {self.fix}"]
         if self.quote.strip():
-            lines.insert(1, f"    {self.line} | {_short(self.quote.strip())}")
+            lines.insert(1, f"    {self.line} | {_shortened(self.quote.strip())}")
         return _without_password("\n".join(lines))
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used, with everything in it that must be mended.
+    """A configuration that cannot be used, with all errors that were found.
 
     `file`, `key`, `value`, `fix` and `line` are those of the first problem; `problems` has them all.
     """
@@ -59,8 +59,8 @@ class ConfigError(Exception):
         self.file, self.key, self.value, _, self.fix, self.line, _ = problems[0]
 
 
-def of_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...], object, str, str]]:
-    """What pydantic and the schema refuse: for each the path to it, the value (or ABSENT), the problem and the fix."""
+def from_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...], object, str, str]]:
+    """The errors of the schema: for each the path, the value (or ABSENT), the problem and the fix, in our words."""
     found = []
     for details in error.errors(include_url=False):
         path, value = details["loc"], details["input"]
@@ -80,7 +80,7 @@ def of_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...], o
 
 
 def _is_echo(details: ErrorDetails) -> bool:
-    """Whether pydantic calls a list too short only because entries that it refuses are left out."""
+    """Whether pydantic finds a list too short only because it leaves out the entries that it refused."""
     return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
@@ -96,24 +96,28 @@ def _words(details: ErrorDetails) -> tuple[str, str]:
         return _no_section(path)
     if setting.choices and kind in ("enum", "literal_error"):
         nearest = difflib.get_close_matches(str(value), setting.choices, n=1)
-        return "not one of the values it takes", f"write {any_of(nearest or setting.choices)}"
+        return "not one of the allowed values", f"write {any_of(nearest or setting.choices)}"
     if kind == "tuple_type":
-        return "a list is wanted", f"write {key} = {written([value]) if isinstance(value, str) else setting.example}"
+        return "must be a list", f"write {key} = {_as_list(setting, value)}"
     if kind in ("too_short", "string_too_short"):
-        return "empty", f"write something like {key} = {setting.example}"
+        return "must not be empty", f"write, for example, {key} = {setting.example}"
     if kind == "string_too_long":
-        return f"longer than {details['ctx']['max_length']} characters", "write something shorter"
-    return f"{_wanted(setting, path)} is wanted", _typed(setting, path, value)
+        return f"longer than {details['ctx']['max_length']} characters", "write a shorter text"
+    return f"must be {_kind(setting, path)}", _typed(setting, path, value)
 
 
-def _wanted(setting: Setting, path: Sequence[str | int]) -> str:
-    if isinstance(path[-1], int):
-        return "a text in quotes"
-    return f"{setting.kind} in quotes" if setting.kind == "text" else setting.kind
+def _as_list(setting: Setting, value: object) -> str:
+    """The list that was probably meant: the one text that the file has, if it can be an entry; else an example."""
+    is_entry = isinstance(value, str) and 0 < len(value) <= MAX_QUOTE and value in (setting.choices or (value,))
+    return written([value]) if is_entry else setting.example
+
+
+def _kind(setting: Setting, path: Sequence[str | int]) -> str:
+    return "text in quotes" if isinstance(path[-1], int) or setting.kind == "text" else setting.kind
 
 
 def _typed(setting: Setting, path: Sequence[str | int], value: object) -> str:
-    """How the value would be written in its kind, where that can be told, and an example where not."""
+    """The value as its type is written, if it can be converted; else an example."""
     key = f"{path[-1]} = " if isinstance(path[-1], str) else ""
     if setting.kind.startswith("a whole number") and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return f"write {key}{value}, without quotes"
@@ -121,12 +125,12 @@ def _typed(setting: Setting, path: Sequence[str | int], value: object) -> str:
         return f"write {key}{str(value).casefold()}, without quotes"
     if setting.kind == "text" and isinstance(value, int | float) and not isinstance(value, bool):
         return f'write {key}"{value}", in quotes'
-    return f"write something like {key}{setting.example}" if key else "write each entry in quotes"
+    return f"write, for example, {key}{setting.example}" if key else "write each entry in quotes"
 
 
 def _missing(path: Sequence[str | int], setting: Setting | None) -> tuple[str, str]:
     if path == ("rules",):
-        return "there is no rule: nothing would be limited", f"add one: {_example_rule()}"
+        return "there is no rule, so nothing would be limited", f"add one: {_example_rule()}"
     if setting is None:
         part = all_sections()[str(path[0])]
         needed = "; ".join(f"{one.key} = {one.example}" for one in part.settings.values() if one.required)
@@ -150,17 +154,17 @@ def _no_section(path: Sequence[str | int]) -> tuple[str, str]:
 
 
 def _unknown(path: Sequence[str | int]) -> tuple[str, str]:
-    """An unknown key: the nearest known one, or the section in which it is known."""
+    """An unknown key: the fix names the nearest known one, or the section that has it."""
     key = str(path[-1])
     section = str(path[0]) if len(path) > 1 else ""
     known = list(all_sections()[section].settings)
     if not section:
         known += [part for part in all_sections() if part]
-    parts_of = [one for one in known if len(key) > 4 and key.casefold() in one]
-    if near := parts_of or difflib.get_close_matches(key.casefold(), known, n=1, cutoff=0.75):
+    containing = [one for one in known if len(key) > 4 and key.casefold() in one]
+    if near := containing or difflib.get_close_matches(key.casefold(), known, n=1, cutoff=0.75):
         return "there is no such setting", f"write {' or '.join(map(_heading, near))}"
     if elsewhere := [part.name for part in all_sections().values() if key in part.settings]:
-        return "not a setting of this section", f"move it {' or '.join(map(_place, elsewhere))}"
+        return "this section has no such setting", f"move it {' or '.join(map(_place, elsewhere))}"
     everywhere = {one: part.name for part in all_sections().values() for one in part.settings}
     if far := difflib.get_close_matches(key.casefold(), everywhere, n=1, cutoff=0.75):
         return "there is no such setting", f"write {far[0]}, {_place(everywhere[far[0]])}, or remove it"
@@ -178,8 +182,8 @@ def _place(section: str) -> str:
     return "into a [[rules]]" if all_sections()[section].repeated else f"into [{section}]"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_QUOTE else text[: MAX_QUOTE - 1] + "…"
 
 
 def _without_password(text: str) -> str:
@@ -187,8 +191,8 @@ def _without_password(text: str) -> str:
     return re.sub(r"(://[^\s:/@\"]*):[^\s\"]*@", r"\1:…@", text)
 
 
-def shown(path: Sequence[Any]) -> str:
-    """A path as a dotted key: `rules[1].action`; places in lists of values are left out, since the value is shown."""
+def dotted_key(path: Sequence[Any]) -> str:
+    """A path as a dotted key: `rules[1].action`; the index of a list entry is left out, since the value is shown."""
     text = ""
     for place, name in enumerate(path):
         if isinstance(name, int):

@@ -1,4 +1,4 @@
-"""The key of references and hashes: 32 random bytes in a file of its own, made at the first start."""
+"""The file with the key of references and hashes: 32 random bytes, made at the first start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from undisclosed.config.errors import ConfigError, Problem
-from undisclosed.config.small_file import read_plain
+from undisclosed.config.small_file import read_regular_file
 from undisclosed.policy import Policy
 
 KEY_BYTES = 32
@@ -20,20 +20,20 @@ _SETTING = "journal.key_file"
 def read_key(policy: Policy, create: bool) -> bytes:
     """The 32 bytes of `journal.key_file`, which holds them as they are or as 64 hexadecimal digits.
 
-    Where there is no such file and `create` says so, it is made, readable for its owner alone. Raises ConfigError when
-    the file cannot be read or made, is no key, or can be read by others: who knows the key can find out from the log
-    and the journal whether a given address was among the recipients.
+    With `create`, a missing file is made, readable by its owner only. Raises ConfigError when the file cannot be read
+    or made, holds no key, or can be read by others: with the key, the log and the journal tell whether a given address
+    was among the recipients.
     """
     path = policy.journal.key_file
     try:
         return _read(path)
     except FileNotFoundError:
         if not create:
-            raise _error(path, "there is no such file yet", _fix_missing(path)) from None
+            raise _error(path, "does not exist yet", _fix_missing(path)) from None
     except PermissionError as error:
-        raise _error(path, "cannot be read: permission denied", f"give it to {_user()}, and to nobody else") from error
+        raise _error(path, "cannot be read: permission denied", f"make {_user()} its owner, with mode 0600") from error
     except OSError as error:
-        fix = "name a file; it is made at the first start where it does not exist"
+        fix = "name a regular file, or one that does not exist: it is made at the first start"
         raise _error(path, f"cannot be read: {error.strerror}", fix) from error
     try:
         _make(path)
@@ -47,11 +47,11 @@ def read_key(policy: Policy, create: bool) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    content, found = read_plain(path, 4096)
+    content, found = read_regular_file(path, 4096)
     if found.st_mode & 0o077:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
-        fix = f"chmod 600 {path}, and if strangers have read it, remove it: a new one is made at the next start"
-        raise _error(path, f"others than its owner can read or write it (mode {mode})", fix)
+        fix = f"chmod 600 {path}; if others may have read it, remove it: a new one is made at the next start"
+        raise _error(path, f"other users than its owner can read or write it (mode {mode})", fix)
     return _decoded(path, content)
 
 
@@ -61,22 +61,26 @@ def _decoded(path: Path, content: bytes) -> bytes:
         with contextlib.suppress(ValueError):
             content = bytes.fromhex(text.decode("ascii"))
     if len(content) != KEY_BYTES:
-        problem = f"not a key: {len(content)} bytes, where {KEY_BYTES} or {2 * KEY_BYTES} hexadecimal digits are wanted"
-        fix = "copy it again from another gateway; without one, remove it: a new one is made at the next start"
+        problem = (
+            f"not a key: it has {len(content)} bytes; a key has {KEY_BYTES}, or {2 * KEY_BYTES} hexadecimal digits"
+        )
+        fix = "copy it again from another gateway; if there is none, remove it: a new one is made at the next start"
         raise _error(path, problem, fix)
-    if len(set(content)) == 1:  # what a crash or a full disk leaves
+    if len(set(content)) == 1:  # left by a crash or a full disk
         raise _error(path, "not a key: all its bytes are the same", "remove it: a new one is made at the next start")
     return content
 
 
 def _make(path: Path) -> None:
-    """Make the file whole or not at all, and never in place of another: a second supervisor may be starting too."""
+    """Make the file whole, and never replace one: a second supervisor may be starting at the same time."""
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600, O_EXCL
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
             file.flush()
-            if os.geteuid() == 0:  # a command of root's made it: the milter's user, whose directory it is, reads it
+            if (
+                os.geteuid() == 0
+            ):  # made by a command that root runs: the milter's user, who owns the directory, must read it
                 directory = path.parent.stat()
                 os.fchown(fd, directory.st_uid, directory.st_gid)
             os.fsync(fd)

@@ -1,6 +1,6 @@
-"""On which line of a TOML file each key stands: tomllib reads the values and forgets where they were.
+"""The line number of each key in a TOML file: tomllib does not keep them.
 
-Only for text that tomllib has accepted: the walk below leaves out every test that the parser has made (TOML 1.0).
+Only for text that tomllib has accepted: the walk below does not check the syntax again (TOML 1.0).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
-"""Where a value is: `("rules", 1, "senders", 0)` is the first of `senders` in the second `[[rules]]`."""
+"""The path to a value: `("rules", 1, "senders", 0)` is the first of `senders` in the second `[[rules]]`."""
 
 _TOKEN = re.compile(
     r"""
@@ -30,7 +30,7 @@ class _Token(NamedTuple):
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """The line, from 1, of each key, section and list entry. A section that stands in several places has its first."""
+    """The line, from 1, of each key, section and list entry; of a section written in several places, the first."""
     return _Walk(text).lines
 
 
@@ -58,7 +58,7 @@ class _Walk:
     def _sees(self, text: str) -> bool:
         return self._next is not None and self._next.text == text
 
-    def _note(self, path: Path, line: int) -> None:
+    def _record(self, path: Path, line: int) -> None:
         for end in range(1, len(path) + 1):
             self.lines.setdefault(path[:end], line)
 
@@ -77,7 +77,7 @@ class _Walk:
             self._take()
         self._take()
         path = self._last(path)
-        self._note(path, line)
+        self._record(path, line)
         return path
 
     def _last(self, path: Path) -> Path:
@@ -96,7 +96,7 @@ class _Walk:
         assert self._next is not None
         line = self._next.line
         path = (*section, *self._keys())
-        self._note(path, line)
+        self._record(path, line)
         self._take()  # the equals sign
         self._value(path)
 
@@ -117,7 +117,7 @@ class _Walk:
                 self._take()
                 continue
             assert self._next is not None
-            self._note((*path, place), self._next.line)
+            self._record((*path, place), self._next.line)
             self._value((*path, place))
             place += 1
         self._take()
@@ -133,7 +133,7 @@ class _Walk:
 
 
 def _plain(key: str) -> str:
-    """A key without its quotes. The escapes of TOML's basic strings all mean in Python what they mean there."""
+    """A key without its quotes. All escapes of TOML's basic strings mean the same in Python."""
     if key.startswith('"'):
         return str(ast.literal_eval(key))
     return key[1:-1] if key.startswith("'") else key

@@ -1,7 +1,4 @@
-"""The configuration file: TOML in, Policy out, and an error for the administrator where that cannot be.
-
-The only room that reads the file, and the lists that it names by `file:PATH`. Past it there is no raw text.
-"""
+"""Loads the configuration file, and the lists that it names by `file:PATH`: TOML in, Policy or ConfigError out."""
 
 from __future__ import annotations
 
@@ -17,25 +14,25 @@ from pydantic import ValidationError
 from undisclosed.config import errors
 from undisclosed.config.errors import ABSENT, ConfigError, Problem
 from undisclosed.config.line_numbers import key_lines
-from undisclosed.config.small_file import read_plain
+from undisclosed.config.small_file import read_regular_file
 from undisclosed.policy import Policy
 
-LARGEST_FILE = 16 * 1024 * 1024
-"""Bytes. A file name that leads to something endless must not fill the memory."""
+MAX_FILE_SIZE = 16 * 1024 * 1024
+"""Bytes. A name that leads to an endless file must not fill the memory."""
 
 FILE = "file:"
-"""What an entry of `senders` or `except_senders` begins with that names a list."""
+"""Beginning of an entry of `senders` or `except_senders` that names a list."""
 
 
 def load(path: Path) -> Policy:
-    """Read the configuration. Raises ConfigError, with every problem that could be found at once."""
-    text = _text(path, "")
+    """Read the configuration. Raises ConfigError with all errors that were found."""
+    text = _read_text(path, "")
     raw = _parsed(path, text)
     return _Reading(path, text, raw).policy()
 
 
 class _Source(NamedTuple):
-    """Where a value stands that came out of a list."""
+    """Where a value from a list is."""
 
     file: Path
     line: int
@@ -43,7 +40,7 @@ class _Source(NamedTuple):
 
 
 class _Reading:
-    """One reading of a configuration: the file's lines, and where the entries of its lists came from."""
+    """One reading of a configuration: the lines of the file, and the sources of the entries of its lists."""
 
     def __init__(self, path: Path, text: str, raw: dict[str, Any]) -> None:
         self._path = path
@@ -59,8 +56,8 @@ class _Reading:
         try:
             policy = Policy.model_validate(self._raw)
         except ValidationError as error:
-            for path, value, problem, fix in errors.of_validation(error):
-                # Without a list that could not be read, rules seem to cover what they do not: that list comes first.
+            for path, value, problem, fix in errors.from_validation(error):
+                # Without a list that could not be read, a rule seems to cover other senders: report the list only.
                 if not any(path[: len(unread)] == unread for unread in self._unread) and not (
                     self._unread and len(path) == 2 and path[0] == "rules"
                 ):
@@ -68,21 +65,21 @@ class _Reading:
         else:
             if not self._problems:
                 return policy
-        raise ConfigError(*sorted(self._problems, key=lambda one: (one.file != self._path, one.line or 0)))
+        raise ConfigError(*sorted(self._problems, key=lambda problem: (problem.file != self._path, problem.line or 0)))
 
     def _add(self, path: tuple[str | int, ...], value: object, problem: str, fix: str) -> None:
-        shown = errors.shown(path)
+        key = errors.dotted_key(path)
         if source := self._sources.get(path):
-            self._problems.append(Problem(source.file, shown, value, problem, fix, source.line, source.text))
+            self._problems.append(Problem(source.file, key, value, problem, fix, source.line, source.text))
             return
         line = next(
             (self._key_lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._key_lines), None
         )
         quote = self._lines[line - 1] if line else ""
-        self._problems.append(Problem(self._path, shown, value, problem, fix, line, quote))
+        self._problems.append(Problem(self._path, key, value, problem, fix, line, quote))
 
     def _with_lists(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """The settings, with what the files hold in place of each `file:PATH`."""
+        """The settings with each `file:PATH` replaced by the entries of that file."""
         rules = raw.get("rules")
         if not isinstance(rules, list):
             return raw
@@ -112,7 +109,7 @@ class _Reading:
     def _listed(self, path: tuple[str | int, ...], place: int, entry: str, first: int) -> list[str]:
         file = self._path.parent / entry.removeprefix(FILE)
         try:
-            text = _text(file, entry)
+            text = _read_text(file, entry)
         except ConfigError as error:
             self._unread.append(path)
             line = self._key_lines.get((*path, place))
@@ -120,7 +117,7 @@ class _Reading:
             where = f" (line {error.line} of it)" if error.line else ""
             quote = self._lines[line - 1] if line else ""
             self._problems.append(
-                Problem(self._path, errors.shown(path), entry, problem + where, error.fix, line, quote)
+                Problem(self._path, errors.dotted_key(path), entry, problem + where, error.fix, line, quote)
             )
             return []
         found: list[str] = []
@@ -130,33 +127,33 @@ class _Reading:
                 found.append(pattern)
         if not found and path[-1] == "senders":
             self._unread.append(path)
-            fix = "put a sender into it, one a line, or take the rule out"
-            # Without entries the rule would seem to name everybody: an exemption for nobody must not become one for all
-            self._add((*path, place), entry, f"the list {file} names nobody", fix)
+            fix = "write a sender into it, one a line, or remove the rule"
+            # No senders must not come to mean all senders: an exemption for nobody would be one for everybody.
+            self._add((*path, place), entry, f"the list {file} has no senders", fix)
         return found
 
 
-def _text(path: Path, entry: str) -> str:
-    """The text of the configuration, or of a list that an `entry` of it names. Raises ConfigError."""
+def _read_text(path: Path, entry: str) -> str:
+    """The text of the configuration, or of a list that its `entry` names. Raises ConfigError."""
 
     def refused(problem: str, fix: str, line: int | None = None) -> ConfigError:
         return ConfigError(Problem(path, "", ABSENT, problem, fix, line))
 
     other = "or name another file" if entry else "or name another file by --config or UNDISCLOSED_CONFIG"
     try:
-        content, _ = read_plain(path, LARGEST_FILE + 1)
+        content, _ = read_regular_file(path, MAX_FILE_SIZE + 1)
     except FileNotFoundError:
-        example = "" if entry else " (config.example.toml is a beginning)"
+        example = "" if entry else " (start from config.example.toml)"
         raise refused("does not exist", f"create it{example}, {other}") from None
     except PermissionError:
-        raise refused("cannot be read: permission denied", f"let uid {os.geteuid()} read it, {other}") from None
+        raise refused("cannot be read: permission denied", f"allow uid {os.geteuid()} to read it, {other}") from None
     except IsADirectoryError:
         raise refused("is a directory", f"name a file in it, {other}") from None
     except OSError as error:
-        raise refused(f"cannot be read: {error.strerror}", f"put a plain file there, {other}") from error
+        raise refused(f"cannot be read: {error.strerror}", f"put a regular file there, {other}") from error
     except ValueError:
-        raise refused("is no file name", "leave out what no file name can hold") from None
-    if len(content) > LARGEST_FILE:
+        raise refused("is not a file name", "remove the NUL character") from None
+    if len(content) > MAX_FILE_SIZE:
         raise refused("is larger than 16 MiB", f"put a smaller file there, {other}")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
@@ -166,14 +163,14 @@ def _text(path: Path, entry: str) -> str:
 
 
 _SYNTAX_FIXES = (
-    (r"[\u2018\u2019\u201C-\u201E]", "use straight quotes: TOML knows no typographic ones"),
+    (r"[\u2018\u2019\u201C-\u201E]", "use straight quotes: TOML does not accept typographic ones"),
     (r"^\s*[\w.-]+\s*:", "write key = value, with an equals sign"),
     (r"=\s*0[0-9]", "put it in quotes: a number does not begin with 0"),
     (r"=\s*(?:True|False|yes|no|on|off)\b", "write true or false"),
     (r"=\s*(?:#|$)", "write a value behind the equals sign, or remove the line"),
     (r"=\s*[^\"'\[{\s]*[A-Za-z@*/<]", "put text in quotes"),
 )
-"""What a line looks like that TOML does not accept, and what its writer most likely wants."""
+"""Patterns of lines that TOML does not accept, with the most likely fix."""
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
@@ -182,17 +179,19 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         message = str(error)
     except RecursionError:
-        raise ConfigError(Problem(path, "", ABSENT, "lists in lists without end", "write each list plainly")) from None
+        raise ConfigError(
+            Problem(path, "", ABSENT, "lists are nested too deeply", "write lists of texts only")
+        ) from None
     match = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", message)
     lines = text.split("\n")
     number = int(match[1]) if match and match[1] else len(text.rstrip("\n").split("\n"))
     line = lines[number - 1]
     problem = "not TOML: " + message.removesuffix(match[0] if match else "").lower()
     if re.search("overwrite|twice|already|mutate", message):
-        problem = "not TOML: what this line sets is set above already"
+        problem = "not TOML: this line sets something that is already set above"
         fix = "remove one of the two; a further rule begins with [[rules]]"
     elif "Unclosed" in message:
-        fix = "a list or table that begins here or above lacks its ] or }, or a comma between its entries"
+        fix = "add the ], the } or the comma that is missing in a list or table that begins here or above"
     else:
-        fix = next((fix for expression, fix in _SYNTAX_FIXES if re.search(expression, line)), "mend the line")
+        fix = next((fix for expression, fix in _SYNTAX_FIXES if re.search(expression, line)), "correct the line")
     raise ConfigError(Problem(path, "", ABSENT, problem, fix, number, line))

@@ -19,7 +19,7 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
 from undisclosed.config.errors import ABSENT, ConfigError, Problem
 from undisclosed.config.line_numbers import key_lines
-from undisclosed.config.small_file import read_plain
+from undisclosed.config.small_file import read_regular_file
 from undisclosed.incidents.records import NoticeKind
 from undisclosed.notices.templates import KINDS, LAYOUT, Source, Templates
 from undisclosed.notices.variables import VARIABLES, Value
@@ -87,7 +87,7 @@ class _Setting:
     value: object
 
     def problem(self, problem: str, fix: str) -> Problem:
-        text = read_plain(self.file, MAX_FILE)[0].decode("utf-8-sig", "replace").replace("\r\n", "\n")
+        text = read_regular_file(self.file, MAX_FILE)[0].decode("utf-8-sig", "replace").replace("\r\n", "\n")
         lines = key_lines(text)
         line = next((lines[self.path[:end]] for end in (3, 2, 1) if self.path[:end] in lines), None)
         quote = text.split("\n")[line - 1] if line else ""
@@ -146,7 +146,7 @@ def _own_sources(directory: Path, setting: _Setting, shipped: Mapping[str, Sourc
 
 
 def _read(file: Path) -> Source:
-    content, _ = read_plain(file, MAX_FILE + 1)
+    content, _ = read_regular_file(file, MAX_FILE + 1)
     if len(content) > MAX_FILE:
         raise OSError(0, f"{file} is larger than 1 MiB")
     try:
