@@ -1,4 +1,4 @@
-"""The verdict on a saved message: the milter's own decision, with all that a person may ask about why."""
+"""The explanation of a saved message: the decision of the milter, with its reasons."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ID = b"Message-ID: <1@council.test>\n"
 
 
 def explained(raw: bytes, policy: Policy, key: bytes | None = KEY, **envelope: Any) -> Explanation:
-    """The verdict on a message with these bytes."""
+    """The explanation of a message with these bytes."""
     return explain(policy, key, read("m.eml", raw, Envelope(**envelope)))
 
 
 def to(count: int) -> bytes:
-    """A To field with so many strangers in it."""
+    """A To field with this number of outside addresses."""
     return f"To: {', '.join(strangers(count))}\n".encode()
 
 
@@ -38,9 +38,9 @@ def acting(action: str, **over: object) -> Policy:
 def test_a_refused_message() -> None:
     """The explanation has the rule, the figures, each address and the words on the wire, with the log's reference."""
     message = read("m.eml", FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n").message
-    got = explained(FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n", policy())
+    explanation = explained(FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n", policy())
     name = reference(KEY, message, decide(policy(), message).exposure)
-    assert got == Explanation(
+    assert explanation == Explanation(
         file="m.eml",
         action="reject",
         mode="enforce",
@@ -72,30 +72,36 @@ def test_a_refused_message() -> None:
 
 
 def test_a_message_below_the_limit() -> None:
-    """What no rule matches is accepted, and its figures are told all the same."""
-    got = explained(FROM + ID + to(10) + b"\n", policy())
-    assert (got.action, got.rule, got.would_be_stopped, got.reply, got.reference) == ("accept", None, False, None, None)
-    assert (got.count, got.reason) == (10, "no rule matches")
+    """A message that no rule matches is accepted, and has its figures, too."""
+    explanation = explained(FROM + ID + to(10) + b"\n", policy())
+    assert (
+        explanation.action,
+        explanation.rule,
+        explanation.would_be_stopped,
+        explanation.reply,
+        explanation.reference,
+    ) == ("accept", None, False, None, None)
+    assert (explanation.count, explanation.reason) == (10, "no rule matches")
 
 
 @pytest.mark.parametrize(("action", "stopped"), [("warn", False), ("rewrite", False), ("quarantine", True)])
 def test_actions_without_a_reply(action: str, stopped: bool) -> None:
-    """Only a refusal has words for the client; only a message that stays here is stopped."""
-    got = explained(FROM + ID + to(11) + b"\n", acting(action))
-    assert (got.action, got.would_be_stopped, got.reply) == (action, stopped, None)
-    assert got.reference is not None
+    """Only a rejected message has a reply; of the others only a quarantined one is stopped."""
+    explanation = explained(FROM + ID + to(11) + b"\n", acting(action))
+    assert (explanation.action, explanation.would_be_stopped, explanation.reply) == (action, stopped, None)
+    assert explanation.reference is not None
 
 
 def test_a_rewrite_shows_the_header_before_and_after() -> None:
-    """The fields that would be edited stand there as they are and as they would leave."""
+    """The edited fields, as they are and as they would leave."""
     raw = FROM + ID + to(11) + b"Subject: hello\nCc: boss@council.test, x@family.test\n\nhello\n"
-    got = explained(raw, acting("rewrite"))
-    assert got.before == [f"To: {', '.join(strangers(11))}", "Cc: boss@council.test, x@family.test"]
-    assert got.after == ["To: Clerk <clerk@council.test>", "Cc: boss@council.test"]
+    explanation = explained(raw, acting("rewrite"))
+    assert explanation.before == [f"To: {', '.join(strangers(11))}", "Cc: boss@council.test, x@family.test"]
+    assert explanation.after == ["To: Clerk <clerk@council.test>", "Cc: boss@council.test"]
 
 
 def test_what_must_not_be_rewritten() -> None:
-    """A signature over To makes a rewrite what the policy says of unsafe ones, and the words name the obstacle."""
+    """A signature over To changes the action to rewrite.when_unsafe, and the obstacle is named."""
     raw = FROM + ID + b"DKIM-Signature: v=1; h=from:to; b=x\n" + to(11) + b"\n"
     held = explained(raw, acting("rewrite"))
     assert (held.action, held.before) == ("quarantine", [])
@@ -105,12 +111,16 @@ def test_what_must_not_be_rewritten() -> None:
     assert "It is digitally signed or encrypted" in (refused.reply or "")
 
 
-def test_what_only_the_body_tells() -> None:
-    """An invitation inside a multipart is found in the body, as the milter finds it."""
+def test_an_obstacle_in_the_body() -> None:
+    """An invitation inside a multipart is found in the body, as in the milter."""
     body = b"--b\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR\n--b--\n"
     raw = FROM + ID + b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n' + to(11) + b"\n" + body
-    got = explained(raw, acting("rewrite"))
-    assert (got.action, got.obstacle, got.after) == ("quarantine", obstacles.INVITATION.text, [])
+    explanation = explained(raw, acting("rewrite"))
+    assert (explanation.action, explanation.obstacle, explanation.after) == (
+        "quarantine",
+        obstacles.INVITATION.text,
+        [],
+    )
 
 
 def test_mail_through_sendmail_gets_one_line() -> None:
@@ -118,10 +128,10 @@ def test_mail_through_sendmail_gets_one_line() -> None:
     records = (
         b"*** ENVELOPE RECORDS q/A ***\nsender: clerk@council.test\nrecipient: b@x.test\n*** MESSAGE CONTENTS q/A ***\n"
     )
-    got = explained(records + FROM + ID + to(11) + b"\n", policy())
-    assert got.reply is not None
-    assert "\n" not in got.reply
-    assert got.reply.startswith("550 5.7.0 Not sent: 11 outside addresses")
+    explanation = explained(records + FROM + ID + to(11) + b"\n", policy())
+    assert explanation.reply is not None
+    assert "\n" not in explanation.reply
+    assert explanation.reply.startswith("550 5.7.0 Not sent: 11 outside addresses")
 
 
 @pytest.mark.parametrize(
@@ -132,23 +142,23 @@ def test_mail_through_sendmail_gets_one_line() -> None:
     ],
 )
 def test_a_reference_that_cannot_be_told(raw: bytes, key: bytes | None, remark: str) -> None:
-    """A wrong reference would send the administrator to nothing in the log: better none, and why."""
-    got = explained(raw, policy(), key)
-    assert got.reference is None
-    assert "Reference" not in (got.reply or "")
-    assert got.remarks == [remark]
+    """A wrong reference leads to no line in the log: it is left out, with the reason."""
+    explanation = explained(raw, policy(), key)
+    assert explanation.reference is None
+    assert "Reference" not in (explanation.reply or "")
+    assert explanation.remarks == [remark]
 
 
 def test_monitor_mode_is_told() -> None:
     """In monitor mode the decision is recorded only, and a remark says so."""
-    got = explained(FROM + ID + to(11) + b"\n", policy(mode="monitor"))
-    assert (got.action, got.mode, got.would_be_stopped) == ("reject", "monitor", True)
-    assert got.remarks == ['mode is "monitor": it is delivered unchanged, and this is only logged']
+    explanation = explained(FROM + ID + to(11) + b"\n", policy(mode="monitor"))
+    assert (explanation.action, explanation.mode, explanation.would_be_stopped) == ("reject", "monitor", True)
+    assert explanation.remarks == ['mode is "monitor": it is delivered unchanged, and this is only logged']
     assert explained(FROM + ID + to(1) + b"\n", policy(mode="monitor")).remarks == []
 
 
 def test_the_envelope_decides_on_scope() -> None:
-    """Mail from elsewhere, and mail that stays inside, is none of the policy's business."""
+    """Mail from outside, and mail to internal recipients only, is out of scope."""
     raw = b"From: x@family.test\n" + ID + to(11) + b"\n"
     assert explained(raw, policy(), client="192.0.2.7").scope == "not_outgoing"
     assert explained(raw, policy(), client="192.0.2.7", login="anna").scope == "outgoing"
@@ -156,7 +166,7 @@ def test_the_envelope_decides_on_scope() -> None:
 
 
 def test_json_is_one_line_of_ascii() -> None:
-    """A program reads it line by line, whatever bytes a message holds: no raw byte, no lone surrogate, no line end."""
+    """A program can read it line by line, whatever bytes a message has: no raw byte, lone surrogate or line end."""
     raw = FROM + b"Subject: x\nTo: \xe9 <a\xe9@x.test>,\n\tb@x.test, Ll\xc5\xb7n <c@x.test>\n\n"
     line = as_json(explained(raw, policy(rules=[rule(more_than_addresses=0, action="rewrite")])))
     assert line.isascii()

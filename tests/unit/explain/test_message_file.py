@@ -1,4 +1,4 @@
-"""Saved messages: read as Postfix reads them, and refused in plain words where they are none."""
+"""Saved messages: read by the rules of Postfix, and refused in plain words if they are no messages."""
 
 from __future__ import annotations
 
@@ -113,40 +113,40 @@ def saved_file(directory: Path, raw: bytes) -> str:
 
 @pytest.mark.parametrize("name", AS_POSTFIX_3_7_HANDS_THEM_OVER)
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
-def test_fields_are_those_that_postfix_gives_a_milter(name: str, line_end: bytes) -> None:
-    """Header and body end where Postfix ends them, and the values are what it hands over, byte by byte."""
+def test_fields_are_those_that_a_milter_gets(name: str, line_end: bytes) -> None:
+    """Header and body end as in Postfix, and the values are those of the milter's events, byte by byte."""
     raw, fields, body = AS_POSTFIX_3_7_HANDS_THEM_OVER[name]
-    got = read("m.eml", raw.replace(b"\n", line_end))
-    assert [tuple(field) for field in got.message.fields] == fields
-    assert got.body == body
-    assert got.complete
+    saved = read("m.eml", raw.replace(b"\n", line_end))
+    assert [tuple(field) for field in saved.message.fields] == fields
+    assert saved.body == body
+    assert saved.complete
 
 
 def test_a_field_is_cut_where_postfix_cuts_it() -> None:
-    """What lies beyond 60,000 bytes of a field is not sent and not counted, and the person who asks is told."""
-    got = read("m.eml", b"Subject: " + b"w" * 70_000 + b"\nTo: b@x.test\n\n")
-    subject, to = got.message.fields
+    """The rest of a field beyond 60,000 bytes is not sent and not counted, and a remark says so."""
+    saved = read("m.eml", b"Subject: " + b"w" * 70_000 + b"\nTo: b@x.test\n\n")
+    subject, to = saved.message.fields
     assert len("Subject: ") + len(subject.value) == FIELD_LIMIT
     assert to.value == "b@x.test"
-    assert got.remarks == ("Subject is cut off after 60000 bytes, as Postfix does it",)
+    assert saved.remarks == ("Subject is cut off after 60000 bytes, as Postfix does it",)
 
 
 def test_bcc_is_left_out_and_told() -> None:
-    """A copy from a Sent folder lists everybody in Bcc, and nobody saw it: counting it would blame careful senders."""
-    got = read("m.eml", b"From: a@council.test\nBcc: b@x.test\n\nb\n")
-    assert not got.message.values("bcc")
-    assert got.message.recipients == ("b@x.test",)
-    assert got.remarks == ("Bcc is left out, as Postfix does it (message_drop_headers): no recipient sees it",)
+    """A copy from a Sent folder has Bcc, which no recipient saw: counting it would blame careful senders."""
+    saved = read("m.eml", b"From: a@council.test\nBcc: b@x.test\n\nb\n")
+    assert not saved.message.values("bcc")
+    assert saved.message.recipients == ("b@x.test",)
+    assert saved.remarks == ("Bcc is left out, as Postfix does it (message_drop_headers): no recipient sees it",)
 
 
 def test_the_line_that_ends_the_header_is_told() -> None:
-    """A stray line hides all later fields from Postfix, which nobody sees who looks at the file."""
+    """A stray line makes Postfix take all later fields for the body; this is hard to see in the file."""
     remarks = read("m.eml", b"From: a@council.test\nSubject: x\n oops\nhello\nTo: b@x.test\n\n").remarks
     assert remarks == ("line 4 is no header field: Postfix takes it, and all that follows, for the body",)
 
 
-def test_a_byte_order_mark_is_the_editors() -> None:
-    """What an editor put before the first field is not part of the message."""
+def test_a_byte_order_mark_is_ignored() -> None:
+    """An editor wrote it; it is no part of the message."""
     assert read("m.eml", b"\xef\xbb\xbfTo: b@x.test\n\n").message.values("to") == ["b@x.test"]
 
 
@@ -164,18 +164,18 @@ def test_a_byte_order_mark_is_the_editors() -> None:
     ],
 )
 def test_the_sender_is_guessed(header: bytes, sender: str) -> None:
-    """Where nobody says who sent it, Return-Path does, and then From."""
+    """Without --sender it is taken from Return-Path, or else from From."""
     assert read("m.eml", header + b"\n\n").message.sender == sender
 
 
 def test_the_recipients_are_guessed() -> None:
-    """Where nobody says whom it goes to, it goes to everybody in To, Cc and Bcc, once each."""
+    """Without --rcpt they are all addresses in To, Cc and Bcc, once each."""
     raw = b"To: b@x.test, B@X.test\nCc: g: c@y.test;\nBcc: d@z.test\nReply-To: e@z.test\n\n"
     assert read("m.eml", raw).message.recipients == ("b@x.test", "c@y.test", "d@z.test")
 
 
-def test_what_the_asker_says_comes_first() -> None:
-    """A given envelope replaces every guess, the null sender and an absent login included."""
+def test_a_given_envelope_takes_precedence() -> None:
+    """It replaces every guess, also with the null sender or without a login."""
     raw = b"Return-Path: <r@council.test>\nTo: b@x.test\n\n"
     asked = read("m.eml", raw, Envelope("", ("z@x.test",), "192.0.2.7", "anna")).message
     assert (asked.sender, asked.recipients) == ("", ("z@x.test",))
@@ -210,26 +210,26 @@ body
 
 
 def test_a_queue_file_tells_its_envelope() -> None:
-    """What `postcat -q` prints of a held message needs no guess: sender, recipients, client and login are in it."""
-    got = read("-", POSTCAT)
-    assert got.message.sender == "clerk@council.test"
-    assert got.message.recipients == ("b@x.test", "c@y.test")
-    assert got.message.client == Client("192.0.2.7", 47040, "anna")
-    assert got.message.values("to") == ["z@z.test"]
-    assert got.body == b"*** HEADER EXTRACTED by hand ***\r\nbody\r\n"
+    """The output of `postcat -q` has sender, recipients, client and login: nothing is guessed."""
+    saved = read("-", POSTCAT)
+    assert saved.message.sender == "clerk@council.test"
+    assert saved.message.recipients == ("b@x.test", "c@y.test")
+    assert saved.message.client == Client("192.0.2.7", 47040, "anna")
+    assert saved.message.values("to") == ["z@z.test"]
+    assert saved.body == b"*** HEADER EXTRACTED by hand ***\r\nbody\r\n"
 
 
 def test_a_queue_file_of_mail_through_sendmail() -> None:
-    """A message without a client on record came through sendmail(1), which the milter sees as 127.0.0.1, port 0."""
+    """A queue file without a client came through sendmail(1), which the milter sees as 127.0.0.1, port 0."""
     raw = b"*** ENVELOPE RECORDS q/A ***\nsender: \nrecipient: b@x.test\n*** MESSAGE CONTENTS q/A ***\nTo: b@x.test\n"
-    got = read("-", raw).message
-    assert got.client == Client("127.0.0.1", 0, "")
-    assert got.sender == ""
+    saved = read("-", raw).message
+    assert saved.client == Client("127.0.0.1", 0, "")
+    assert saved.sender == ""
     assert read("-", raw, Envelope(client="192.0.2.7")).message.client == Client("192.0.2.7", None, "")
 
 
 def test_a_long_body_is_read_as_far_as_the_milter_reads_it() -> None:
-    """The milter looks at 1 MiB of a body, and says that it has not seen the rest."""
+    """The milter reads 1 MiB of a body; a longer one is not complete."""
     exact = read("m.eml", b"To: b@x.test\n\n" + b"x" * BODY_LIMIT)
     assert (len(exact.body), exact.complete) == (BODY_LIMIT, True)
     more = read("m.eml", b"To: b@x.test\n\n" + b"x" * (BODY_LIMIT + 1))
@@ -259,8 +259,8 @@ def test_a_long_body_is_read_as_far_as_the_milter_reads_it() -> None:
         ),
     ],
 )
-def test_what_is_no_message_is_named(raw: bytes, problem: str) -> None:
-    """What people save instead of a message is refused with what it is and what to do, never judged."""
+def test_other_files_are_refused(raw: bytes, problem: str) -> None:
+    """Files that people save in place of a message are refused, with their kind and a fix."""
     with pytest.raises(SavedMessageError) as caught:
         read("m.eml", raw)
     assert caught.value.problem == problem
@@ -268,20 +268,20 @@ def test_what_is_no_message_is_named(raw: bytes, problem: str) -> None:
 
 
 def test_one_message_of_a_mailbox_may_quote_a_from_line() -> None:
-    """A sentence that begins with From in the body does not make a second message."""
+    """A sentence in the body that begins with From does not begin a second message."""
     raw = b"From a@x Mon Jan  1 10:00:00 2024\nTo: b@x.test\n\none\n\nFrom 10:00 on we are open.\nCome in\n"
     assert read("m.eml", raw).body.endswith(b"Come in\r\n")
 
 
 def test_files_and_standard_input(tmp_path: Path) -> None:
-    """A file is read from its place, and `-` from standard input."""
+    """A name is read from the disk, `-` from standard input."""
     assert content(saved_file(tmp_path, b"To: b@x.test\n\n"), io.BytesIO(b"other")) == b"To: b@x.test\n\n"
     assert content("-", io.BytesIO(b"other")) == b"other"
     assert len(content("-", io.BytesIO(b"x" * (READ_LIMIT + 10)))) == READ_LIMIT + 1
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    """A directory, a file that is not there and a name that no file can have are each refused in words."""
+    """A directory, a missing file and an impossible name are refused in words."""
     problems = {}
     for name in (str(tmp_path), str(tmp_path / "none.eml"), "a\0b", "x" * 5000):
         with pytest.raises(SavedMessageError) as caught:
@@ -298,10 +298,10 @@ PIECES = [b"To: ", b"a@x.test", b"\n", b" ", b"\0", b":", b"From ", b"\r", b"***
 
 @given(st.binary(max_size=2000) | st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join))
 def test_any_bytes_are_a_message_or_refused(raw: bytes) -> None:
-    """Whatever a file holds, it is read as header fields that Postfix could hand over, or refused: nothing else."""
+    """Any content is read as header fields that Postfix could pass on, or refused."""
     with contextlib.suppress(SavedMessageError):
-        got = read("m.eml", raw)
-        for name, value in got.message.fields:
+        saved = read("m.eml", raw)
+        for name, value in saved.message.fields:
             assert re.fullmatch("[!-9;-~]+", name)
             assert not re.search("[\0\r]|\n(?![ \t])", value)
-        assert b"\n" not in got.body.replace(b"\r\n", b"")
+        assert b"\n" not in saved.body.replace(b"\r\n", b"")

@@ -1,4 +1,4 @@
-"""What is recorded of a message on which a rule acted."""
+"""The record of a message on which a rule acted."""
 
 from __future__ import annotations
 
@@ -27,17 +27,21 @@ def recorded(whole: Message, **over: Any) -> Transaction:
 def test_facts_are_the_messages_own() -> None:
     """The envelope, the header as people read it, and the decision."""
     whole = message(
-        to="Ann <ann@one.test>, bob@two.test",
+        to="Ann <ann@record.test>, bob@two.test",
         cc="clerk@council.test",
         subject="=?utf-8?q?Lle_i=27r?=\n =?utf-8?b?IHBsZW50eW4=?=",
-        recipients=["ann@one.test", "bob@two.test"],
+        recipients=["ann@record.test", "bob@two.test"],
     )
-    one = recorded(whole)
-    assert (one.sender, one.message_id, one.queue_id) == ("clerk@council.test", "<1@council.test>", whole.queue_id)
-    assert (one.subject, one.recipients, one.outcome) == ("Lle i'r plentyn", 2, "reject")
-    assert (one.count, one.organisations, one.per_field) == (2, 2, {"to": 2})
-    assert [address.text for address in one.visible] == ["ann@one.test", "bob@two.test"]
-    assert (one.rule, one.at, one.gateway) == ("too many in sight", AT, "mx1")
+    record = recorded(whole)
+    assert (record.sender, record.message_id, record.queue_id) == (
+        "clerk@council.test",
+        "<1@council.test>",
+        whole.queue_id,
+    )
+    assert (record.subject, record.recipients, record.outcome) == ("Lle i'r plentyn", 2, "reject")
+    assert (record.count, record.organisations, record.per_field) == (2, 2, {"to": 2})
+    assert [address.text for address in record.visible] == ["ann@record.test", "bob@two.test"]
+    assert (record.rule, record.at, record.gateway) == ("too many in sight", AT, "mx1")
 
 
 @pytest.mark.parametrize(
@@ -51,32 +55,32 @@ def test_facts_are_the_messages_own() -> None:
     ],
 )
 def test_the_outcome_is_what_is_done(action: str, mode: str, outcome: str) -> None:
-    """In monitor mode nothing is, whatever the rule decided."""
-    one = recorded(
-        message(to="ann@one.test, bob@two.test"), rules=[rule(more_than_addresses=1, action=action)], mode=mode
+    """In monitor mode the outcome is `monitor`, whatever the rule decided."""
+    record = recorded(
+        message(to="ann@record.test, bob@two.test"), rules=[rule(more_than_addresses=1, action=action)], mode=mode
     )
-    assert (one.action.value, one.outcome) == (action, outcome)
+    assert (record.action.value, record.outcome) == (action, outcome)
 
 
 @pytest.mark.parametrize(
     ("to", "named"),
     [
-        ("ann@one.test, bob@two.test", 0),
-        ("Ann <ann@one.test>, Bob Smith <bob@two.test>", 2),
-        ('"ann@one.test" <ann@one.test>, <bob@two.test>', 0),
-        ("parents: Ann <ann@one.test>, bob@two.test;", 1),
-        ("Clerk <clerk@council.test>, Ann <ann@one.test>, Ann again <ANN@one.test>, bob@two.test", 1),
+        ("ann@record.test, bob@two.test", 0),
+        ("Ann <ann@record.test>, Bob Smith <bob@two.test>", 2),
+        ('"ann@record.test" <ann@record.test>, <bob@two.test>', 0),
+        ("parents: Ann <ann@record.test>, bob@two.test;", 1),
+        ("Clerk <clerk@council.test>, Ann <ann@record.test>, Ann again <ANN@record.test>, bob@two.test", 1),
     ],
 )
 def test_names_that_are_shown_are_counted(to: str, named: int) -> None:
-    """Once for each external address; an address as its own name is none."""
+    """Each external address counts once; an address that is its own display name does not count."""
     assert recorded(message(to=to)).named == named
 
 
 def test_a_message_without_id_and_subject_has_none() -> None:
-    """Nothing is made up in their place."""
-    one = recorded(message(to="ann@one.test, bob@two.test", message_id=" ", subject=""))
-    assert (one.message_id, one.subject) == (None, None)
+    """Both are None."""
+    record = recorded(message(to="ann@record.test, bob@two.test", message_id=" ", subject=""))
+    assert (record.message_id, record.subject) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +97,12 @@ def test_a_message_without_id_and_subject_has_none() -> None:
     ],
 )
 def test_automatic_mail_is_known(header: dict[str, str], automatic: bool) -> None:
-    """RFC 3834, section 2: nobody is written to in answer to a machine or a list."""
+    """RFC 3834, section 2: no notice answers a program or a list."""
     assert is_automatic(message(**{"from_": "clerk@council.test", **header})) is automatic  # type: ignore[arg-type]
 
 
 def test_each_postfix_instance_has_a_name_of_its_own() -> None:
-    """The host's; another instance on it adds its configuration directory: queue ids are its own."""
+    """The name of the host; a second instance adds its configuration directory, because it has its own queue ids."""
     usual = gateway_name(policy())
     assert usual
     assert ":" not in usual

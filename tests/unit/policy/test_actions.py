@@ -9,13 +9,13 @@ from undisclosed.policy.actions import EFFECTS, HOLDING
 
 
 def test_every_action_has_an_effect() -> None:
-    """Code that asks the table never finds a gap."""
+    """The table has a row for each action, in the same order."""
     assert list(EFFECTS) == list(Action)
 
 
 @pytest.mark.parametrize("action", Action)
-def test_an_effect_agrees_with_itself(action: Action) -> None:
-    """What is held or edited waits for the end of the message; what is held goes on by the steward or by a person."""
+def test_an_effect_is_consistent(action: Action) -> None:
+    """Holding and editing wait for the end of the message; held mail is released by the steward or by a person."""
     effect = action.effect
     assert effect.at_end is (effect.holds or effect.outcome == "rewrite")
     assert effect.holds is (effect.released_as is not None) or effect.stops
@@ -25,7 +25,7 @@ def test_an_effect_agrees_with_itself(action: Action) -> None:
 
 
 def test_the_actions_that_hold() -> None:
-    """Three, by three outcomes: a copy each, later, or by a person."""
+    """split, delay and quarantine hold; quarantine and reject stop a message."""
     assert set(HOLDING) == {Action.SPLIT, Action.DELAY, Action.QUARANTINE}
     assert [action for action in Action if action.effect.stops] == [Action.QUARANTINE, Action.REJECT]
 
@@ -42,10 +42,10 @@ def test_the_actions_that_hold() -> None:
         (Action.REJECT, None, None, None),
     ],
 )
-def test_the_first_notice_waits_until_it_is_true(
+def test_when_the_first_notice_is_due(
     action: Action, held: str | None, released: str | None, delivered: str | None
 ) -> None:
-    """A rejected message has its SMTP reply; the others are told once what they say has happened."""
+    """A notice is due once its text is true. A rejected message has the SMTP reply in place of a notice."""
     effect = action.effect
     assert effect.notice_when("held") == held
     assert effect.notice_when("released") == released

@@ -1,4 +1,4 @@
-"""policy.py, sections.py, kinds.py and senders.py: what settings mean, and that none silently does nothing."""
+"""policy.py, sections.py, types.py and senders.py: the meaning of settings, and that none is silently ignored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from undisclosed.policy.types import Socket, parse_socket
 
 
 def refused(**over: Any) -> str:
-    """What is said of a policy that cannot stand."""
+    """The error for a policy that is refused."""
     with pytest.raises(ValidationError) as caught:
         policy(**over)
     return str(caught.value)
@@ -45,15 +45,15 @@ def refused(**over: Any) -> str:
         ("[192.0.2.1]", Standing.EXTERNAL),
     ],
 )
-def test_what_a_domain_is_to_the_organisation(domain: str, expected: Standing) -> None:
-    """Itself where it is written plainly, what is below it where a dot comes first; internal comes before partner."""
+def test_the_standing_of_a_domain(domain: str, expected: Standing) -> None:
+    """A plain domain matches itself, one with a leading dot all domains below; internal precedes partner."""
     internal = ["Council.TEST.", ".council.test", "MÜNCHEN.test", "school.branch.partner.test"]
     organisation = {"internal_domains": internal, "partner_domains": [".Partner.test."]}
     assert expected is policy(organisation=organisation).standing(domain)
 
 
 def test_a_domain_below_an_idn_is_found() -> None:
-    """`.münchen.test` is written as people write it, and met as DNS has it."""
+    """`.münchen.test` is configured in Unicode, and domains in mail are A-labels."""
     ours = policy(organisation={"internal_domains": [".münchen.test"]})
     assert ours.standing("post.xn--mnchen-3ya.test") is Standing.INTERNAL
     assert ours.standing("xn--mnchen-3ya.test") is Standing.EXTERNAL
@@ -76,13 +76,13 @@ def test_a_domain_below_an_idn_is_found() -> None:
         ("privaterelay.appleid.com", "personal-mail provider"),
     ],
 )
-def test_where_strangers_have_addresses_nobody_is_trusted(key: str, domain: str, why: str) -> None:
-    """Neither internal nor partner: whoever registers there, or opens a mailbox, would count as one of us."""
+def test_public_suffixes_and_personal_mail_are_refused(key: str, domain: str, why: str) -> None:
+    """Neither may be internal or partner: strangers can register domains or open mailboxes there."""
     assert why in refused(organisation={key: ["council.test", domain]})
 
 
 def test_a_personal_mail_provider_may_be_its_own_organisation() -> None:
-    """A provider's own staff take the domain off the list; then its addresses are one organisation."""
+    """A provider removes its own domain from the list; its addresses are then one organisation."""
     remove = {"personal_mail_remove": ["BTinternet.com"]}
     ours = policy(organisation={"internal_domains": ["btinternet.com"]}, counting=remove)
     assert ours.standing("btinternet.com") is Standing.INTERNAL
@@ -91,7 +91,7 @@ def test_a_personal_mail_provider_may_be_its_own_organisation() -> None:
 
 
 def test_a_provider_that_the_list_lacks_can_be_added() -> None:
-    """Each address there is an organisation of its own then, also below it, and it can be no partner."""
+    """Each address there, and below it, is then an organisation of its own, and the domain cannot be a partner."""
     counting = {"personal_mail_add": [".village-net.test"]}
     first, second = addresses("a@village-net.test, b@mail.village-net.test")
     assert policy().organisation_of(first) == policy().organisation_of(second) == "village-net.test"
@@ -129,7 +129,7 @@ def test_colleagues_are_one_organisation_and_families_are_many() -> None:
     ],
 )
 def test_which_clients_are_in_scope(client: str | None, expected: bool) -> None:
-    """Networks of both families, IPv4 in IPv6 clothes, a scope id; what is not known or not readable counts as in."""
+    """Networks of both families, IPv4-mapped IPv6, a scope id; an unknown or unreadable address counts as in scope."""
     scope = policy(scope={"networks": ["127.0.0.0/8", "::1", "192.0.2.0/24", "2001:db8::/32"]}).scope
     assert expected is scope.holds(client)
 
@@ -147,7 +147,7 @@ def test_which_clients_are_in_scope(client: str | None, expected: bool) -> None:
     ],
 )
 def test_sockets_in_libmilters_syntax(text: str, expected: Socket) -> None:
-    """As smfi_setconn takes them."""
+    """The forms that smfi_setconn accepts."""
     assert expected == parse_socket(text)
 
 
@@ -159,8 +159,8 @@ def test_sockets_in_libmilters_syntax(text: str, expected: Socket) -> None:
         *("inet:8899@a b", "tcp:8899", "inet:8899@host:25", "INET:8899@127.0.0.1", "unix:/" + "a" * 90),
     ],
 )
-def test_what_is_no_socket_is_refused_with_a_remedy(text: str) -> None:
-    """Each with words on what to write instead, and none with another exception."""
+def test_an_invalid_socket_is_refused_with_a_fix(text: str) -> None:
+    """Each error says what to write instead; no other exception is raised."""
     with pytest.raises(Refused) as caught:
         parse_socket(text)
     assert caught.value.fix
@@ -195,7 +195,7 @@ def test_senders_as_globs(pattern: str, matching: list[str], others: list[str]) 
 
 
 def test_a_hostile_sender_costs_little() -> None:
-    """A pattern full of stars does not make a sender of 2,000 letters slow: each is tried once, not in every way."""
+    """A pattern with many stars takes linear time on a sender of 2,000 letters: no backtracking."""
     stars = make_rule(senders=["*a*a*a*a*a*a*a*a*a*b@council.test"])
     assert not stars.concerns("a" * 2000 + "@council.test")
 
@@ -209,7 +209,7 @@ def test_a_hostile_sender_costs_little() -> None:
 )
 @pytest.mark.parametrize("key", ["senders", "except_senders"])
 def test_a_pattern_that_matches_nobody_is_refused(pattern: str, key: str) -> None:
-    """The rule would silently do nothing, or spare nobody whom it was to spare."""
+    """The rule, or its exception, would silently have no effect."""
     with pytest.raises(ValidationError):
         make_rule(**{key: [pattern]})
 
@@ -235,7 +235,7 @@ def test_a_pattern_that_matches_nobody_is_refused(pattern: str, key: str) -> Non
     ],
 )
 def test_a_rule_that_no_message_reaches_is_refused(rules: list[dict[str, Any]], number: int) -> None:
-    """One earlier rule matches all that it could match: it would never act."""
+    """An earlier rule matches every message that it could match."""
     assert f"'{number}' is never reached" in refused(rules=rules)
 
 
@@ -256,7 +256,7 @@ def test_a_rule_that_no_message_reaches_is_refused(rules: list[dict[str, Any]], 
     ],
 )
 def test_overlapping_rules_are_fine(rules: list[dict[str, Any]]) -> None:
-    """As long as some message can reach the later one."""
+    """A rule is accepted if some message can reach it."""
     assert len(policy(rules=rules).rules) == len(rules)
 
 
@@ -286,10 +286,8 @@ def two_rules(draw: st.DrawFn) -> tuple[Rule, Rule]:
 
 @settings(max_examples=200)
 @given(two_rules(), SENDERS, st.integers(0, 6), st.integers(1, 6))
-def test_no_message_reaches_what_is_called_unreachable(
-    rules: tuple[Rule, Rule], sender: str, count: int, of: int
-) -> None:
-    """Where `covers` says yes, whatever the later rule alone would match, the earlier rule alone matches, too."""
+def test_covers_is_never_wrong(rules: tuple[Rule, Rule], sender: str, count: int, of: int) -> None:
+    """If `covers` is true, the earlier rule matches every message that the later rule matches."""
     first, later = rules
     to = [f"person{number}@firm{number % of}.test" for number in range(count)]
     mail = message(sender=sender, from_="clerk@council.test", to=", ".join(to), client=Client("127.0.0.1", 25, "clerk"))
@@ -301,8 +299,8 @@ def test_no_message_reaches_what_is_called_unreachable(
 
 
 @given(st.lists(st.sampled_from(PATTERNS), max_size=3), st.lists(st.sampled_from(PATTERNS), max_size=3), SENDERS)
-def test_what_includes_a_set_of_senders_has_each_of_them(wide: list[str], narrow: list[str], sender: str) -> None:
-    """`include` never says more than is so."""
+def test_include_is_never_wrong(wide: list[str], narrow: list[str], sender: str) -> None:
+    """If `include` is true, every sender of the narrow set is in the wide one."""
     if Senders(wide).include(Senders(narrow)) and sender in Senders(narrow):
         assert sender in Senders(wide)
 
@@ -315,7 +313,7 @@ def test_what_includes_a_set_of_senders_has_each_of_them(wide: list[str], narrow
     ],
 )
 def test_what_to_may_show(to: str) -> None:
-    """The author, an empty group, an internal address with or without a name."""
+    """`rewrite.to`: the author, an empty group, an internal address with or without a name."""
     assert policy(rewrite={"to": to}).rewrite.to == to
 
 
@@ -333,14 +331,14 @@ def test_what_to_may_show(to: str) -> None:
         *("parents: a@council.test;", "junk a@council.test", "(a@council.test)", "a@council.test\nBcc: b@x.test"),
     ],
 )
-def test_to_names_nobody_outside_and_nothing_unreadable(to: str) -> None:
-    """What it says is shown to everybody and must stay a sound field, in ASCII."""
+def test_an_unsafe_to_is_refused(to: str) -> None:
+    """`rewrite.to` is shown to every recipient: no outside address, and a valid field in ASCII."""
     refused(rewrite={"to": to})
 
 
 @pytest.mark.parametrize("code", [449, 521, 552, 560, 600, "550", 550.5, True])
 def test_reply_codes_that_are_no_refusal_are_refused(code: object) -> None:
-    """Not of class 5, a hang-up, "too many recipients", and what is no number."""
+    """Another class, 521 (hang up), 552 (too many recipients), and values that are no number."""
     refused(reply={"code": code})
 
 
@@ -353,7 +351,7 @@ def test_enhanced_codes_of_another_class_are_refused(enhanced: object) -> None:
 
 
 def test_the_policy_is_a_snapshot() -> None:
-    """Nothing in it can be changed, and a worker gets it whole through a pipe, whatever it has worked out by then."""
+    """It is frozen, and a worker gets it complete through a pipe, whatever has been derived from it by then."""
     ours = policy(rules=[rule(senders=["*@council.test", "a@b.test"], except_senders=["x?@council.test"])])
     assert ours.standing("council.test") is Standing.INTERNAL
     assert ours.rules[0].concerns("a@council.test")
@@ -367,8 +365,8 @@ def test_the_policy_is_a_snapshot() -> None:
     assert copy.counted_fields == ours.counted_fields
 
 
-def test_what_is_worked_out_is_worked_out_once() -> None:
-    """Compiled patterns and domain sets are kept: a message does not pay for them again."""
+def test_derived_values_are_kept() -> None:
+    """Patterns and domain sets are compiled once, not for each message."""
     ours = policy()
     assert ours.counted_fields is ours.counted_fields
     assert ours.rules[0]._senders is ours.rules[0]._senders

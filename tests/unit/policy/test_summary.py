@@ -1,4 +1,4 @@
-"""describe.py: what check-config prints, and what the start-up log warns of."""
+"""summary.py and lint.py: the output of check-config, and the warnings of the start-up log."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Not used in this version, wherever they stand
 
 
 def words(**over: Any) -> str:
-    """The description of a policy, its line ends and indents taken out."""
+    """The description of a policy, without line ends and indents."""
     return " ".join(describe(policy(**over)).split())
 
 
@@ -116,32 +116,32 @@ def test_the_whole_description() -> None:
     ],
 )
 def test_a_rule_in_a_sentence(over: dict[str, Any], sentence: str) -> None:
-    """Who, how much, and what then, as one would say it."""
+    """Senders, limits and action in one sentence."""
     assert sentence in words(rules=[rule(**over)])
 
 
 @pytest.mark.parametrize("action", sorted(Action))
 def test_every_action_has_words(action: Action) -> None:
-    """No action that a rule may ask for is left without a sentence."""
+    """Every action that a rule can name has a sentence."""
     assert f"1. {action}: " in words(rules=[rule(name=action.value, action=action.value)])
 
 
-def test_who_is_told_is_the_policys_to_say() -> None:
-    """An action that notices.after leaves out has its silence in its sentence."""
+def test_a_sender_who_gets_no_notice() -> None:
+    """The sentence of an action that notices.after leaves out says so."""
     told = words(rules=[rule(action="quarantine")], notices={"after": ["warn"]})
     assert "it is held until someone decides; the sender is told nothing." in told
 
 
 @pytest.mark.parametrize(("on_expiry", "end"), [("delete", "deleted"), ("keep", "kept for the administrator")])
 def test_holding_in_words(on_expiry: str, end: str) -> None:
-    """How held mail is dealt with, and what becomes of it in the end."""
+    """The commands for held mail, and its expiry."""
     told = words(rules=[rule(action="delay")], hold={"on_expiry": on_expiry, "expire_days": 3})
     assert "`undisclosed held list` shows it" in told
     assert f"After 3 days without a decision it is {end}." in told
 
 
 def test_rewriting_in_words() -> None:
-    """What goes, what stays, what To shows, and what becomes of mail that must not be changed."""
+    """Removed and kept addresses, the value of To, and the action for mail that must not be changed."""
     told = words(rules=[rule(action="rewrite")])
     assert "Internal ones stay visible. Where nobody is left in To, it shows the author's own address" in told
     assert "an invitation and the like) is held until someone decides" in told
@@ -156,7 +156,7 @@ def test_rewriting_in_words() -> None:
 
 
 def test_the_rest_in_words() -> None:
-    """Partners, monitor mode, providers added and removed, nobody logged in, nobody to ask."""
+    """Partners, monitor mode, providers added and removed, no authenticated clients, no contact."""
     told = words(
         mode="monitor",
         organisation={"partner_domains": ["police.test", ".nhs.test"], "help": ""},
@@ -225,8 +225,8 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
         ({"rules": [rule(more_than_organisations=20_000)]}, "Rule 1 (too many in sight) is hardly ever reached"),
     ],
 )
-def test_what_an_administrator_should_mind(over: dict[str, Any], warning: str) -> None:
-    """Each in the start-up log's warnings and, in the same words, in the description; and not where it is not so."""
+def test_warnings(over: dict[str, Any], warning: str) -> None:
+    """Each is in the warnings and in the description, and only for a policy that has its cause."""
     found = warnings(policy(**over))
     assert [one for one in found if one.startswith(warning) or one.endswith(warning)] != []
     assert all(" ".join(one.split()) in words(**over) for one in found)
@@ -251,14 +251,14 @@ def test_what_an_administrator_should_mind(over: dict[str, Any], warning: str) -
         {"journal": {"key_file": "/var/lib/undisclosed/key"}},
     ],
 )
-def test_a_sound_policy_has_nothing_to_mind(over: dict[str, Any]) -> None:
-    """Only what deserves it is warned of, or nobody reads the warnings."""
+def test_a_sound_policy_has_no_warnings(over: dict[str, Any]) -> None:
+    """Needless warnings would keep administrators from reading any."""
     assert warnings(policy(**over)) == []
     assert "Mind" not in words(**over)
 
 
 def test_settings_that_nothing_uses_are_named_where_they_are_set() -> None:
-    """Only those that the file sets, by the names that the file has."""
+    """Only the settings in the file are named, as they are written there."""
     ours = policy(
         journal={"key_file": "/k", "url": "sqlite:////j", "subjects": True},
         hold={"expire_days": 3},
