@@ -224,12 +224,8 @@ def with_setting(section: str, key: str, value: str) -> str:
         "organisation": 'name = "Exampleshire County Council"\ninternal_domains = ["council.test"]\n',
         "rules": 'name = "too many in sight"\nmore_than_addresses = 10\naction = "reject"\n',
     }
-    others = re.sub(rf"(?m)^{key} = .*\n", "", sections.pop(section, ""))
-    sections = (
-        {"": "", section: others + f"{key} = {value}\n", **sections}
-        if section
-        else {"": f"{key} = {value}\n", **sections}
-    )
+    others = re.sub(rf"(?m)^{key} = .*\n", "", sections.get(section, ""))
+    sections[section] = f"{others}{key} = {value}\n"
     return "".join(f"{heading_of(name)}{settings}" for name, settings in sections.items())
 
 
