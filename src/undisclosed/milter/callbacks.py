@@ -1,8 +1,8 @@
-"""The only importer of pymilter: short callbacks, one fail-safe wrapper, and the core's answers told to libmilter.
+"""The only importer of pymilter: short callbacks, one fail-safe wrapper, and the translation of answers for libmilter.
 
-pymilter's module `milter` is used as it is, without the class that wraps it: that class decodes, checks and negotiates
-on every event what this milter settles once. The sources are libmilter's API documentation and the traps of its
-worker pool: the callbacks of one connection run on different threads, one after the other.
+It uses pymilter's C module `milter` without the class that wraps it: that class repeats on every event the decoding,
+checks and negotiation that this milter does once. libmilter has a pool of threads: the callbacks of one connection run
+on different threads, one after the other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from undisclosed.milter.session import Runtime, Session
 from undisclosed.policy import Mode
 
 ACTIONS: Final = milter.CHGHDRS | milter.ADDHDRS | milter.QUARANTINE
-"""What the milter asks to be allowed."""
+"""Changes to a message that the milter needs the MTA to allow."""
 
 NO_REPLY: Final = milter.P_NR_MAIL | milter.P_NR_RCPT | milter.P_NR_HDR
-"""Events that get no answer, where the MTA can do without. DATA is answered: without an answer between the first
-packet and the end of the header, Nagle's algorithm waits 40 ms for a delayed acknowledgement on an inet socket."""
+"""Events that get no answer, if the MTA allows it. DATA gets one: without an answer between the first packet and the
+end of the header, Nagle's algorithm waits 40 ms for a delayed acknowledgement on an inet socket."""
 
 NOT_SENT: Final = milter.P_NOHELO | milter.P_NOUNKNOWN
 """Events that need not be sent at all."""
@@ -35,31 +35,31 @@ CONTINUE: Final[int] = milter.CONTINUE
 NO_ANSWER: Final[int] = milter.NOREPLY
 
 BACKLOG: Final = 1024
-"""Connections that may wait to be accepted: a burst of sessions is not refused."""
+"""Connections that may wait to be accepted, so that a burst of sessions is not refused."""
 
 
 class Gate:
-    """Lets callbacks run until it is closed; then those that run end, and new ones wait for the process to end."""
+    """Lets callbacks run until it is closed. Then running ones finish, and new ones block until the process ends."""
 
     def __init__(self) -> None:
         self._open = True
-        # One entry for each callback that runs. Its methods are atomic, so that no callback has to take a lock.
+        # One entry for each callback that runs: append and pop are atomic, so that no callback takes a lock.
         self._running: list[None] = []
         self.entered = 0
-        """How many callbacks there were, roughly: two at the same moment may be counted as one."""
+        """The number of callbacks so far, roughly: two at the same moment may count as one."""
 
     def __enter__(self) -> None:
         self.entered += 1
-        self._running.append(None)  # before the look: whoever closes the gate waits for us, or we see it closed
+        self._running.append(None)  # before the test: then either `close` waits for this callback, or it sees `_open`
         if not self._open:
             self._running.pop()
-            threading.Event().wait()  # for good: os._exit follows, and Postfix is told nothing that could be wrong
+            threading.Event().wait()  # block until os._exit: no answer is better than a wrong one
 
     def __exit__(self, *_: object) -> None:
         self._running.pop()
 
     def close(self, deadline: float) -> bool:
-        """Wait until no callback runs, at most until `deadline` (time.monotonic()); whether that came about."""
+        """Close, and wait until no callback runs; False if one still runs at `deadline` (time.monotonic())."""
         self._open = False
         while self._running and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -67,7 +67,7 @@ class Gate:
 
 
 class Connection:
-    """pymilter's private data of one connection: the session, and which events it may leave without an answer."""
+    """The private data of one connection: the session, and the results of the negotiation."""
 
     __slots__ = ("no_reply", "session", "skip")
 
@@ -78,7 +78,7 @@ class Connection:
 
 
 class Callbacks:
-    """What libmilter calls. One instance a worker process."""
+    """The callbacks of libmilter, one instance per worker process."""
 
     def __init__(self, runtime: Runtime, gate: Gate) -> None:
         self._runtime = runtime
@@ -99,22 +99,22 @@ class Callbacks:
         milter.register(name, data=self._guard(self._data), negotiate=self._negotiate)
 
     def _guard(self, stage: Callable[..., int], no_reply: int = 0) -> Callable[..., int]:
-        """The one place that catches everything: no failure of ours ever ends in "accept" in enforce mode.
+        """Wrap a callback. This is the one place that catches everything: in enforce mode no failure becomes "accept".
 
-        A stage that gives no answer remembers the failure with its message, which is refused at the end of its header;
-        libmilter would swallow it there, and the message would pass.
+        The failure of a stage that gives no answer is kept, and the message is refused at the end of its header.
+        libmilter would ignore the failure, and the message would pass.
         """
 
         @functools.wraps(stage)
         def guarded(ctx: Any, *args: Any) -> int:
             with self._gate:
                 connection: Connection | None = ctx.getpriv()
-                if connection is None:  # an MTA that negotiates nothing
+                if connection is None:  # the MTA did not negotiate
                     connection = Connection(self._runtime)
                     ctx.setpriv(connection)
                 try:
                     result = stage(ctx, connection, *args)
-                except Exception as error:  # noqa: BLE001 - the fail-safe: whatever it was, the message must not pass
+                except Exception as error:  # noqa: BLE001 - the fail-safe: after any failure the message must not pass
                     result = self._failed(ctx, connection, stage.__name__, error)
             return NO_ANSWER if connection.no_reply & no_reply else result
 
@@ -128,7 +128,7 @@ class Callbacks:
         return CONTINUE
 
     def _tell(self, ctx: Any, connection: Connection, answer: Answer) -> int:
-        """The one place where an answer is told to libmilter."""
+        """Translate an answer for libmilter: the one place that sets replies, edits and quarantine."""
         match answer:
             case answers.Accept():
                 return int(milter.ACCEPT)
@@ -168,7 +168,7 @@ class Callbacks:
         return result
 
     def _negotiate(self, ctx: Any, options: list[int]) -> int:
-        """Settle what is sent and answered. An MTA that cannot do what every answer needs is turned away."""
+        """Agree on events and answers. An MTA that does not allow every change that an answer may need is refused."""
         actions, protocol, _, _ = options
         connection = Connection(self._runtime)
         ctx.setpriv(connection)
@@ -224,7 +224,7 @@ class Callbacks:
 
 
 def open_socket(connection: str) -> None:
-    """Open the listening socket of this process and those it forks, in libmilter's syntax. Raises OSError."""
+    """Open the listening socket, which forked processes share; `connection` is libmilter's syntax. Raises OSError."""
     milter.setconn(connection)
     milter.setbacklog(BACKLOG)
     milter.register("undisclosed")
@@ -245,7 +245,7 @@ def serve(runtime: Runtime, gate: Gate) -> None:
 
 
 def set_mode(runtime: Runtime) -> None:
-    """What libmilter is told where not even the fail-safe wrapper answers. "Continue" never skips another message."""
+    """Set pymilter's answer to an exception outside the fail-safe wrapper. In monitor mode the message goes on."""
     monitors = runtime.snapshot.policy.mode is Mode.MONITOR
     milter.set_exception_policy(milter.CONTINUE if monitors else milter.TEMPFAIL)
 

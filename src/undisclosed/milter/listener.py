@@ -18,7 +18,7 @@ from undisclosed.milter import callbacks
 from undisclosed.policy.sections import MilterSection
 
 WAIT_FOR_PREDECESSOR = 5.0
-"""Seconds in which a supervisor that was killed may still have workers that end."""
+"""Seconds to wait for a socket or lock in use: the workers of a supervisor that was killed may still be ending."""
 
 
 class ListenError(Exception):
@@ -45,8 +45,8 @@ class Listener:
 
     def open(self) -> None:
         """Listen, non-blocking. Raises ListenError."""
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each session of Postfix is a descriptor
+        _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))  # each session of Postfix needs a descriptor
         before = _listening()
         if self._path is None:
             self._open_inet()
@@ -57,32 +57,33 @@ class Listener:
             raise ListenError("libmilter's listening socket was not found", "report this as a bug")
         self._fd = opened.pop()
         with socket.socket(fileno=os.dup(self._fd)) as listening:
-            # Blocking, a worker that loses the race for a connection hangs in accept and misses its stop.
+            # In blocking mode a worker that loses the race for a connection would hang in accept(2) and not stop.
             listening.setblocking(False)
-            if self._path is None:  # accepted sockets inherit it; without it a message may wait 40 ms (Nagle)
+            if self._path is None:  # accepted sockets inherit TCP_NODELAY; without it a message may wait 40 ms (Nagle)
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def close_in_worker(self) -> None:
-        """Give up what only the supervisor holds: the lock ends with the supervisor, not with its last worker."""
+    def close_lock(self) -> None:
+        """Close the lock file. Each worker does: the lock ends with the supervisor, not with its last worker."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def in_place(self) -> bool:
-        """Whether Postfix still finds the socket that was opened: somebody may have removed or replaced the file."""
+        """Whether the socket's file is still the one that was made: it may have been removed or replaced."""
         return self._path is None or self._identity == _identity(self._path)
 
     def put_back(self) -> None:
-        """Listen anew where the unix socket was removed, for workers that are forked from now on. Raises ListenError.
+        """Make a unix socket that was removed again, for workers that are forked from now on. Raises ListenError.
 
-        On the same descriptor, which is all that libmilter knows of it. What is in its place now is left alone.
+        The new socket takes the old one's descriptor, the only thing that libmilter knows of it. Another file in its
+        place is left alone.
         """
         path = self._path
         if path is None:
             return
         if path.exists() or path.is_symlink():
             raise ListenError(f"{path} is not the socket of this milter", "move it away, or restart the milter")
-        self.close_in_worker()  # the lock, which may have been removed as well
+        self.close_lock()  # its file may have been removed as well
         self._bind_unix(path, self._listen_anew)
 
     def _listen_anew(self, name: str) -> None:
@@ -93,11 +94,11 @@ class Listener:
             os.dup2(anew.fileno(), self._fd)
 
     def remove(self) -> None:
-        """Take the unix socket away, if it is still the one that was opened, and let another supervisor start."""
+        """Remove the unix socket, if it is still the one that was made, and release the lock."""
         if self._path is not None and self._identity is not None and self._identity == _identity(self._path):
             self._path.unlink(missing_ok=True)
         self._identity = None
-        self.close_in_worker()
+        self.close_lock()
 
     def _open_inet(self) -> None:
         deadline = time.monotonic() + WAIT_FOR_PREDECESSOR
@@ -116,13 +117,13 @@ class Listener:
         self._bind_unix(path, lambda name: callbacks.open_socket(f"unix:{name}"))
 
     def _bind_unix(self, path: Path, listen: Callable[[str], None]) -> None:
-        """Bind under a temporary name and rename: libmilter in a worker that stops unlinks the name it knows."""
+        """Bind under a temporary name and rename: libmilter unlinks the name it knows when a worker stops."""
         if not path.parent.is_dir():
             fix = f"make it: install -d -m 2750 -o undisclosed -g postfix {path.parent}"
             raise ListenError(f"the directory {path.parent} of milter.socket does not exist", fix)
         self._take_lock(path)
         if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ListenError(f"{path} is there and is no socket", "move it away, or change milter.socket")
+            raise ListenError(f"{path} exists and is no socket", "move it away, or change milter.socket")
         temporary = path.with_name(f".{path.name[:8]}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
         umask = os.umask(0o177)
@@ -174,23 +175,23 @@ def _group(name: str) -> int:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _listening() -> set[int]:
-    """The file descriptors of this process that listen: pymilter does not tell which one libmilter opened."""
-    found = set()
-    for name in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+    """The file descriptors of this process that listen. pymilter does not say which one libmilter opened."""
+    listening = set()
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         try:
-            candidate = socket.socket(fileno=name)
-        except OSError:  # closed since, or no socket
+            candidate = socket.socket(fileno=fd)
+        except OSError:  # closed meanwhile, or no socket
             continue
         try:
             if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                found.add(name)
+                listening.add(fd)
         finally:
-            candidate.detach()  # it is not ours to close
-    return found
+            candidate.detach()  # leave the descriptor open
+    return listening

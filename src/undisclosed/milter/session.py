@@ -1,7 +1,8 @@
-"""What one SMTP session, and the message under way in it, have said so far; asks the core and returns its answer.
+"""One SMTP session and the transaction under way in it: collects what the client sends, and has the core decide.
 
-Knows no pymilter: the stages of the protocol come in as plain values, and answers go out as values that `milter.py`
-translates. What fails here is remembered with the message, and the message is told to come back: never accepted.
+Knows no pymilter. The stages of the protocol arrive as plain values, and the answers are values that `callbacks.py`
+translates for libmilter. A failure in an early stage is kept with the transaction, which is then refused for now
+(tempfail) at the end of its header; it is never accepted.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -17,31 +18,33 @@ from undisclosed.decision import reply, rules
 from undisclosed.decision.message import Client, Field, Message
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.reference import reference
+from undisclosed.decision.reply import Reply
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.incidents.transaction import transaction_of
 from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
 from undisclosed.milter.recorder import Recorder
 from undisclosed.policy import Action, Mode, Policy
 
-LARGEST_HEADER = 1 << 20
-"""Characters: about 30,000 addresses. It bounds what a hostile header costs (9 s for the worst that was found)."""
+MAX_HEADER: Final = 1 << 20
+"""Characters of a header that is decided on: about 30,000 addresses. The worst header of this size that was found took
+9 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a message is judged by: a snapshot, taken when the message begins."""
+    """Policy and key of one moment. A transaction keeps those that were in force when it began."""
 
     policy: Policy
     key: bytes
-    """The key of references."""
+    """The key of references and hashes (`journal.key_file`)."""
 
 
 class HeaderTooLargeError(ValueError):
-    """A header that nobody reads: it is not judged, and the message does not pass."""
+    """The header is longer than MAX_HEADER: the message is refused for now, undecided."""
 
 
 class Runtime:
-    """What the sessions of one worker share. A reload swaps `snapshot`; a message under way keeps the old ones."""
+    """What the sessions of one worker share. A reload replaces `snapshot`; transactions under way keep theirs."""
 
     def __init__(self, snapshot: Snapshot, log: structlog.BoundLogger, journal: Recorder | None = None) -> None:
         self.snapshot = snapshot
@@ -51,73 +54,79 @@ class Runtime:
 
 @dataclass(slots=True)
 class _Transaction:
-    """One message under way, from MAIL to its end."""
+    """One SMTP transaction, from MAIL to its end."""
 
     snapshot: Snapshot
     sender: str
     client: Client
-    may_be_ours: bool
+    may_be_outgoing: bool
+    """Whether client and login allow it to be outgoing; else its header is not kept."""
     recipients: list[str] = field(default_factory=list)
     fields: list[Field] = field(default_factory=list)
     queue_id: str = ""
     failure: BaseException | None = None
-    size: int = 0
+    """The first failure of a stage that could not answer."""
+    header_size: int = 0
     """Characters of the header so far."""
     decision: rules.Decision | None = None
-    whole: Message | None = None
+    message: Message | None = None
+    """Envelope and header, where a rule acts; the journal's record is made of them."""
     reference: str = ""
-    """The incident's; empty where no rule acted."""
-    recorded: Transaction | None = None
-    unrecorded: bool = False
-    """Whether the journal should have the message, and could not be written."""
+    """The reference of the incident; empty where no rule acts."""
+    record: Transaction | None = None
+    """The record that the journal has taken."""
+    record_failed: bool = False
+    """Whether the journal could not take a record that it should have."""
     body: bytearray = field(default_factory=bytearray)
     body_complete: bool = True
     nanoseconds: int = 0
+    """Time spent on decisions."""
 
 
 class Session:
-    """One SMTP session: one client, any number of messages one after the other."""
+    """One SMTP session: one client, any number of transactions one after the other."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._address: str | None = None
         self._port: int | None = None
         self._failure: BaseException | None = None
+        """A failure before MAIL: every transaction of the session is refused for now."""
         self._transaction: _Transaction | None = None
 
     @property
     def monitors(self) -> bool:
-        """Whether nothing may be changed, delayed or refused, our own failures included."""
+        """Whether nothing may be changed, delayed or refused, not even after a failure of the milter."""
         snapshot = self._transaction.snapshot if self._transaction else self._runtime.snapshot
         return snapshot.policy.mode is Mode.MONITOR
 
     def connect(self, address: str | None, port: int | None) -> None:
-        """A client connected, or said with XCLIENT that it is another. The address is None where it is not known."""
+        """A client connected, or XCLIENT gave it another address. The address is None where it is not known."""
         self._address, self._port = address, port
 
     def mail(self, sender: str, login: str) -> None:
-        """A message begins."""
+        """A transaction begins."""
         snapshot, client = self._runtime.snapshot, Client(self._address, self._port, login)
-        ours = rules.may_be_outgoing(snapshot.policy, client)
-        self._transaction = _Transaction(snapshot, _bare(sender), client, ours, failure=self._failure)
+        outgoing = rules.may_be_outgoing(snapshot.policy, client)
+        self._transaction = _Transaction(snapshot, _bare(sender), client, outgoing, failure=self._failure)
 
     def rcpt(self, recipient: str) -> None:
-        """The message has one more recipient."""
-        self._under_way().recipients.append(_bare(recipient))
+        """The transaction has one more recipient."""
+        self._current().recipients.append(_bare(recipient))
 
     def header(self, name: str, value: str) -> None:
-        """The message has one more header field. Nothing is kept of a message that cannot be ours, whatever it says."""
-        message = self._under_way()
-        if not message.may_be_ours:
+        """The message has one more header field. It is not kept where the message cannot be outgoing."""
+        transaction = self._current()
+        if not transaction.may_be_outgoing:
             return
-        message.size += len(name) + len(value)
-        if message.size > LARGEST_HEADER:
-            message.fields.clear()
-            raise HeaderTooLargeError(f"a header of more than {LARGEST_HEADER} characters")
-        message.fields.append(Field(name, value))
+        transaction.header_size += len(name) + len(value)
+        if transaction.header_size > MAX_HEADER:
+            transaction.fields.clear()
+            raise HeaderTooLargeError(f"a header of more than {MAX_HEADER} characters")
+        transaction.fields.append(Field(name, value))
 
     def failed(self, error: BaseException) -> None:
-        """Something failed in a stage that cannot answer: the message, or all of the session, is to be refused."""
+        """A stage that cannot answer has failed: the transaction, or each that follows, is refused for now."""
         if self._transaction is None:
             self._failure = error
         else:
@@ -126,170 +135,166 @@ class Session:
     def end_of_header(self, queue_id: str) -> Answer:
         """The header is complete: decide."""
         began = time.perf_counter_ns()
-        message = self._under_way()
-        message.queue_id = queue_id
-        if message.failure is not None:
-            raise message.failure
-        policy = message.snapshot.policy
-        whole = Message(
-            sender=message.sender,
-            recipients=tuple(message.recipients),
-            fields=tuple(message.fields),
-            client=message.client,
+        transaction = self._current()
+        transaction.queue_id = queue_id
+        if transaction.failure is not None:
+            raise transaction.failure
+        message = Message(
+            sender=transaction.sender,
+            recipients=tuple(transaction.recipients),
+            fields=tuple(transaction.fields),
+            client=transaction.client,
             queue_id=queue_id,
         )
-        message.decision = decision = rules.decide(policy, whole)
+        transaction.decision = decision = rules.decide(transaction.snapshot.policy, message)
         if decision.acts:
-            message.whole = whole
-            message.reference = reference(message.snapshot.key, whole, decision.exposure)
-        message.nanoseconds = time.perf_counter_ns() - began
+            transaction.message = message
+            transaction.reference = reference(transaction.snapshot.key, message, decision.exposure)
+        transaction.nanoseconds = time.perf_counter_ns() - began
         if decision.needs_body:
-            return Continue()  # what happens, or in monitor mode would have happened, depends on the body
+            return Continue()  # in monitor mode too: the log and the journal say what would have happened
         if not self.monitors and decision.action.effect.at_end:
             return Continue()  # libmilter takes edits and quarantine at the end of the message only
-        return self._conclude(message, decision)
+        return self._conclude(transaction, decision)
 
     def body(self, chunk: bytes) -> Answer:
-        """A piece of the body: kept only where a rewrite depends on it."""
-        message = self._under_way()
-        if message.decision is None or not message.decision.needs_body:
+        """A chunk of the body: kept only where a rewrite depends on it."""
+        transaction = self._current()
+        if transaction.decision is None or not transaction.decision.needs_body:
             return Skip()
-        room = BODY_LIMIT - len(message.body)
-        message.body += chunk[:room]
+        room = BODY_LIMIT - len(transaction.body)
+        transaction.body += chunk[:room]
         if len(chunk) > room:
-            message.body_complete = False
+            transaction.body_complete = False
             return Skip()
         return Continue()
 
     def end_of_message(self) -> Answer:
         """The message is complete: act."""
         began = time.perf_counter_ns()
-        message = self._under_way()
-        if message.failure is not None:
-            raise message.failure
-        decision = message.decision
+        transaction = self._current()
+        if transaction.failure is not None:
+            raise transaction.failure
+        decision = transaction.decision
         if decision is None:
             raise RuntimeError("the end of a message without the end of its header")
         if decision.needs_body:
-            body = bytes(message.body)
-            message.decision = decision = rules.after_body(
-                message.snapshot.policy, decision, body, message.body_complete
+            body = bytes(transaction.body)
+            transaction.decision = decision = rules.after_body(
+                transaction.snapshot.policy, decision, body, transaction.body_complete
             )
-        message.nanoseconds += time.perf_counter_ns() - began
-        return self._conclude(message, decision)
+        transaction.nanoseconds += time.perf_counter_ns() - began
+        return self._conclude(transaction, decision)
 
     def answered(self, answer: Answer) -> None:
-        """A final answer was handed to libmilter: the message is over, and its line goes to the log."""
-        message, self._transaction = self._under_way(), None
-        self._log_line(message, _outcome(answer))
+        """libmilter has the final answer: the transaction is over, and its line goes to the log."""
+        transaction, self._transaction = self._current(), None
+        self._log_line(transaction, _outcome(answer))
 
     def abort(self) -> None:
-        """The client gave the message up, or went away."""
-        message, self._transaction = self._transaction, None
-        if message is not None and message.decision is not None:
-            self._log_line(message, "client_gone")
+        """The client gave the transaction up, or went away."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None and transaction.decision is not None:
+            self._log_line(transaction, "client_gone")
 
     def fault(self, stage: str, error: BaseException) -> Answer:
-        """The answer to a message on which we failed: to come back. In monitor mode it passes all the same."""
-        message, self._transaction = self._transaction, None
-        queue_id = message.queue_id if message else ""
-        snapshot = message.snapshot if message else self._runtime.snapshot
+        """The answer after a failure of the milter: a temporary refusal, or in monitor mode accept."""
+        transaction, self._transaction = self._transaction, None
+        queue_id = transaction.queue_id if transaction else ""
+        snapshot = transaction.snapshot if transaction else self._runtime.snapshot
         monitors = snapshot.policy.mode is Mode.MONITOR
         self._runtime.log.error(
             "message_failed",
             stage=stage,
             queue_id=queue_id,
-            sender=message.sender if message else None,
+            sender=transaction.sender if transaction else None,
             answer="accept" if monitors else "tempfail",
             reason=f"{type(error).__name__}: {error}",
             exc_info=error,
         )
         if monitors:
             return Accept()
-        if message and message.recorded and self._runtime.journal:
-            self._runtime.journal.withdraw(message.recorded, "answered with a temporary failure: see the log")
-        return Refuse(reply.fault(snapshot.policy, queue_id), in_one_line=self._port == 0)
+        if transaction and transaction.record and self._runtime.journal:
+            self._runtime.journal.withdraw(transaction.record, "answered with a temporary failure: see the log")
+        return self._refuse(reply.fault(snapshot.policy, queue_id))
 
-    def _under_way(self) -> _Transaction:
+    def _current(self) -> _Transaction:
         if self._transaction is None:
-            raise RuntimeError("a message went on that had not begun")
+            raise RuntimeError("a stage of a transaction before MAIL")
         return self._transaction
 
-    def _refusal(self, message: _Transaction) -> Refuse:
-        assert message.decision is not None
-        refusal = reply.refusal(message.snapshot.policy, message.decision, message.reference)
-        return Refuse(refusal, in_one_line=self._port == 0)
+    def _refuse(self, answer: Reply) -> Refuse:
+        """Port 0 is sendmail(1), whose bounce joins all lines of a reply."""
+        return Refuse(answer, in_one_line=self._port == 0)
 
-    def _conclude(self, message: _Transaction, decision: rules.Decision) -> Answer:
-        """The last answer to a message, once the journal has it if a rule acted on it.
+    def _conclude(self, transaction: _Transaction, decision: rules.Decision) -> Answer:
+        """The final answer, once the journal has the record if a rule acts.
 
-        What cannot be recorded is refused or held all the same. What would be delivered, changed or with a warning,
-        has to come back: nobody would learn of it.
+        If the journal cannot be written, a message is still refused or held. A message that would be delivered, changed
+        or with a warning, is refused for now: nobody would learn of it.
         """
-        self._record(message, decision)
+        self._record(transaction, decision)
         if self.monitors:
             return Accept()
-        if message.unrecorded and decision.action in (Action.WARN, Action.REWRITE):
-            fault = reply.fault(message.snapshot.policy, message.queue_id)
-            return Refuse(fault, in_one_line=self._port == 0)
-        return self._act(message, decision)
+        if transaction.record_failed and decision.action.effect.told_when == "delivered":
+            return self._refuse(reply.fault(transaction.snapshot.policy, transaction.queue_id))
+        return self._act(transaction, decision)
 
-    def _record(self, message: _Transaction, decision: rules.Decision) -> None:
-        """Have the journal hold what a rule does, before Postfix hears of it."""
+    def _record(self, transaction: _Transaction, decision: rules.Decision) -> None:
+        """Record the transaction in the journal if a rule acts, before Postfix gets the answer."""
         journal = self._runtime.journal
-        if journal is None or message.whole is None:
+        if journal is None or transaction.message is None:
             return
-        transaction = transaction_of(
-            message.snapshot.policy,
-            message.whole,
+        record = transaction_of(
+            transaction.snapshot.policy,
+            transaction.message,
             decision,
-            reference=message.reference,
+            reference=transaction.reference,
             gateway=journal.gateway,
             at=datetime.now(UTC),
         )
         try:
-            journal.record(transaction)
+            journal.record(record)
         except JournalError:
-            message.unrecorded = True  # why is in the log, once
+            transaction.record_failed = True  # the recorder logs the reason, once
         else:
-            message.recorded = transaction
+            transaction.record = record
 
-    def _act(self, message: _Transaction, decision: rules.Decision) -> Answer:
+    def _act(self, transaction: _Transaction, decision: rules.Decision) -> Answer:
         match decision.action:
             case Action.ACCEPT | Action.WARN:
                 return Accept()
             case Action.REWRITE:
                 return Rewrite(decision.edits)
             case Action.QUARANTINE | Action.SPLIT | Action.DELAY:
-                return Hold(reply.quarantine_reason(decision, message.reference))
+                return Hold(reply.quarantine_reason(decision, transaction.reference))
             case Action.REJECT:
-                return self._refusal(message)
+                return self._refuse(reply.refusal(transaction.snapshot.policy, decision, transaction.reference))
 
-    def _log_line(self, message: _Transaction, outcome: str) -> None:
-        """Write the message's one line in the log."""
-        decision = message.decision
-        assert decision is not None
+    def _log_line(self, transaction: _Transaction, outcome: str) -> None:
+        """Write the one log line of a transaction."""
+        assert transaction.decision is not None
         line: dict[str, Any] = {
-            "queue_id": message.queue_id,
-            "sender": message.sender,
-            "client": message.client.address,
+            "queue_id": transaction.queue_id,
+            "sender": transaction.sender,
+            "client": transaction.client.address,
             "outcome": outcome,
-            **decision.as_log(),
-            "recipients": len(message.recipients),
-            "microseconds": message.nanoseconds // 1000,
+            **transaction.decision.as_log(),
+            "recipients": len(transaction.recipients),
+            "microseconds": transaction.nanoseconds // 1000,
         }
-        if message.client.login:
-            line["login"] = message.client.login
-        if message.reference:
-            line["reference"] = message.reference
-        if message.unrecorded:
+        if transaction.client.login:
+            line["login"] = transaction.client.login
+        if transaction.reference:
+            line["reference"] = transaction.reference
+        if transaction.record_failed:
             line["journal"] = "failed"
-        if message.snapshot.policy.mode is Mode.MONITOR:
+        if transaction.snapshot.policy.mode is Mode.MONITOR:
             line["mode"] = "monitor"
         self._runtime.log.info("message", **line)
 
 
-_OUTCOMES = {
+_OUTCOMES: Final = {
     Accept: "accepted",
     Refuse: "rejected",
     Rewrite: "rewritten",

@@ -254,7 +254,7 @@ class Supervisor:
             supervisors_end.close()
             for sibling in self._workers.values():
                 sibling.control.close()  # else a sibling would get no end of file while this worker lives
-            self._listener.close_in_worker()
+            self._listener.close_lock()
             self._selector.close()
             for end in self._wakeup:
                 end.close()
