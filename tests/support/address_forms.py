@@ -1,4 +1,4 @@
-"""Addresses in every form that people and programs write, for properties, fuzzing and their seeds."""
+"""Addresses in all forms that people and programs write, for properties and fuzzing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def local_of(number: int) -> str:
-    """A local part that no other number has, nor has an end of one."""
+    """A local part that is unique to the number, and no ending of another."""
     return f"{LETTERS[number % 26]}.{number}+{LETTERS[number // 26]}q{number}z"
 
 
 def domain_of(number: int) -> str:
-    """A domain that no other number has."""
+    """A domain that is unique to the number."""
     return f"{'mail.' * (number % 2)}family{number}.{'test' if number % 3 else 'example'}"
 
 

@@ -1,18 +1,18 @@
-"""Cases: one message each, a policy, and what is to happen to it; whoever plays it, the same is expected.
+"""Cases: one message each, a policy, and the expected result, which is the same for every player.
 
-A case is a text file, read in one glance. It begins with a sentence that says what it shows. Then, in this order:
+A case is a short text file. It begins with a sentence about its subject. These sections follow, in this order:
 
     -- policy --      TOML, laid over default.toml: section by section, key by key; [[rules]] replace the rules
     -- file NAME --   a file beside the configuration, such as a list of senders
     -- envelope --    `sender`, `recipients`, `client` (its address), `port` (0: sendmail(1)), `login`, MAIL's `options`
     -- message --     what the client sends, byte by byte
-    -- expected --    `action`, `stage` (eoh or eom: when the milter answers), `rule`, `count`; where they are not what
-                      goes without saying: `scope`, `obstacle`, `outcome`, `organisations`, `author` (who may stay in
-                      Reply-To), `internal` (whose addresses may stay in sight)
-    -- reply --       every line of the refusal, with {reference} where it stands
-    -- outgoing --    what reaches the outside, for a rewrite: the header line by line, then the body
+    -- expected --    `action`, `stage` (eoh or eom: when the milter answers), `rule`, `count`; if they differ from the
+                      default: `scope`, `obstacle`, `outcome`, `organisations`, `author` (an address that may stay in
+                      Reply-To), `internal` (the domains whose addresses may stay visible)
+    -- reply --       every line of the reply to a rejected message, with {reference} in its place
+    -- outgoing --    the delivered message after a rewrite: the header line by line, then the body
 
-All but message and expected may be left out; without `outgoing` a message that is not refused stays as it was sent.
+All but message and expected may be left out; without `outgoing` a message that is not rejected stays unchanged.
 In a message `{{byte FC}}` is that byte, and a line `{{repeat 9 text}}` is nine lines.
 """
 
@@ -42,7 +42,7 @@ ENVELOPE = {
     "options": "",
 }
 EXPECTED = ("action", "stage", "rule", "count")
-UNLESS_SAID = {"scope": "outgoing", "obstacle": "none", "author": "", "internal": "council.test"}
+DEFAULTS = {"scope": "outgoing", "obstacle": "none", "author": "", "internal": "council.test"}
 OUTCOMES = {
     "accept": "accepted",
     "warn": "accepted",
@@ -58,7 +58,7 @@ _SECTION = re.compile(rb"^-- ([a-z]+)(?: ([\w.-]+))? --$", re.MULTILINE)
 
 
 class CaseError(ValueError):
-    """A case file that does not say what it must, or says what nobody reads."""
+    """A case file that lacks something, or has something unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,11 @@ class Case:
     expected: Mapping[str, str]
     reply: tuple[str, ...]
     outgoing: bytes | None
-    """What is delivered or held, with LF line ends; None where the message is refused."""
+    """The delivered or held message, with LF line ends; None if the message is rejected."""
 
     @property
     def setting(self) -> tuple[str, tuple[tuple[str, bytes], ...]]:
-        """What tells this case's configuration from another's."""
+        """The configuration of this case, for comparison with another's."""
         return toml.dumps(self.policy), tuple(self.files.items())
 
     def configure(self, path: Path, **over: Mapping[str, Any]) -> None:
@@ -95,10 +95,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a player saw of a case, or is to see: compared as a whole."""
+    """The result of a case, expected or observed: compared as a whole."""
 
     facts: Mapping[str, object]
-    """Out of the message's line in the log."""
+    """Values from the log line of the message."""
     stage: str
     outcome: str
     reply: tuple[str, ...]
@@ -136,8 +136,8 @@ def _parse(path: Path) -> Case:
     envelope = {**ENVELOPE, **given}
     default = tomllib.loads((FOLDER / "default.toml").read_text())
     policy = merged(default, tomllib.loads(sections.get("policy", b"").decode()))
-    expected = UNLESS_SAID | _pairs(
-        sections["expected"], known=(*EXPECTED, *UNLESS_SAID, "outcome", "organisations"), needed=EXPECTED
+    expected = DEFAULTS | _pairs(
+        sections["expected"], known=(*EXPECTED, *DEFAULTS, "outcome", "organisations"), needed=EXPECTED
     )
     if expected["stage"] not in ("eoh", "eom"):
         raise CaseError("stage is eoh or eom")
@@ -166,7 +166,7 @@ def _parse(path: Path) -> Case:
 
 
 def _sections(raw: bytes) -> tuple[str, dict[str, bytes], dict[str, bytes]]:
-    """What the file says first, its sections, and the files beside the configuration."""
+    """The first sentence, the sections, and the files beside the configuration."""
     about, *rest = _SECTION.split(raw)
     sections: dict[str, bytes] = {}
     files: dict[str, bytes] = {}

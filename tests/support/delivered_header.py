@@ -1,4 +1,4 @@
-"""What a person can still read in a delivered header, found with plain expressions: nothing of the product is used."""
+"""The addresses that a person can still read in a delivered header, by plain expressions, without product code."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ _ADDRESS = re.compile(r"""([^\s<>()\[\],;:"'@]*)["\s]*@\s*([\w.\[:-]*)""")
 
 
 def leaks(header: bytes, *, internal: Collection[str] = INTERNAL, author: str = "") -> list[str]:
-    """What is wrong with the header of a message whose recipients were hidden; empty when nothing is.
+    """The faults in the header of a message whose recipients were hidden; empty if there are none.
 
-    `internal` are the domains, with all below them, whose addresses may be seen; `author` is an address that may stand
-    in Reply-To. There must be one To, no Bcc, and in no recipient field an address of anybody else, as it stands or
-    decoded (RFC 2047).
+    `internal`: the domains, with all below them, whose addresses may be visible. `author`: an address that may be in
+    Reply-To. There must be one To, no Bcc, and no other address in any recipient field, raw or decoded (RFC 2047).
     """
     names = [name for name, _ in _fields(header)]
     found = [] if names.count("to") == 1 else [f"{names.count('to')} To fields"]

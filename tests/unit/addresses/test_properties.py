@@ -1,4 +1,4 @@
-"""addresses.py: what must hold for every field, however it was made (hypothesis)."""
+"""reader.py and scanner.py: properties of every field (hypothesis)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ANY_TEXT = st.text(alphabet=st.characters(codec=None))
 
 FIELDS = st.lists(st.sampled_from(MARKS) | ANY_TEXT | st.from_regex(r"[a-z]{1,3}@[a-z]{1,3}\.test", fullmatch=True))
 SOUP = FIELDS.map("".join)
-"""Text that is mostly made of what means something in an address list."""
+"""Text with many of the characters that have a meaning in an address list."""
 
 NAME = st.sampled_from(["Ann", "Ann Lee", "Zo\xeb", "Ann-Marie O'Neill", "Dr. Lee", "R&D"])
 NUMBERS = st.lists(st.integers(1, 99), min_size=1, max_size=5, unique=True)
-"""What tells the addresses of a list apart; local parts and domains follow from it."""
+"""Numbers, from which local parts and domains of distinct addresses are made."""
 
 
 SEPARATORS = [", ", ",", ",\n ", ",\n\t", " , ", "; ", ";", ",,"]
@@ -36,7 +36,7 @@ SEPARATORS = [", ", ",", ",\n ", ",\n\t", " , ", "; ", ";", ",,"]
 
 @st.composite
 def well_formed(draw: st.DrawFn, forms: list[str] = FORMS) -> tuple[str, int]:
-    """An address list, and how many distinct addresses it shows."""
+    """An address list, and the number of distinct addresses in it."""
     numbers, separator = draw(NUMBERS), draw(st.sampled_from(SEPARATORS))
     entries = [
         draw(st.sampled_from(forms)).format(
@@ -54,7 +54,7 @@ def well_formed(draw: st.DrawFn, forms: list[str] = FORMS) -> tuple[str, int]:
 @example("a@\u2025 a@\ufe19 a@\xb4")
 @example('" "ann,\n lee"@f.test')
 def test_any_text_is_read(value: str) -> None:
-    """Nothing raises; keys are distinct; every address has both parts, and its domain the one spelling there is."""
+    """Nothing raises; keys are distinct; every address has both parts, and a domain in the canonical spelling."""
     found_here = addresses(value)
     assert len(found_here) == len({each.key for each in found_here})
     assert visible(value) == [each.text for each in found_here]
@@ -70,7 +70,7 @@ def test_any_text_is_read(value: str) -> None:
 
 @given(ANY_TEXT | SOUP)
 def test_an_entry_is_never_an_address_that_was_not_counted(value: str) -> None:
-    """Every entry's address is among those a person can read, and a name holds neither line end nor control."""
+    """The address of every entry is a visible one, and a name has neither line end nor control character."""
     counted = addresses(value)
     for box in mailboxes(value):
         assert box.address.key in {each.key for each in counted}
@@ -79,7 +79,7 @@ def test_an_entry_is_never_an_address_that_was_not_counted(value: str) -> None:
 
 @given(well_formed())
 def test_well_formed_lists_are_counted_exactly(made: tuple[str, int]) -> None:
-    """No form, and no mixture of forms, counts an address twice or not at all."""
+    """In any form and mixture of forms, each address counts once."""
     value, count = made
     assert count == len(addresses(value))
 
@@ -93,7 +93,7 @@ def test_both_readers_agree(made: tuple[str, int]) -> None:
 
 @given(well_formed(), st.data())
 def test_one_stray_mark_hides_nothing(made: tuple[str, int], data: st.DataObject) -> None:
-    """A mark put anywhere into a well-formed list, or a mark taken out of it, never makes it count less."""
+    """A mark inserted into a well-formed list, or removed from it, never lowers the count."""
     value, count = made
     place = data.draw(st.integers(0, len(value)))
     mark = data.draw(st.sampled_from(["", *"\"()<>,;:\\[].' \t@&*", "\n ", '""', "()", "<>", "\x00", "\u200b", "?="]))
@@ -108,7 +108,7 @@ def test_one_stray_mark_hides_nothing(made: tuple[str, int], data: st.DataObject
 
 @given(well_formed(), well_formed())
 def test_what_follows_hides_nothing(one: tuple[str, int], other: tuple[str, int]) -> None:
-    """A list that is continued shows all that its parts show."""
+    """Two lists in one show all addresses of both."""
     keys = {each.key for value, _ in (one, other) for each in addresses(value)}
     assert keys == {each.key for each in addresses(f"{one[0]}, {other[0]}")}
 
@@ -148,7 +148,7 @@ def test_a_cut_field_shows_what_is_before_the_cut(made: tuple[str, int], data: s
 @given(number=st.integers(1, 99))
 @settings(max_examples=20)
 def test_an_address_counts_wherever_it_stands(hide: str, number: int) -> None:
-    """In quotes, comments, names, groups and links, ended or not, an address is seen."""
+    """An address in quotes, comments, names, groups and links, ended or not, is found."""
     local, domain = local_of(number), domain_of(number)
     assert {(local, domain), ("bob", "y.test")} <= {each.key for each in addresses(hide.format(f"{local}@{domain}"))}
 
@@ -163,7 +163,7 @@ def test_an_address_counts_wherever_it_stands(hide: str, number: int) -> None:
 def test_encoded_names_show_what_they_hold(
     name: str, number: int, charset: str, quoted_printable: bool, length: int
 ) -> None:
-    """An address in a display name that the standard library encoded, cut into words of any length, is seen."""
+    """An address in a display name that the standard library encoded, cut into words of any length, is found."""
     local, domain, how = local_of(number), domain_of(number), Charset(charset)
     how.header_encoding = QP if quoted_printable and charset == "utf-8" else how.header_encoding or 2
     field = Header(f"{name} {local}@{domain}", how, maxlinelen=length).encode()
@@ -172,7 +172,7 @@ def test_encoded_names_show_what_they_hold(
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), st.integers(20, 90))
 def test_encoded_words_decode_to_what_was_encoded(text: str, length: int) -> None:
-    """What the standard library encodes comes back, however often it was folded."""
+    """Text that the standard library encodes is decoded, however often it was folded."""
     text = " ".join(text.split())
     assert text == decoded(Header(text, "utf-8", maxlinelen=length).encode()).strip() or "=?" in text
 
@@ -196,13 +196,13 @@ def test_work_grows_with_the_length_of_the_field(unit: str) -> None:
     [("a.(", "", ")b@c.d"), ("(", "", "a@b.c)"), ("a(", "", ")@b.c "), ('"\\', '"a@b.c', ""), ("<(", "a@b", ")>")],
 )
 def test_work_grows_with_the_depth_of_nesting(begin: str, middle: str, end: str) -> None:
-    """Comments in comments and quotes in quotes are as cheap as the same marks in a row."""
+    """Nested comments and quotes cost no more than the same marks in a row."""
     few, many = (_calls(addresses, begin * depth + middle + end * depth) for depth in (100, 400))
     assert many <= 5 * few
 
 
 def _calls(function: Callable[[str], object], value: str) -> int:
-    """Count the calls, of Python and of C, that reading a field takes: a measure that no busy machine changes."""
+    """The number of calls, of Python and of C, that reading a field takes: independent of the load of the machine."""
     count = 0
 
     def profile(frame: FrameType, event: str, argument: object) -> None:

@@ -1,4 +1,4 @@
-"""addresses.py: what a person can read in one field value, case by case."""
+"""reader.py: the addresses that a person can read in one field value, case by case."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from undisclosed.addresses import Address, Mailbox, addresses, mailboxes, visibl
     ],
 )
 def test_well_formed_fields(value: str, expected: list[str]) -> None:
-    """What RFC 5322 allows is read as it is meant."""
+    """The syntax of RFC 5322 is read correctly."""
     assert expected == visible(value)
 
 
@@ -60,7 +60,7 @@ def test_well_formed_fields(value: str, expected: list[str]) -> None:
     ],
 )
 def test_obsolete_spellings(value: str, expected: list[str]) -> None:
-    """Comments, folding and blanks within an address, legal until RFC 2822 (RFC 5322, 4.4), do not part it."""
+    """Comments, folding and blanks within an address, legal until RFC 2822 (RFC 5322, 4.4), do not split it."""
     assert expected == visible(value)
 
 
@@ -90,7 +90,7 @@ def test_obsolete_spellings(value: str, expected: list[str]) -> None:
     ],
 )
 def test_spellings_of_one_address_are_one(value: str) -> None:
-    """What clients wrap around an address, and what cannot be told apart by reading, counts once."""
+    """An address that a client wraps in itself, or in two spellings that look the same, counts once."""
     expected = 1
     assert expected == len(addresses(value))
 
@@ -139,7 +139,7 @@ def test_spellings_of_one_address_are_one(value: str) -> None:
     ],
 )
 def test_hidden_addresses_count(value: str, hidden: str) -> None:
-    """An address in a name, quotes, a comment, an encoded word, a route or a link can be read, so it counts."""
+    """An address in a name, quotes, a comment, an encoded word, a route or a link is visible, so it counts."""
     keys = {address.key for address in addresses(value)}
     assert {addresses(hidden)[0].key, ("bob", "y.test")} <= keys
 
@@ -192,7 +192,7 @@ def test_hidden_addresses_count(value: str, hidden: str) -> None:
     ],
 )
 def test_broken_fields_count_no_less(value: str, count: int) -> None:
-    """Wrong separators, what does not close, cuts, stray marks, raw bytes and controls take no address out of sight."""
+    """Wrong separators, unclosed marks, cuts, stray marks, raw bytes and control characters hide no address."""
     assert count == len(addresses(value))
 
 
@@ -247,7 +247,7 @@ def test_how_an_address_is_spelled(value: str, expected: tuple[str, str, str]) -
 
 
 def test_addresses_come_in_order_of_first_sight() -> None:
-    """Names, quotes and comments come where they stand, and a repeated address where it was first."""
+    """In the order of the text, also with names, quotes and comments; a repeated address keeps its first place."""
     value = 'c@x.test, "b@x.test" <a@x.test> (d@x.test), C@x.test, =?utf-8?q?e=40x.test?= <f@x.test>'
     expected = ["c@x.test", "b@x.test", "a@x.test", "d@x.test", "e@x.test", "f@x.test"]
     assert expected == visible(value)
@@ -261,7 +261,7 @@ def test_the_scan_takes_over_in_the_middle() -> None:
 
 
 def test_names_that_look_structured_stay_names() -> None:
-    """Encoded words that decode to commas, quotes and brackets part no entry and hide none."""
+    """Encoded words that decode to commas, quotes and brackets neither split nor hide an entry."""
     name = base64.b64encode(b'Lee, "Ann" <(; :-(').decode()
     expected = ["ann@x.test", "bob@y.test"]
     assert expected == visible(f"=?utf-8?b?{name}?= <ann@x.test>, =?utf-8?b?{name}?= <bob@y.test>")
@@ -301,7 +301,7 @@ def test_entries_of_a_list(value: str, expected: list[tuple[str, str]]) -> None:
 
 
 def test_a_mailbox_holds_the_address_that_counts() -> None:
-    """An entry's address is the very value that `addresses` gives, so that both can be compared."""
+    """The address of an entry equals the one that `addresses` returns."""
     value = 'Ann <Ann@X.test>, "Bob" <bob(c)@y.test>'
     assert [Mailbox("Ann", addresses(value)[0]), Mailbox("Bob", addresses(value)[1])] == mailboxes(value)
 
@@ -310,5 +310,5 @@ def test_a_mailbox_holds_the_address_that_counts() -> None:
     "unit", ["(", '"', "<", "a@", "=?utf-8?q?", "g:", "\\", '\\"', "a@b(", "@", '"a" ', "'", "[", ")"]
 )
 def test_deep_nesting_overflows_nothing(unit: str) -> None:
-    """Twenty thousand of anything are read without recursion."""
+    """Twenty thousand repetitions of any mark are read without recursion."""
     assert {("ann", "x.test")} <= {each.key for each in addresses(f"ann@x.test, {unit * 20_000}")}

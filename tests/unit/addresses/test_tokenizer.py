@@ -1,4 +1,4 @@
-"""tokens.py: a field as clients show it, cut into tokens."""
+"""tokenizer.py: a field as clients show it, cut into tokens."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from undisclosed.addresses.tokenizer import Tokens, readable
     ],
 )  # fmt: skip
 def test_text_is_cut_into_tokens(text: str, expected: list[str]) -> None:
-    """Quotes count outside comments, parentheses outside quotes, and what does not close is a mark like any other."""
+    """Quotes count outside comments, parentheses outside quotes, and an unclosed one is a plain mark."""
     tokens = Tokens(text)
     assert expected == tokens.kinds
     assert text == "".join(tokens.token(index) for index in range(len(tokens.kinds)))
 
 
 def test_parentheses_find_their_partners() -> None:
-    """Comments nest; one that never ends takes none of those behind it along."""
+    """Comments nest; one that never ends does not swallow those behind it."""
     tokens = Tokens("(a ((b) (c)")
     pairs = {(tokens.begins[one], tokens.begins[other]) for one, other in tokens.partner.items() if one < other}
     assert {(4, 6), (8, 10)} == pairs
@@ -37,7 +37,7 @@ def test_parentheses_find_their_partners() -> None:
 
 @pytest.mark.parametrize(("begin", "step", "expected"), [(1, 1, (15, True)), (14, -1, (0, True)), (3, -1, (3, False))])
 def test_skipping_goes_over_blanks_and_comments(begin: int, step: int, expected: tuple[int, bool]) -> None:
-    """To either side, and not out of the comment that one is in."""
+    """In both directions, and never out of the enclosing comment."""
     tokens = Tokens("a ((b) (c d)) \\e")
     assert expected == tokens.skip(begin, step)
 
@@ -56,5 +56,5 @@ def test_skipping_goes_over_blanks_and_comments(begin: int, step: int, expected:
     ],
 )
 def test_text_is_made_readable(text: str, expected: str) -> None:
-    """Encoded words and links are decoded, marks that nobody sees are gone, all else stays."""
+    """Encoded words and links are decoded, invisible characters are removed, all else stays."""
     assert expected == readable(text)

@@ -1,4 +1,4 @@
-"""The cases, played by the core alone: the session asks it, and no protocol, socket or log file is between."""
+"""The cases, played by the session and the core alone, without protocol, socket or log file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OUTCOMES: dict[type[Any], str] = {Accept: "accepted", Rewrite: "rewritten", Hold
 
 
 def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
-    """What the session answers, and the message as it would leave (None where it would not)."""
+    """The answer of the session, and the message as it would leave (None if it would not)."""
     path = directory / "config.toml"
     case.configure(path)
     with structlog.testing.capture_logs() as lines:
@@ -46,7 +46,7 @@ def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
 
 
 def rest(session: Session, body: list[bytes]) -> Answer:
-    """The body, as far as it is wanted, and the end of the message."""
+    """Send the body until the session skips the rest, and the end of the message."""
     for chunk in body:
         if isinstance(session.body(chunk), Skip):
             break
@@ -54,7 +54,7 @@ def rest(session: Session, body: list[bytes]) -> Answer:
 
 
 def spoken(answer: Answer) -> list[str]:
-    """A reply as it stands on the wire."""
+    """A reply as on the wire."""
     if not isinstance(answer, Refuse):
         return []
     reply = answer.reply
@@ -65,7 +65,7 @@ def spoken(answer: Answer) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Case, tmp_path: Path) -> None:
-    """What the case expects; and after a rewrite no outside address is left in sight."""
+    """The result is that of the case; after a rewrite no outside address is visible."""
     actual, message = play(case, tmp_path)
     assert actual == casefile.wanted(case)
     if actual.outcome == "rewritten":
@@ -106,10 +106,8 @@ count: 1
         ('mode = "enforce"', "mode", "line 1"),
     ],
 )
-def test_a_case_that_says_nothing_anybody_reads_is_refused(
-    sound: str, broken: str, complaint: str, tmp_path: Path
-) -> None:
-    """A slip of the pen in a case does not make it weaker than it looks."""
+def test_a_case_file_with_a_mistake_is_refused(sound: str, broken: str, complaint: str, tmp_path: Path) -> None:
+    """A typing error must not make a case test less than it seems to."""
     path = tmp_path / "slip.case"
     path.write_text(SOUND)
     assert casefile.load(path).message == b"To: ann@family.test\n"

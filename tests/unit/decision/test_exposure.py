@@ -1,4 +1,4 @@
-"""What a message shows to its recipients."""
+"""The exposure of a message."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from undisclosed.decision.exposure import expose
 from undisclosed.decision.message import Field
 
 
-def test_every_instance_of_every_counted_field_counts_once_an_address() -> None:
-    """The same address in several fields is one; each field tells how many it shows."""
+def test_an_address_counts_once_in_all_counted_fields() -> None:
+    """An address in several fields counts once; each field has its own number."""
     shown = expose(
         policy(),
         message(
@@ -25,7 +25,7 @@ def test_every_instance_of_every_counted_field_counts_once_an_address() -> None:
 
 
 def test_the_authors_own_address_in_reply_to_is_no_recipient() -> None:
-    """Reply-To counts, but for what From says already."""
+    """Reply-To counts, but not the address in From."""
     shown = expose(
         policy(), message(from_="Me <me@home.test>", reply_to="me@home.test, all@list.test", to="x@council.test").fields
     )
@@ -38,7 +38,7 @@ def test_a_field_name_with_a_blank_before_its_colon_is_that_field() -> None:
 
 
 def test_a_bare_carriage_return_hides_no_field() -> None:
-    """Postfix passes a CR inside a field on, and the recipient's server may make a line end of it."""
+    """Postfix may pass on a CR inside a field, and the server of a recipient may take it for a line end."""
     many = ", ".join(strangers(3))
     for value in (f"x\rTo: {many}", f"x\r\rCC : {many}", f"x\r To: a\rTo: {many}\rX-Y: z", f"x\r\n\rTo:{many}"):
         assert expose(policy(), [Field("Subject", value)]).count == 3
@@ -47,14 +47,14 @@ def test_a_bare_carriage_return_hides_no_field() -> None:
 
 
 def test_an_address_that_is_routed_on_by_its_local_part_is_outside() -> None:
-    """`user%outside@inside` is read, and delivered, as an address outside."""
+    """`user%outside@inside` is an outside address for people and for Postfix."""
     to = "a%family.test@council.test, family.test!b@council.test, c@council.test"
     shown = expose(policy(), message(to=to).fields)
     assert (shown.count, len(shown.internal)) == (2, 1)
 
 
 def test_a_list_of_authors_does_not_excuse_the_same_list_in_reply_to() -> None:
-    """The exception is for the author's own address: Reply All to twelve "authors" reaches them all."""
+    """The exemption is for a single author: Reply All to twelve "authors" reaches all of them."""
     many = ", ".join(strangers(12))
     shown = expose(policy(), message(from_=f"clerk@council.test, {many}", reply_to=many, to="x@council.test").fields)
     assert shown.count == 12

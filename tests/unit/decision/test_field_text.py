@@ -37,7 +37,7 @@ ANN = Address("ann@council.test", "ann", "council.test")
     ],
 )
 def test_how_a_mailbox_is_written(name: str, expected: str) -> None:
-    """A name is an atom, a quoted string or encoded words; one that shows an address or cannot be shown is left out."""
+    """A name is an atom, a quoted string or encoded words; it is left out if it has an address or cannot be written."""
     assert field_text.value("To", [Mailbox(name, ANN)]) == expected
 
 
@@ -62,7 +62,7 @@ def test_how_a_mailbox_is_written(name: str, expected: str) -> None:
     ],
 )
 def test_which_addresses_can_be_written(text: str, expected: bool) -> None:
-    """Sound ASCII that fits a line and shows no other address."""
+    """Valid ASCII that fits into a line and contains no other address."""
     local, _, domain = text.rpartition("@")
     assert field_text.is_writable(Address(text, local, domain)) is expected
 
@@ -85,7 +85,7 @@ people = st.builds(
 
 @given(st.lists(people, min_size=1, max_size=20))
 def test_what_is_written_is_read_again(boxes: list[Mailbox]) -> None:
-    """The addresses come back, ours and those of the standard library's parser; names are kept or left out whole."""
+    """Our reader and the standard library read the same addresses; names are kept or left out whole."""
     value = field_text.value("To", boxes)
     assert value.isascii()
     assert [box.address for box in mailboxes(value)] == [box.address for box in boxes]

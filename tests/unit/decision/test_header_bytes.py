@@ -1,4 +1,4 @@
-"""The bytes of a message, cut into header fields and what follows."""
+"""The bytes of a message, split into header fields and the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from undisclosed.decision.message import Field
 
 
 def test_a_field_keeps_its_folds_and_bytes() -> None:
-    """The value is all that follows the colon; the line is the field as it stands in the message."""
+    """`value` is all text behind the colon, `line` the whole field."""
     raw = split(b"To: a@x.test,\n\tb@y.test\nSubject :\xe9\r\n\nbody\n")
     assert raw.fields == (
         RawField("To", b" a@x.test,\n\tb@y.test", b"To: a@x.test,\n\tb@y.test\n"),
@@ -24,19 +24,19 @@ def test_a_field_keeps_its_folds_and_bytes() -> None:
     "line", [b"no field\n", b"\n", b"\r\n", b" folded\n", b": x\n", b"T\xc3\xa9: x\n", b"X Y: z\n"]
 )
 def test_what_is_no_field_ends_the_header(line: bytes) -> None:
-    """It and all that follows belong to the body; a fold before the first field is none."""
+    """Such a line and all text behind it belong to the body; a fold needs a field before it."""
     assert split(line + b"To: a@x.test\n") == ((), line + b"To: a@x.test\n")
 
 
 def test_one_blank_after_the_colon_is_no_part_of_the_value() -> None:
-    """libmilter takes away one blank, and not a tab."""
+    """libmilter removes one blank, and no tab."""
     assert as_field("To", b"  a\xe9") == Field("To", " a\udce9")
     assert as_field("To", b"\ta") == Field("To", "\ta")
 
 
 @given(st.lists(st.sampled_from([b"To", b":", b" ", b"\t", b"\n", b"\r\n", b"\0", b"x"]), max_size=30).map(b"".join))
 def test_nothing_is_lost(content: bytes) -> None:
-    """The lines of the fields and the rest are the message, byte by byte."""
+    """The lines of the fields and the rest together are the message, byte by byte."""
     raw = split(content)
     assert b"".join(field.line for field in raw.fields) + raw.rest == content
     assert all(field.line.startswith(field.name.encode()) and field.value in field.line for field in raw.fields)

@@ -18,7 +18,7 @@ READERS: dict[CodeType, str] = {addresses.__code__: "addresses", mailboxes.__cod
 
 
 def reads(judged: Message) -> Counter[tuple[str, str]]:
-    """How often each reader was asked for each value while the message was decided on and its rewrite planned."""
+    """The number of calls of each reader with each value, in a decision to rewrite."""
     counted: Counter[tuple[str, str]] = Counter()
 
     def count(frame: FrameType, event: str, _: object) -> None:
@@ -35,7 +35,7 @@ def reads(judged: Message) -> Counter[tuple[str, str]]:
 
 
 def test_each_field_is_read_once_in_a_rewrite() -> None:
-    """By each reader, however many questions are asked of it; only the result is read anew."""
+    """`Message` keeps the addresses and mailboxes of a value; only the result of the edits is read anew."""
     to, cc, author = ", ".join(strangers(95)), "ann@council.test, x@other.test", '"Clerk"  <clerk@council.test>'
     counted = reads(message(to=to, cc=cc, from_=author, list_id="<parents.council.test>"))
     assert {value: counted["addresses", value] for value in (to, cc, author)} == {to: 1, cc: 1, author: 1}
@@ -43,13 +43,13 @@ def test_each_field_is_read_once_in_a_rewrite() -> None:
 
 
 def test_a_field_that_stays_is_read_once_more_in_the_result() -> None:
-    """The check after a rewrite must not trust what was read before it."""
+    """The check after a rewrite must not use addresses that were read before it."""
     counted = reads(message(to=", ".join(strangers(95)), from_="clerk@council.test", cc="ann@council.test"))
     assert counted["addresses", "ann@council.test"] == 2
 
 
 def test_a_value_is_remembered_with_its_message_only() -> None:
-    """The same answer again for the same message; another message reads for itself."""
+    """A message keeps its own addresses; another message reads again."""
     one, other = message(to="a@x.test"), message(to="a@x.test")
     assert one.addresses("a@x.test") is one.addresses("a@x.test")
     assert one.addresses("a@x.test") is not other.addresses("a@x.test")

@@ -1,4 +1,4 @@
-"""What stands against a rewrite: signatures, invitations, and whatever names the recipients a second time."""
+"""Obstacles to a rewrite: signatures, invitations, and parts that name the recipients a second time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TO = "x@family.test, ann@council.test"
 
 
 def found(*fields: tuple[str, str], **header: Any) -> str | None:
-    """What stands against hiding To and Cc of a message with these further fields."""
+    """The obstacle to hiding To and Cc in a message with these further fields."""
     try:
         plan(policy(), message(**{"fields": fields, "to": TO, "cc": "y@family.test", **header}))
     except Unsafe as unsafe:
@@ -38,12 +38,12 @@ def found(*fields: tuple[str, str], **header: Any) -> str | None:
 
 
 def text(said: Obstacle | str | None) -> str | None:
-    """The text of an obstacle, given as one or as its text."""
+    """The text of an obstacle, or the text itself."""
     return said.text if isinstance(said, Obstacle) else said
 
 
 def in_body(body: bytes, complete: bool = True) -> str | None:
-    """What stands in a body against a rewrite."""
+    """The text of the obstacle in a body."""
     return text(body_obstacle(body, complete))
 
 
@@ -67,30 +67,30 @@ def in_body(body: bytes, complete: bool = True) -> str | None:
     ],
 )
 def test_a_signature_over_an_edited_field(name: str, signature: str, expected: Obstacle | str | None) -> None:
-    """A signature stands in the way where its h= tag, however it is folded, covers what would be edited."""
+    """A signature is an obstacle if its h= tag, however it is folded, covers an edited field."""
     assert found((name, signature)) == text(expected)
 
 
 def test_a_signature_over_fields_that_stay_as_they_are() -> None:
-    """A signature over To is no obstacle where only Cc is edited."""
+    """A signature over To is no obstacle if only Cc is edited."""
     signature = ("DKIM-Signature", "v=1; h=from:to; b=y")
     assert found(signature, to="ann@council.test") is None
     assert found(signature, to="ann@council.test, x@family.test") == "signed by DKIM over To"
 
 
 def test_a_signature_over_a_field_that_would_be_added() -> None:
-    """Signers name To though there is none, so that none can be added (RFC 6376, section 5.4)."""
+    """Signers name a missing To, so that none can be added (RFC 6376, section 5.4)."""
     assert found(("DKIM-Signature", "v=1; h=from:to; b=y"), to="") == "signed by DKIM over To"
 
 
 def test_the_second_signature_counts() -> None:
-    """Each of several signatures is looked at."""
+    """All signatures are checked."""
     signatures = [("DKIM-Signature", "v=1; h=from; b=y"), ("DKIM-Signature", "v=1; h=from:cc; b=y")]
     assert found(*signatures) == "signed by DKIM over Cc"
 
 
-def test_nothing_stands_against_a_rewrite_that_changes_nothing() -> None:
-    """A message with nothing to hide may be signed over everything."""
+def test_a_rewrite_without_edits_has_no_obstacle() -> None:
+    """A message with nothing to hide may have a signature over all fields."""
     fields = [("DKIM-Signature", "v=1; h=from:to:cc; b=y"), ("Content-Type", "text/calendar")]
     assert found(*fields, to="ann@council.test", cc="bob@council.test") is None
 
@@ -145,8 +145,8 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("content_type", "expected"), TYPES)
-def test_what_the_type_of_the_message_says(content_type: str, expected: Obstacle | str | None) -> None:
-    """An invitation, TNEF, S/MIME, PGP and protected headers are told by Content-Type; so is what cannot be read."""
+def test_the_type_of_the_message(content_type: str, expected: Obstacle | str | None) -> None:
+    """Content-Type shows an invitation, TNEF, S/MIME, PGP and protected headers; an unreadable one is an obstacle."""
     assert found(("Content-Type", content_type)) == text(expected)
     assert found(("content-TYPE ", content_type)) == text(expected)
 
@@ -154,8 +154,8 @@ def test_what_the_type_of_the_message_says(content_type: str, expected: Obstacle
 @pytest.mark.parametrize(("content_type", "expected"), [pair for pair in TYPES if "cannot" not in str(pair[1])])
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
 @pytest.mark.parametrize("name", ["Content-Type:", "content-type: ", "CONTENT-TYPE \t:\t"])
-def test_what_the_type_of_a_part_says(content_type: str, expected: Obstacle | str | None, end: str, name: str) -> None:
-    """The same in the header of a part, whatever ends its lines."""
+def test_the_type_of_a_part(content_type: str, expected: Obstacle | str | None, end: str, name: str) -> None:
+    """The same in the header of a part, with any line end."""
     part = f"--b\nContent-ID: <1@x>\n{name}{content_type}\nContent-Transfer-Encoding: 8bit\n\nSome words.\n--b--\n"
     assert in_body(part.replace("\n", end).encode("utf-8", "surrogateescape")) == text(expected)
 
@@ -166,7 +166,7 @@ def test_two_types_cannot_be_decided() -> None:
 
 
 def test_a_multipart_that_is_encoded_as_a_whole() -> None:
-    """Base64 over a whole multipart is forbidden (RFC 2045, section 6.4), and some clients decode it all the same."""
+    """Base64 over a whole multipart is forbidden (RFC 2045, section 6.4), but some clients decode it."""
     mixed = ("Content-Type", "multipart/mixed; boundary=b")
     assert found(mixed, ("Content-Transfer-Encoding", "BASE64")) == ENCODED.text
     assert found(mixed, ("Content-Transfer-Encoding", "8bit")) is None
@@ -174,7 +174,7 @@ def test_a_multipart_that_is_encoded_as_a_whole() -> None:
 
 
 def test_the_name_of_the_file_counts() -> None:
-    """A calendar may be told by Content-Disposition alone."""
+    """Content-Disposition alone may show a calendar."""
     disposition = ("Content-Disposition", 'attachment; filename="Meeting.ics"')
     assert found(("Content-Type", "application/octet-stream"), disposition) == INVITATION.text
 
@@ -206,12 +206,12 @@ def test_the_name_of_the_file_counts() -> None:
     ],
 )
 def test_a_field_that_shows_a_hidden_address(name: str, value: str, expected: Obstacle | str | None) -> None:
-    """Hiding To is in vain where another field, trace and identifiers apart, shows one of the recipients."""
+    """Hiding To is useless if another field shows a recipient; traces and identifiers are exempt."""
     assert found((name, value)) == text(expected)
 
 
 def test_the_author_may_be_among_the_recipients() -> None:
-    """An author outside who is also in To is visible anyway: fields that name the author are no obstacle."""
+    """An outside author who is also in To is visible anyway: fields with the author are no obstacle."""
     header = {"from_": "me@elsewhere.test", "to": "me@elsewhere.test, x@family.test"}
     assert found(("Disposition-Notification-To", "me@elsewhere.test"), **header) is None
     assert found(("Disposition-Notification-To", "x@family.test"), **header) is not None
@@ -219,7 +219,7 @@ def test_the_author_may_be_among_the_recipients() -> None:
 
 @pytest.mark.parametrize("name", ["From", "Sender", "Resent-From", "Resent-Sender"])
 def test_a_list_of_recipients_in_an_authors_field_is_an_obstacle(name: str) -> None:
-    """One of the recipients may have written the message; a field that shows two of them shows the list."""
+    """One recipient may be the author; a field with two of them repeats the list."""
     assert found((name, "Clerk <clerk@council.test>, x@family.test")) is None
     assert found((name, "clerk@council.test, x@family.test, y@family.test")) == f"{name} repeats the recipients"
     assert found((name, '"x@family.test, y@family.test" <clerk@council.test>')) == f"{name} repeats the recipients"
@@ -244,7 +244,7 @@ def test_a_list_of_recipients_in_an_authors_field_is_an_obstacle(name: str) -> N
     ],
 )
 def test_the_body_is_read_only_where_there_are_parts(content_type: str, expected: bool) -> None:
-    """A message without parts says in its header what it is."""
+    """The header of a message without parts has its type."""
     assert needs_body(message(content_type=content_type)) is expected
 
 
@@ -307,19 +307,19 @@ BODIES = {
 
 
 @pytest.mark.parametrize(("body", "expected"), BODIES.values(), ids=BODIES)
-def test_what_a_body_says(body: bytes, expected: Obstacle | str | None) -> None:
-    """Header lines of parts count wherever they stand, prose does not."""
+def test_obstacles_in_a_body(body: bytes, expected: Obstacle | str | None) -> None:
+    """Header lines of parts count anywhere, prose does not."""
     assert in_body(body) == text(expected)
 
 
 def test_a_body_that_goes_on_cannot_be_decided() -> None:
-    """Beyond the limit there may be another part; what was found before it is the better reason."""
+    """There may be another part beyond the limit; an obstacle before it takes precedence."""
     assert in_body(b"words\r\n", False) == TOO_LARGE.text
     assert in_body(b"Content-Type: text/calendar\r\n", False) == INVITATION.text
 
 
 def test_no_more_than_the_limit_is_read() -> None:
-    """A sign beyond the limit is not seen, and said to be unseen; one that ends at the limit is."""
+    """A sign that ends at the limit is found; beyond it the body counts as not read."""
     sign = b"\nContent-Type: text/calendar"
     assert in_body(b"x" * (BODY_LIMIT - len(sign)) + sign, True) == INVITATION.text
     assert in_body(b"x" * BODY_LIMIT + sign, True) == TOO_LARGE.text
@@ -343,7 +343,7 @@ def test_no_more_than_the_limit_is_read() -> None:
     ],
 )
 def test_an_obstacle_has_a_kind(field: tuple[str, str], kind: ObstacleKind) -> None:
-    """What a sender is told depends on it, and never on the wording for administrators."""
+    """The words for a sender depend on the kind, never on the text for administrators."""
     with pytest.raises(Unsafe) as raised:
         plan(policy(), message(fields=(field,), to=TO))
     assert raised.value.obstacle.kind is kind

@@ -1,4 +1,4 @@
-"""What postcat prints of a queue file, read back."""
+"""The output of postcat, parsed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def one() -> QueuedMessage:
 
 
 def test_envelope_is_read() -> None:
-    """Sender, DSN, SMTPUTF8, body type, time, size and client are where Postfix keeps them."""
+    """Sender, DSN, SMTPUTF8, body type, time, size and client are read from their records."""
     held = one()
     assert (held.sender, held.envelope_id, held.ret) == ("clérk@council.test", "abc+def x", "HDRS")
     assert (held.smtputf8, held.eight_bit, held.size) == (True, True, 14769)
@@ -65,7 +65,7 @@ def test_envelope_is_read() -> None:
 
 
 def test_recipients_keep_what_is_said_of_each() -> None:
-    """Attributes belong to the next recipient only; one who has the message is left out; always_bcc is told apart."""
+    """Attributes belong to the next recipient only; delivered ones are left out; always_bcc is marked."""
     assert one().recipients == (
         Recipient("a0@x.example", "rfc822;orig+x@x.example", 10),
         Recipient("quoted local@x.example"),
@@ -74,7 +74,7 @@ def test_recipients_keep_what_is_said_of_each() -> None:
 
 
 def test_content_is_kept_byte_by_byte() -> None:
-    """Long lines are joined, edits followed, and a line that looks like postcat's own ends nothing."""
+    """Long lines are joined, edits followed, and a line that looks like one of postcat's own ends nothing."""
     mark = b"*** HEADER EXTRACTED hold/4jXkbq5QPvzJ9sp ***\n*** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***\n"
     header = b"From: clerk@council.test\nTo: clerk@council.test\nX-Long: yyyy\n"
     assert one().content == header + b"\nnul\x00 cr\r caf\xe9\n" + mark
@@ -99,8 +99,8 @@ def test_several_files_are_told_apart() -> None:
         (b"*** MESSAGE CONTENTS hold/4jXkbq5QPvzJ9sp ***\n", b"*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***\n"),
     ],
 )
-def test_what_is_not_whole_or_not_known_is_refused(old: bytes, new: bytes) -> None:
-    """Nothing is released from half a file, or from one with records that this does not know."""
+def test_incomplete_or_unknown_output_is_refused(old: bytes, new: bytes) -> None:
+    """An incomplete file, or one with unknown records, is never released."""
     assert old in PRINTED
     with pytest.raises(QueueFileError):
         parse(PRINTED.replace(old, new))

@@ -11,7 +11,7 @@ from undisclosed.decision.reference import REFERENCE_LETTERS, reference
 
 
 def test_a_reference_is_short_and_the_same_for_every_transaction_of_one_message() -> None:
-    """Sender, Message-ID and visible set make it; queue id and recipients do not."""
+    """It depends on sender, Message-ID and visible addresses, not on queue id and recipients."""
     one = message(to=", ".join(strangers(3)), queue_id="4dX1", recipients=["a@family.test"])
     two = Message("CLERK@council.test", ("b@family.test",), one.fields, one.client, "4dX2")
     names = {reference(b"key", each, expose(policy(), each.fields)) for each in (one, two)}
@@ -20,7 +20,7 @@ def test_a_reference_is_short_and_the_same_for_every_transaction_of_one_message(
 
 
 def test_a_reference_differs_by_key_sender_message_id_and_list() -> None:
-    """Nobody without the key can tell whether a list is the one behind a reference."""
+    """Without the key it is impossible to test whether a list belongs to a reference."""
     first = message(to="a@family.test")
     variants = [
         (b"key", first),
@@ -34,7 +34,7 @@ def test_a_reference_differs_by_key_sender_message_id_and_list() -> None:
 
 
 def test_messages_without_a_message_id_are_told_apart_by_queue_id() -> None:
-    """Without a Message-ID nothing is merged."""
+    """Without a Message-ID each transaction is an incident of its own."""
     pair = [message(to="a@family.test", message_id="", queue_id=queue_id) for queue_id in ("4dX1", "4dX2")]
     names = {reference(b"key", each, expose(policy(), each.fields)) for each in pair}
     assert len(names) == 2

@@ -1,4 +1,4 @@
-"""The words that senders read: short, ASCII, each line complete in itself, whatever stands in the configuration."""
+"""The replies to senders: short, ASCII, each line complete in itself, for any configuration."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ OBSTACLES = [
 
 
 def decision(count: int = 95, obstacle: Obstacle | None = None, rule: str = "too many in sight") -> Decision:
-    """A refusal of a message that shows so many addresses."""
+    """A rejection of a message that shows this number of addresses."""
     exposure = Exposure(external=(STRANGER,) * count, organisations=count)
     return Decision(Scope.OUTGOING, Action.REJECT, rule, exposure, "", obstacle)
 
 
 SOUND = policy()
-"""Built once: a property is tried on many."""
+"""Built once for all examples of a property."""
 
 
 def organisation(name: str = "Exampleshire County Council", help: str = "the service desk") -> Policy:  # noqa: A002  the setting's own name
-    """A policy with these words in it, unchecked: the words must not rely on what the schema refuses."""
+    """A policy with these texts, unchecked: replies must not depend on the checks of the schema."""
     return SOUND.model_copy(update={"organisation": SOUND.organisation.model_copy(update={"name": name, "help": help})})
 
 
@@ -55,7 +55,7 @@ def on_the_wire(reply: Reply) -> list[str]:
 
 
 def check_form(reply: Reply) -> None:
-    """Hold a reply to all limits that the wire and mail clients set."""
+    """Check a reply against all limits of SMTP and mail clients."""
     lines = on_the_wire(reply)
     assert 1 < len(lines) <= LINES_LIMIT
     assert max(map(len, lines)) <= LINE_LIMIT
@@ -86,7 +86,7 @@ def test_the_whole_refusal() -> None:
 
 
 def test_the_whole_fault() -> None:
-    """The reply to a message that we failed on says that nobody but us is to blame, and that trying again helps."""
+    """The reply after a failure of ours says that it is not the sender's fault, and to try again."""
     reply = fault(organisation(), "4dX1c23kLmz9Q")
     assert reply == Reply(
         451,
@@ -116,7 +116,7 @@ def test_the_limit_is_not_named() -> None:
 
 
 def test_code_and_enhanced_code_are_the_policys() -> None:
-    """The configured codes are used, and the longest of them still leaves every line within the limit."""
+    """The configured codes are used, and every line is within the limit even with the longest."""
     reply = refusal(policy(reply={"code": 554, "enhanced": "5.999.999"}), decision(1400), REFERENCE)
     assert (reply.code, reply.enhanced) == (554, "5.999.999")
     check_form(reply)
@@ -125,7 +125,7 @@ def test_code_and_enhanced_code_are_the_policys() -> None:
 
 @pytest.mark.parametrize("nothing", ["", None])
 def test_no_reference_is_left_out(nothing: str | None) -> None:
-    """Without a key there is no reference, and no label without one."""
+    """Without a reference its label is left out, too."""
     last = refusal(policy(), decision(), nothing).lines[-1]
     assert last == "Not sent: please put the addresses in Bcc and send again."
     assert fault(policy(), nothing).lines[-1] == "Not sent yet, not your fault: please try again shortly."
@@ -133,7 +133,7 @@ def test_no_reference_is_left_out(nothing: str | None) -> None:
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_an_obstacle_is_told_in_plain_words(obstacle: Obstacle) -> None:
-    """A message that was to be corrected, and is refused since it must not be, names the reason and a way out."""
+    """The reply to a message that must not be rewritten has the reason and advice."""
     reply = refusal(policy(), decision(12, obstacle), REFERENCE)
     check_form(reply)
     assert reply.lines[0].startswith("Not sent: 12 outside addresses")
@@ -145,7 +145,7 @@ def test_an_obstacle_is_told_in_plain_words(obstacle: Obstacle) -> None:
 
 
 def test_an_invitation_is_not_to_be_sent_again_with_bcc() -> None:
-    """Bcc hides nobody whom the invitation itself lists: the advice must not be the usual one."""
+    """The invitation itself lists all guests, so the usual advice to use Bcc would be wrong."""
     text = refusal(policy(), decision(12, obstacles.INVITATION), REFERENCE).single()
     assert "Bcc cannot hide them" in text
     assert "put the addresses in Bcc and send again" not in text
@@ -153,7 +153,7 @@ def test_an_invitation_is_not_to_be_sent_again_with_bcc() -> None:
 
 
 def test_an_obstacle_without_words_of_its_own() -> None:
-    """Any other obstacle is told as one, and never by its technical name."""
+    """Other obstacles have common words, never the technical text."""
     reply = refusal(policy(), decision(12, Obstacle("the name of a To field is irregular")), REFERENCE)
     check_form(reply)
     assert reply.lines[1] == "The addresses could not be hidden automatically, so please do that yourself:"
@@ -177,12 +177,12 @@ def test_an_obstacle_without_words_of_its_own() -> None:
     ],
 )
 def test_names_are_spelled_in_ascii(name: str, spelled: str) -> None:
-    """A name keeps what its readers would know again, in the letters that an SMTP reply may have."""
+    """A name is transliterated as far as its readers would recognise it."""
     assert refusal(organisation(name), decision(), None).lines[3] == f"For help, ask the service desk ({spelled})."
 
 
 def test_german_umlauts_have_a_spelling_of_their_own() -> None:
-    """Where German is one of the organisation's languages, ü is ue: Muenchen, and not Munchen."""
+    """If German is one of the languages of the organisation, ü is ue: Muenchen, not Munchen."""
     own = policy(organisation={"name": "Bürgerbüro Österloh", "languages": ["de", "en"]})
     assert "(Buergerbuero Oesterloh)" in refusal(own, decision(), None).single()
 
@@ -191,19 +191,19 @@ def test_german_umlauts_have_a_spelling_of_their_own() -> None:
     "name", ["東京都教育委員会", "東京 3", "עיריית ירושלים", "بلدية", "☀", "...", "\udc80\udc81", "-"]
 )
 def test_a_name_of_which_nothing_readable_is_left_is_left_out(name: str) -> None:
-    """Better no name than question marks or a spelling that nobody knows again."""
+    """No name is better than question marks or an unrecognisable spelling."""
     assert refusal(organisation(name), decision(), None).lines[3] == "For help, ask the service desk."
     helped = refusal(organisation(help=name), decision(), None)
     assert helped.lines[3] == "For help, ask your mail administrator (Exampleshire County Council)."
 
 
-def test_a_telephone_number_is_somebody_to_ask() -> None:
-    """Help may be a number alone: no letter is missing from it."""
+def test_the_contact_may_be_a_telephone_number() -> None:
+    """Digits alone are kept: no letter was left out of them."""
     assert "ask 01234 567890 (" in refusal(organisation(help="01234 567890"), decision(), None).single()
 
 
 def test_long_names_are_cut_at_a_word() -> None:
-    """Whom to ask comes before whose they are, and neither is cut within a word, lest a link or number be broken."""
+    """The contact takes precedence over the organisation, and no word is cut: it may be a link or a number."""
     link = "https://intranet.council.test/help/mail"
     both = refusal(
         organisation("Association of " + "Parish Councils " * 12, f"the desk at {link}"), decision(), REFERENCE
@@ -220,18 +220,18 @@ def test_long_names_are_cut_at_a_word() -> None:
 
 
 def test_a_percent_sign_is_not_doubled_here() -> None:
-    """Doubling is libmilter's rule and done where it is spoken to; here it would show twice in `explain`."""
+    """libmilter needs it doubled, and callbacks.py does that; `explain` would show two of them."""
     assert "100%s %d {0} {whom} {" in refusal(organisation("100%s %d {0} {whom} {"), decision(), None).lines[3]
 
 
 def test_a_language_without_words_falls_back() -> None:
-    """An organisation that writes Welsh first gets English until there are Welsh words."""
+    """An organisation whose first language is Welsh gets English: there are no Welsh replies."""
     welsh = policy(organisation={"languages": ["cy"]})
     assert refusal(welsh, decision(), REFERENCE) == refusal(policy(), decision(), REFERENCE)
 
 
-def test_a_disk_that_fails_does_not_take_the_words_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables of letters are files, read at first use; a process out of descriptors must still refuse."""
+def test_transliteration_tables_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are files, read at first use; a process without free descriptors must still reply."""
 
     def out_of_descriptors(*_: object) -> bytes:
         raise OSError(24, "Too many open files")
@@ -259,7 +259,7 @@ def test_nothing_breaks_a_refusal(
     reference: str,
     obstacle: Obstacle | None,
 ) -> None:
-    """Whatever is configured, all limits hold, the count stands in the first line and the reference ends the last."""
+    """For any configuration the limits hold; the first line has the count, and the last ends with the reference."""
     reply = refusal(organisation(name, help), decision(count, obstacle), reference)
     check_form(reply)
     assert re.search(rf"\b{count} outside address(es)? would have been visible", reply.lines[0])
@@ -269,19 +269,19 @@ def test_nothing_breaks_a_refusal(
 
 @given(name=st.text(max_size=200), help=st.text(max_size=200), queue_id=st.none() | st.text(max_size=100))
 def test_nothing_breaks_a_fault(name: str, help: str, queue_id: str | None) -> None:  # noqa: A002  the setting's name
-    """Whatever is configured, and whatever the MTA calls the message, the reply to our own failure is sound."""
+    """For any configuration and queue id, the reply after a failure of ours is valid."""
     reply = fault(organisation(name, help), queue_id)
     check_form(reply)
     assert (reply.code, reply.enhanced) == (451, "4.3.0")
 
 
 def test_the_longest_queue_id_survives() -> None:
-    """The administrator finds the message in the log by it, so not a letter may be missing."""
+    """Administrators search the log for it: no letter may be missing."""
     assert fault(organisation(), "4dX1c23kLmz9QyyyyyZ").lines[-1].endswith(" Queue id: 4dX1c23kLmz9QyyyyyZ")
 
 
 def test_the_reason_of_a_held_message() -> None:
-    """The log says in one line how many were shown, by which rule, why it was not corrected, and the reference."""
+    """One line with the number of addresses, the rule, the obstacle and the reference."""
     assert quarantine_reason(decision(95), REFERENCE) == (
         "95 external addresses visible to every recipient; rule too many in sight; reference K7QF-3M2D"
     )
@@ -298,7 +298,7 @@ def test_the_reason_of_a_held_message() -> None:
     reference=st.none() | st.text(),
 )
 def test_nothing_breaks_the_reason(count: int, rule: str, obstacle: Obstacle | None, reference: str | None) -> None:
-    """libmilter wants a reason that is not empty, and the log one short line of ASCII."""
+    """libmilter needs a reason that is not empty; the log needs one short line of ASCII."""
     reason = quarantine_reason(decision(count, obstacle, rule), reference)
     assert re.fullmatch("[ -~]+", reason)
     assert len(reason) <= REASON_LIMIT

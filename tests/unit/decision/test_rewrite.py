@@ -18,7 +18,7 @@ FROM = "From: Clerk <clerk@council.test>"
 
 
 def header(text: str) -> tuple[Field, ...]:
-    """A header as it stands in a message: one field a line, a line that begins with a blank goes on with the last."""
+    """A header from text: one field a line; a line that begins with a blank continues the last field."""
     fields: list[Field] = []
     for line in text.strip("\n").split("\n"):
         if line[:1] in " \t":
@@ -35,7 +35,7 @@ def mail(text: str) -> Message:
 
 
 def hidden(text: str, **sections: Any) -> tuple[Field, ...]:
-    """The header that is left of this one."""
+    """This header after hiding."""
     sections.setdefault("organisation", {"partner_domains": ["partner.test"]})
     before = mail(text)
     return apply(before.fields, hide(policy(**sections), before))
@@ -177,21 +177,21 @@ CASES = {
 
 
 @pytest.mark.parametrize(("before", "after"), CASES.values(), ids=CASES)
-def test_what_becomes_of_a_header(before: str, after: str) -> None:
+def test_the_header_after_hiding(before: str, after: str) -> None:
     """The whole header after the edits, byte for byte."""
     assert hidden(before) == header(after)
 
 
 @pytest.mark.parametrize("before", [before for before, _ in CASES.values()], ids=CASES)
 def test_hiding_twice_changes_nothing_more(before: str) -> None:
-    """A message that comes by again, as after a release, is left alone."""
+    """A message that is processed again, as after a release, is not changed again."""
     once = hidden(before)
     again = Message("clerk@council.test", (), once)
     assert hide(policy(organisation={"partner_domains": ["partner.test"]}), again) == ()
 
 
-def test_nobody_inside_stays_where_the_policy_says_so() -> None:
-    """`keep_internal = false` hides the colleagues too; To names the author, who stands in From anyway."""
+def test_internal_addresses_are_hidden_without_keep_internal() -> None:
+    """`keep_internal = false` hides colleagues, too; To has the author, who is in From anyway."""
     before = f"{FROM}\nTo: ann@council.test\nCc: bob@council.test, x@family.test\nReply-To: clerk@council.test"
     after = f"{FROM}\nTo: Clerk <clerk@council.test>\nReply-To: clerk@council.test"
     assert hidden(before, rewrite={"keep_internal": False}) == header(after)
@@ -199,13 +199,13 @@ def test_nobody_inside_stays_where_the_policy_says_so() -> None:
 
 
 @pytest.mark.parametrize("to", ["parents:;", "Office <office@council.test>", "undisclosed-recipients:;"])
-def test_an_emptied_to_shows_what_the_policy_wants(to: str) -> None:
+def test_an_emptied_to_has_the_configured_value(to: str) -> None:
     """`rewrite.to` may be a group without members or an internal mailbox."""
     assert hidden(f"{FROM}\nTo: x@family.test", rewrite={"to": to}) == header(f"{FROM}\nTo: {to}")
 
 
 def test_fields_that_are_not_counted_are_not_hidden() -> None:
-    """`counting.fields` says which fields are concerned; a Bcc goes all the same."""
+    """Only the fields in `counting.fields` are edited, and Bcc always."""
     before = "To: x@family.test\nTo: y@family.test\nCc: z@family.test\nBcc: v@family.test"
     after = "To: x@family.test\nTo: y@family.test"
     assert hidden(before, counting={"fields": ["cc"]}) == header(after)
@@ -218,7 +218,7 @@ def test_only_what_changes_is_edited() -> None:
 
 
 def test_edits_of_one_name_go_from_the_last_to_the_first() -> None:
-    """Deleting renumbers the later fields, so the later ones come first."""
+    """A deletion renumbers the later fields, so the edits of later fields come first."""
     before = mail(
         "Cc: a@x.test\nTo: ann@council.test, b@x.test\nCC: bob@council.test, c@x.test\nTo: d@x.test\ncc: e@x.test"
     )
@@ -247,7 +247,7 @@ def test_five_hundred_names_are_folded() -> None:
 
 
 def test_what_cannot_be_folded_stays_below_the_limit_of_a_line() -> None:
-    """No line reaches 998 bytes (RFC 5322, section 2.1.1): a relay would break it somewhere."""
+    """No line reaches 998 bytes (RFC 5322, section 2.1.1): a relay would break it anywhere."""
     name = "n" * 200
     local = "l" * 300
     text = f"x@family.test, {name} <a@council.test>, {local}@council.test, {'w' * 201} <b@council.test>"
@@ -270,8 +270,8 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize(("text", "reason"), UNSAFE.values(), ids=UNSAFE)
-def test_what_cannot_be_hidden_is_said(text: str, reason: str) -> None:
-    """Unsafe carries the reason, and a plan is refused with the same one."""
+def test_recipients_that_cannot_be_hidden(text: str, reason: str) -> None:
+    """`hide` and `plan` raise Unsafe with the same reason."""
     with pytest.raises(Unsafe) as raised:
         hide(policy(), mail(text))
     assert str(raised.value) == reason
@@ -280,12 +280,12 @@ def test_what_cannot_be_hidden_is_said(text: str, reason: str) -> None:
 
 
 def test_an_untouched_field_may_hold_what_an_edited_one_may_not() -> None:
-    """Addresses outside ASCII do not matter where nothing is edited."""
+    """Non-ASCII addresses do not matter in a field that is not edited."""
     assert hidden("To: jörg@council.test\nCc: x@family.test") == header("To: jörg@council.test")
 
 
 def test_too_many_fields_are_not_edited() -> None:
-    """Postfix looks for each from the top: what would take it minutes is for a person to decide."""
+    """Postfix searches each from the top: minutes for many thousand. A person decides instead."""
     few = mail("\n".join(["To: ann@council.test"] + ["Cc: x@family.test"] * MAX_EDITS))
     assert len(hide(policy(), few)) == MAX_EDITS
     many = mail("\n".join(["To: ann@council.test"] + ["Cc: x@family.test"] * (MAX_EDITS + 1)))
@@ -294,7 +294,7 @@ def test_too_many_fields_are_not_edited() -> None:
 
 
 def test_a_merged_to_must_fit_into_one_field() -> None:
-    """Names are given up first; if the addresses alone are too long for one field, nothing is edited."""
+    """Display names are dropped first; if the addresses alone are too long, nothing is edited."""
     named = [f"{'Ein langer Name ' * 3}{n} <somebody{n}@council.test>" for n in range(1600)]
     fields = [f"To: {', '.join(named[at : at + 400])}" for at in range(0, 1600, 400)]
     ((_, value),) = hidden("\n".join(fields))
@@ -319,12 +319,12 @@ APPLY = {
 
 @pytest.mark.parametrize(("edit", "after"), APPLY.values(), ids=APPLY)
 def test_an_edit_does_what_postfix_does(edit: HeaderChange | HeaderDeletion | HeaderInsertion, after: str) -> None:
-    """libmilter's rules for smfi_chgheader and smfi_addheader, as Postfix was seen to follow them."""
+    """The rules of smfi_chgheader and smfi_addheader, as observed with Postfix."""
     assert apply(header("To: a\nCc: 1\nCC: 2\nTo: b"), [edit]) == header(after)
 
 
 def test_deleting_renumbers() -> None:
-    """The second of three is the third of those that were there."""
+    """After the deletion of the first, the second is the former third."""
     fields = header("Cc: 1\nCc: 2\nCc: 3")
     assert apply(fields, [HeaderDeletion("Cc", 1), HeaderDeletion("Cc", 1)]) == header("Cc: 3")
     assert apply(fields, [HeaderDeletion("Cc", 1), HeaderChange("Cc", 2, "x")]) == header("Cc: 2\nCc: x")
@@ -344,14 +344,14 @@ def test_deleting_renumbers() -> None:
     ids=len,
 )
 def test_the_breaches_are_hidden(names: Iterable[str]) -> None:
-    """Lists of the size of those that got out leave the sender's own address, and nothing else."""
+    """Of lists as long as in the known breaches only the sender's own address is left."""
     before = message(to=", ".join(names), cc=", ".join(names), from_="Clerk <clerk@council.test>")
     after = apply(before.fields, hide(policy(), before))
     assert [field for field in after if field.name in ("To", "Cc")] == [Field("To", "Clerk <clerk@council.test>")]
 
 
-def test_a_policy_is_not_changed() -> None:
-    """Two policies give two answers for the same message, in any order."""
+def test_two_policies_do_not_interfere() -> None:
+    """Two policies have different results for the same message, in any order."""
     before = mail("To: ann@council.test, x@partner.test")
     strict: Policy = policy()
     assert hide(strict, before) == hide(strict, before) == (HeaderChange("To", 1, "ann@council.test"),)

@@ -1,4 +1,4 @@
-"""The decision: which mail is ours, what counts, which rule decides."""
+"""The decision: scope, limits, the first matching rule."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ MANY = ", ".join(strangers(11))
 def test_outgoing_is_authenticated_or_from_our_networks_in_our_name(
     client: Client, sender: str, author: str, expected: Scope
 ) -> None:
-    """A message is ours by its login, or by its client's network and a sender or author of ours."""
+    """A message is outgoing by its login, or by the network of its client with an internal sender or author."""
     decision = decide(policy(), message(client=client, sender=sender, from_=author, to=MANY))
     assert decision.scope is expected
     assert decision.action is (Action.REJECT if expected is Scope.OUTGOING else Action.ACCEPT)
 
 
-def test_a_login_counts_for_nothing_where_the_policy_says_so() -> None:
-    """`scope.authenticated = false` leaves the networks alone to decide."""
+def test_a_login_does_not_count_without_scope_authenticated() -> None:
+    """With `scope.authenticated = false` only the networks count."""
     outside = message(client=Client("192.0.2.7", 4711, login="clerk"), to=MANY)
     assert decide(policy(scope={"authenticated": False}), outside).scope is Scope.NOT_OUTGOING
 
@@ -62,7 +62,7 @@ def test_a_login_counts_for_nothing_where_the_policy_says_so() -> None:
         ([], Scope.OUTGOING),
     ],
 )
-def test_only_recipients_that_surely_stay_inside_are_internal(recipients: list[str], expected: Scope) -> None:
+def test_only_recipients_that_certainly_stay_inside_are_internal(recipients: list[str], expected: Scope) -> None:
     """A recipient that Postfix may route outside does not make a message internal."""
     assert decide(policy(), message(recipients=recipients, to=MANY)).scope is expected
 
@@ -97,7 +97,7 @@ def test_the_first_rule_that_matches_decides() -> None:
 
 
 def test_partners_and_colleagues_are_not_counted() -> None:
-    """Internal and partner addresses are told apart and do not count against the limit."""
+    """Internal and partner addresses are listed separately, and do not count towards the limit."""
     ours = policy(organisation={"partner_domains": ["nhs.test", ".nhs.test"]})
     inside = ["a@council.test", "b@schools.council.test"]
     partners = [*strangers(9, "nhs.test"), "x@trust.nhs.test"]
@@ -105,8 +105,8 @@ def test_partners_and_colleagues_are_not_counted() -> None:
     assert (shown.count, len(shown.partner), len(shown.internal)) == (10, 10, 2)
 
 
-def test_a_rewrite_that_must_not_be_becomes_what_the_policy_says() -> None:
-    """A signed message is quarantined instead, with the obstacle named; a plain one carries its edits."""
+def test_rewrite_when_unsafe() -> None:
+    """A signed message is quarantined, with its obstacle; a plain one has edits."""
     ours = policy(rules=[rule(action="rewrite")])
     signed = message(to=MANY, content_type='multipart/signed; protocol="application/pkcs7-signature"; boundary=x')
     plain = decide(ours, message(to=MANY))
@@ -117,7 +117,7 @@ def test_a_rewrite_that_must_not_be_becomes_what_the_policy_says() -> None:
 
 
 def test_an_invitation_found_in_the_body_takes_the_edits_back() -> None:
-    """What the body shows turns a rewrite into a hold, and leaves no edit behind."""
+    """An obstacle in the body changes the rewrite to a quarantine, without edits."""
     ours = policy(rules=[rule(action="rewrite")])
     first = decide(ours, message(to=MANY, content_type="multipart/mixed; boundary=x", mime_version="1.0"))
     assert first.needs_body
@@ -127,7 +127,7 @@ def test_an_invitation_found_in_the_body_takes_the_edits_back() -> None:
 
 
 def test_a_whole_message_is_judged_at_once() -> None:
-    """`judge` is `decide` and, where the body counts, `after_body`."""
+    """`judge` is `decide` and, if the body matters, `after_body`."""
     ours = policy(rules=[rule(action="rewrite")])
     parts = message(to=MANY, content_type="multipart/mixed; boundary=x")
     invitation = b"--x\r\nContent-Type: text/calendar\r\n\r\n--x--\r\n"
@@ -142,13 +142,13 @@ def test_a_whole_message_is_judged_at_once() -> None:
     ("to", "action", "acts"), [(MANY, "warn", True), (MANY, "accept", False), ("a@family.test", "warn", False)]
 )
 def test_a_decision_acts_where_a_rule_does_more_than_to_accept(to: str, action: str, acts: bool) -> None:
-    """That makes an incident of the message."""
+    """Such a message is an incident."""
     assert decide(policy(rules=[rule(action=action)]), message(to=to)).acts is acts
 
 
 @given(st.lists(st.tuples(st.sampled_from(["To", "Cc", "From", "Reply-To", "X-To"]), st.text()), max_size=6), st.text())
 def test_every_message_gets_an_answer(fields: list[tuple[str, str]], sender: str) -> None:
-    """No header and no envelope makes the decision raise."""
+    """No header and no envelope raises an exception."""
     decision = decide(
         policy(rules=[rule(action="rewrite", more_than_addresses=0)]), message(sender=sender, fields=fields)
     )
@@ -156,7 +156,7 @@ def test_every_message_gets_an_answer(fields: list[tuple[str, str]], sender: str
 
 
 def test_a_list_behind_a_bare_carriage_return_is_not_rewritten_but_held() -> None:
-    """No edit reaches a field that is hidden in another one's value."""
+    """No edit reaches a field inside the value of another field."""
     ours = policy(rules=[rule(action="rewrite")])
     decision = decide(ours, message(subject=f"x\rTo: {MANY}", to="a@council.test"))
     assert (decision.action, decision.exposure.count, decision.edits) == (Action.QUARANTINE, 11, ())
