@@ -16,7 +16,8 @@ else
     bold='' dim='' red='' green='' plain=''
 fi
 
-# What the project needs on a fresh Debian 12 or Ubuntu 24.04, each for its own sake.
+# The packages that the project needs on a fresh system of these, and what each is for.
+systems="Debian 12, Debian 13 and Ubuntu 24.04"
 packages=(
     ca-certificates                           # pip's downloads
     gcc libc6-dev libmilter-dev python3-dev   # pymilter is compiled
@@ -40,7 +41,7 @@ require_debian() {
         like=$(. /etc/os-release && echo "${ID_LIKE-}")
     fi
     if [[ " $id $like " != *" debian "* ]] || ! command -v apt-get >/dev/null; then
-        fail "This script knows Debian 12 and Ubuntu 24.04 only, and this is ${id:-another system}." \
+        fail "This script knows $systems only, and this is ${id:-another system}." \
             "Elsewhere, install what these Debian packages hold: ${packages[*]}" \
             "Then: python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
     fi
@@ -185,7 +186,7 @@ install_packages() {
 
 require_python() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "Python 3.11 or later is needed, and $python is $("$python" --version)." "Debian 12 and Ubuntu 24.04 have it."
+        fail "Python 3.11 or later is needed, and $python is $("$python" --version)." "$systems have it."
 }
 
 make_environment() { # EXTRA: the virtual environment with the project and this extra of pyproject.toml in it

@@ -28,9 +28,9 @@ from play import breaches, held, people, show, trial
 from play.breaches import Breach
 
 ACTIONS = ("warn", "rewrite", "quarantine", "reject")
-RUNNING = Path("/run/undisclosed-quickstart")
-"""One file for each laboratory that is up, locked by it: `PID DIRECTORY`. `deploy/quickstart --stop` reads them."""
-
+RUNNING = Path("/run/undisclosed-quickstart") / str(Path(__file__).parents[2]).replace("/", "_")
+"""One file for each laboratory of this checkout that is up, locked by it: `PID DIRECTORY`. `deploy/quickstart --stop`
+reads them; those of another checkout are left alone."""
 
 HELD_SENDER = "school.admissions@council.test"
 """Whose mail waits, in the laboratory that stays up, where others' is refused."""
@@ -50,20 +50,37 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 @contextmanager
 def recorded(directory: Path) -> Iterator[None]:
     """Leave word for `--stop` while the laboratory is up; and clear away what laboratories left that were killed."""
-    RUNNING.mkdir(mode=0o700, exist_ok=True)
-    for left in RUNNING.iterdir():
-        _clear_away(left)
     path = RUNNING / str(os.getpid())
-    with path.open("w") as record:
-        fcntl.flock(record, fcntl.LOCK_EX)
-        record.write(f"{os.getpid()} {directory}\n")
-        record.flush()
+    with ExitStack() as stack:
+        with _one_at_a_time():
+            RUNNING.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left in RUNNING.iterdir():
+                _clear_away(left)
+            record = stack.enter_context(path.open("w"))
+            fcntl.flock(record, fcntl.LOCK_EX)
+            record.write(f"{os.getpid()} {directory}\n")
+            record.flush()
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
-            with suppress(OSError):  # another laboratory is up
+            with _one_at_a_time(), suppress(OSError):  # a directory is not empty: another laboratory is up
+                path.unlink(missing_ok=True)
                 RUNNING.rmdir()
+                RUNNING.parent.rmdir()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Keep other laboratories from their records meanwhile: one that ends removes the directory of one that begins.
+
+    The lock is on a directory that is always there, and so leaves no file behind.
+    """
+    directory = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _clear_away(path: Path) -> None:
