@@ -120,4 +120,4 @@ def test_the_clock(trial: Trial, clock: Clock, change: Callable[[Clock], None], 
     assert abs(wrong[-1] - now) > timedelta(hours=4) or wrong[-1] == wrong[-2]
     assert abs(times(trial)[-1] - now) < timedelta(minutes=1)
     assert set(trial.codes()) <= codes
-    trial.report(fault, "nothing to do: no wait of the milter's goes by that clock")
+    trial.report(fault, "nothing to do: the milter waits by the monotonic clock")

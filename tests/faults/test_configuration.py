@@ -42,7 +42,9 @@ def test_the_configuration_is_broken_at_a_reload(trial: Trial) -> None:
     assert refused(trial) == len(BROKEN) + 1
     assert load.sessions == load.clients
     assert {(answer.kind, answer.code) for answer in load.answers} == set(RIGHT.items())
-    trial.report("The configuration broken at a reload, in five ways", "the old one stays in force; mend it and reload")
+    trial.report(
+        "The configuration broken at a reload, in five ways", "the old one stays in force; correct it and reload"
+    )
 
 
 def test_the_configuration_has_vanished_at_a_reload(trial: Trial) -> None:
@@ -61,7 +63,7 @@ def test_the_configuration_has_vanished_at_a_reload(trial: Trial) -> None:
         trial.start()
         trial.recover()
     trial.report(
-        "The configuration vanished at a reload, then at a start",
+        "The configuration removed before a reload, then at a start",
         "the old one stays in force; start it once the file is back",
     )
 

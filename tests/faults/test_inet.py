@@ -31,4 +31,4 @@ def test_a_worker_is_killed_again_and_again_on_inet(trial: Trial) -> None:
 def test_the_supervisor_is_killed_on_inet(trial: Trial) -> None:
     """As on a unix socket: no worker that stays keeps the port from the next supervisor."""
     supervisor_killed(trial)
-    trial.report("The supervisor killed, on an inet socket", "as on a unix socket, from its start")
+    trial.report("The supervisor killed, on an inet socket", "as on a unix socket, when it is started again")

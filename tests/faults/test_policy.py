@@ -40,9 +40,9 @@ SLOW = 999
 @pytest.mark.parametrize(
     ("letter", "kind", "stage_of_message"),
     [
-        ("L", "reject", "its header comes"),
-        ("B", "quarantine", "its body comes"),
-        ("E", "quarantine", "its end comes"),
+        ("L", "reject", "during the header of"),
+        ("B", "quarantine", "during the body of"),
+        ("E", "quarantine", "at the end of"),
     ],
     ids=["header", "body", "end"],
 )
@@ -64,4 +64,4 @@ def test_the_policy_is_swapped_in_the_middle_of_a_message(
     assert set(load.codes()) == {250}
     trial.took(SLOW, kind, codes[0])
     trial.took(SLOW + 1, HIDES_ALL, codes[1])
-    trial.report(f"The policy swapped (`SIGHUP`) for a message of which {stage_of_message}", "nothing to do")
+    trial.report(f"The policy swapped (`SIGHUP`) {stage_of_message} a message", "nothing to do")

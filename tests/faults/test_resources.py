@@ -66,7 +66,7 @@ def test_all_workers_are_out_of_descriptors(trial: Trial) -> None:
         with out_of_descriptors(trial, trial.milter.workers()):
             until(lambda: stalled(load), what="sessions to wait")
         trial.recover()
-    trial.report("All workers out of file descriptors", "by itself, once they are to be had")
+    trial.report("All workers out of file descriptors", "by itself, once there are some again")
 
 
 def stalled(load: Load) -> bool:
@@ -85,7 +85,7 @@ def test_a_worker_is_out_of_memory(trial: Trial) -> None:
         with limited([worker], "as", size(worker)), trial.load(per_session=4, clients=8) as more:
             until(lambda: more.codes()[451] or trial.logged(event="worker_died"), what="the worker to fail")
         trial.recover()
-    trial.report("One worker out of memory (`RLIMIT_AS`)", "by itself, once there is some")
+    trial.report("One worker out of memory (`RLIMIT_AS`)", "by itself, once there is memory again")
 
 
 def size(pid: int) -> int:

@@ -28,7 +28,7 @@ EVENTS = {
 """The stages of the milter protocol, and the letters of their packets."""
 
 ANSWERS = {"hold": "q", "edit": "m"}
-"""What the milter says before its last word, which is to follow."""
+"""The answers of the milter before its final one."""
 
 
 def kill_all(milter: Milter) -> None:
@@ -53,7 +53,9 @@ def test_the_workers_are_killed_at(relay: Relay, trial: Trial, stage_of_message:
         load.go_on(8)
     killed(trial, 2)
     assert trial.codes()[451]
-    what = f"at {stage_of_message}" if stage_of_message in EVENTS else f"between {stage_of_message} and the last word"
+    what = (
+        f"at {stage_of_message}" if stage_of_message in EVENTS else f"between {stage_of_message} and the final answer"
+    )
     trial.report(f"All workers killed (`kill -9`), a message {what}", "by itself: the supervisor starts new ones")
 
 
@@ -99,7 +101,7 @@ def test_a_worker_is_frozen(trial: Trial) -> None:
             os.kill(frozen, signal.SIGCONT)
         trial.recover()
     assert set(load.codes()) <= {250, 451, 550}  # 451 where it stood still in the middle of writing to the journal
-    trial.report("One worker stands still for a moment (`SIGSTOP`)", "by itself: what waited is answered")
+    trial.report("One worker stands still for a moment (`SIGSTOP`)", "by itself: waiting messages are answered")
 
 
 def test_the_supervisor_is_killed(trial: Trial) -> None:
@@ -107,7 +109,7 @@ def test_the_supervisor_is_killed(trial: Trial) -> None:
     supervisor_killed(trial)
     trial.report(
         "The supervisor killed (`kill -9`)",
-        "its workers end; systemd starts another, from then",
+        "its workers end; systemd starts another",
     )
 
 
@@ -138,7 +140,7 @@ def test_the_milter_is_stopped(trial: Trial) -> None:
         trial.start()
         trial.recover()
     assert not trial.logged(event="worker_killed")
-    trial.report("The milter stopped (`SIGTERM`), and started again", "from its start")
+    trial.report("The milter stopped (`SIGTERM`), and started again", "when it is started again")
 
 
 def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
@@ -155,7 +157,7 @@ def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
     trial.recover()
     trial.report(
         "The milter away while a program hands mail to sendmail(1)",
-        "by itself: it waits in `maildrop` and is judged later; mail over SMTP as ever",
+        "by itself: it waits in `maildrop` and is judged later; mail over SMTP is judged as usual",
     )
 
 
@@ -173,7 +175,8 @@ def test_two_supervisors_on_one_socket(trial: Trial) -> None:
     trial.recover()
     assert set(trial.codes()) == {250, 550}
     trial.report(
-        "A second supervisor started on the same socket", "nothing to do: it says `another undisclosed runs`, and ends"
+        "A second supervisor started on the same socket",
+        "nothing to do: it reports `another undisclosed runs` and ends",
     )
 
 
@@ -192,4 +195,4 @@ def test_the_socket_is_gone(trial: Trial) -> None:
     assert len(trial.logged(event="socket_put_back")) == 1
     assert not trial.logged(event="worker_died")
     assert {250, 550} <= set(load.codes()) <= {250, 451, 550}
-    trial.report("The socket's file removed", "by itself: the supervisor makes it anew")
+    trial.report("The socket's file removed", "by itself: the supervisor makes it again")

@@ -316,7 +316,7 @@ class Steward:
         self._retry_at.pop(request.id, None)
         self._journal.held.answer(request.id, result.state, result.why)
         self._step("answered")
-        log = self._log.bind(reference=one.reference, verb=request.verb, release_as=request.mode, actor=request.actor)
+        log = self._log.bind(reference=one.reference, verb=request.verb, release_mode=request.mode, actor=request.actor)
         match result.state:
             case "done":
                 log.info("request_done", reason=result.why)

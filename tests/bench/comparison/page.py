@@ -32,7 +32,7 @@ def measured(figures: Figures, titles: Mapping[str, str], machine: Mapping[str, 
     facts = "; ".join(f"{name} {value}".strip() for name, value in machine.items())
     parts = [textwrap.fill(f"Medians of {figures.rounds} rounds, on: {facts}.", 120)]
     parts += [f"### {titles[kind]}\n\n{_table(figures, kind)}" for kind in figures.kinds]
-    parts.append(f"### What was aimed at\n\n{_verdicts(judged(figures), titles)}")
+    parts.append(f"### Targets\n\n{_verdicts(judged(figures), titles)}")
     return "\n\n".join(parts)
 
 
@@ -57,12 +57,12 @@ def _row(name: str, median: Sample, added: float, share: float) -> str:
 
 
 def _verdicts(ratios: list[Ratio], titles: Mapping[str, str]) -> str:
-    rows = ["| | message | wanted | measured | |", "|---|---|---:|---:|---|"]
+    rows = ["| | message | target | measured | |", "|---|---|---:|---:|---|"]
     for one in ratios:
         wanted = f"{'≥' if one.at_least else '≤'} {one.limit}{one.unit}"
         got = f"{one.value:.2f}{one.unit}" if one.unit else ratio(one.value)
         rows.append(
-            f"| {one.what} | {titles[one.kind]} | {wanted} | {got} | {'reached' if one.reached else '**missed**'} |"
+            f"| {one.what} | {titles[one.kind]} | {wanted} | {got} | {'met' if one.reached else '**missed**'} |"
         )
     return "\n".join(rows)
 
