@@ -51,19 +51,19 @@ def candidates(value: str) -> set[Candidate]:
 
 def decodings(value: str) -> set[str]:
     """The texts that clients may show for a header value: some decode where RFC 2047 forbids it."""
-    found = {value}
+    texts = {value}
     if "=?" in value:
         joined = _BETWEEN_ENCODED_WORDS.sub("?=", value)
-        found |= {_ENCODED_WORD.sub(shown, joined) for shown in (_decoded, _undecoded)}
+        texts |= {_ENCODED_WORD.sub(shown, joined) for shown in (_decoded, _undecoded)}
         # Some clients decode the letters of an encoded word that is cut off or contains blanks.
-        found.add(value.replace("=40", "@").replace("=2E", ".").replace("=2e", "."))
+        texts.add(value.replace("=40", "@").replace("=2E", ".").replace("=2e", "."))
     if "%40" in value:
-        found.add(value.replace("%40", "@"))
+        texts.add(value.replace("%40", "@"))
     if "(" in value:
-        found |= {_COMMENT.sub("", text) for text in found}
+        texts |= {_COMMENT.sub("", text) for text in texts}
     if "\\" in value:
-        found |= {_ESCAPED.sub(r"\1", text) for text in found}
-    return {text if text.isascii() else unicodedata.normalize("NFKC", text) for text in found}
+        texts |= {_ESCAPED.sub(r"\1", text) for text in texts}
+    return {text if text.isascii() else unicodedata.normalize("NFKC", text) for text in texts}
 
 
 def _decoded(word: re.Match[str]) -> str:

@@ -95,10 +95,10 @@ def body_obstacle(body: bytes, complete: bool) -> Obstacle | None:
     boundary sees other parts. All kinds of line ends count. The cost is linear.
     """
     text = body[:BODY_LIMIT].decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
-    found = _in_raw_text(text) or next(_part_obstacles(text), None)
-    if found is None and not (complete and len(body) <= BODY_LIMIT):
+    obstacle = _in_raw_text(text) or next(_part_obstacles(text), None)
+    if obstacle is None and not (complete and len(body) <= BODY_LIMIT):
         return TOO_LARGE
-    return found
+    return obstacle
 
 
 def _content_obstacle(message: Message) -> Obstacle | None:

@@ -194,21 +194,21 @@ def _message(fields: Sequence[Field], envelope: Envelope, queue_file: SavedQueue
 
 def _guess_sender(message: Message) -> str:
     for value in message.values("return-path"):
-        if found := addresses(value):
-            return found[0].text
+        if named := addresses(value):
+            return named[0].text
         if "<>" in value:
             return ""
     return next((box.address.text for value in message.values("from") for box in mailboxes(value)), "")
 
 
 def _guess_recipients(message: Message) -> tuple[str, ...]:
-    found = {
+    by_key = {
         address.key: address.text
         for name in ("to", "cc", "bcc")
         for value in message.values(name)
         for address in addresses(value)
     }
-    return tuple(found.values())
+    return tuple(by_key.values())
 
 
 _FOREIGN: Final = {

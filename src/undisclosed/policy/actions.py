@@ -112,6 +112,3 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
     ),
 }
 """What each action does. All other code asks this table; `milter/session.py` alone matches on the action itself."""
-
-HOLDING: Final = tuple(action for action, effect in EFFECTS.items() if effect.holds)
-"""The actions that put a message into the hold queue."""

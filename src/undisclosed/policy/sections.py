@@ -345,7 +345,7 @@ class NoticesSection(Section):
         " `en/held.txt`. Empty: the templates that come with the program.",
     )
     after: tuple[Action, ...] = Field(
-        default=(Action.WARN, Action.REWRITE, Action.SPLIT, Action.DELAY, Action.QUARANTINE),
+        default=tuple(action for action in Action if action.effect.first_notice),
         description="The actions after which the sender gets a notice.",
     )
 
