@@ -38,11 +38,7 @@ class GroupCommit(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: list[_Entry[T]] = []
         self._busy = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether the job runs at this moment."""
-        return self._busy
+        """Whether a thread leads: it runs the job, or is about to."""
 
     def submit(self, item: T, within: float) -> None:
         """Return when the job is done for this item. Raises its error, and TimeoutError after `within` seconds."""

@@ -111,11 +111,6 @@ class Recorder:
         if not self._wake.is_set():  # an awake thread would contend with this one for the interpreter
             self._wake.set()
 
-    @property
-    def busy(self) -> bool:
-        """Whether transactions are being inserted at this moment."""
-        return self._group.busy
-
     def _submit(self, transaction: Transaction) -> None:
         if self._broken_since is not None:
             raise JournalError(NOT_TRIED)

@@ -29,6 +29,8 @@ class Breakable:
         self.goes = threading.Event()
         self.goes.set()
         self.fails = False
+        self.puts = 0
+        """How many inserts have begun."""
 
     def _pass(self) -> None:
         self.goes.wait()
@@ -37,6 +39,7 @@ class Breakable:
 
     def put(self, transactions: Sequence[Transaction]) -> None:
         """Insert, when it may."""
+        self.puts += 1
         self._pass()
         self._journal.inbox.put(transactions)
 
@@ -121,7 +124,7 @@ def test_a_callback_waits_for_a_moment_only(
     inbox.goes.clear()
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(recorder.record, transaction(outcome=outcome))
-        until(lambda: recorder.busy, within=10, what="the first to begin")
+        until(lambda: inbox.puts == 1, within=10, what="the first to begin")
         began = time.monotonic()
         try:
             with pytest.raises(JournalError, match="took longer"):

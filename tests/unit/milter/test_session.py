@@ -1,4 +1,4 @@
-"""One SMTP session: many messages, one line each, and every failure told to come back."""
+"""One SMTP session: many messages with one log line each, and a temporary refusal after every failure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Lines = list[MutableMapping[str, Any]]
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What is logged, as events."""
+    """The logged events."""
     with structlog.testing.capture_logs() as captured:
         yield captured
 
@@ -36,7 +36,7 @@ def open_session(**over: Any) -> tuple[Runtime, Session]:
 
 
 def send(session: Session, *fields: tuple[str, str], queue_id: str = "4dX1", body: bytes = b"") -> Answer:
-    """Play one message to its last answer, as milter.py would."""
+    """Play one message to its final answer, as callbacks.py does."""
     session.mail("<clerk@council.test>", "")
     session.rcpt("<parent@family.test>")
     for name, value in fields:
@@ -51,7 +51,7 @@ def send(session: Session, *fields: tuple[str, str], queue_id: str = "4dX1", bod
 
 
 def test_each_message_of_a_session_gets_its_own_verdict(lines: Lines) -> None:
-    """Nothing of one message is left when the next one begins."""
+    """No state of one message is left when the next one begins."""
     _, session = open_session()
     first = send(session, ("To", MANY), queue_id="4dX1")
     second = send(session, ("To", "parent@family.test"), queue_id="4dX2")
@@ -65,7 +65,7 @@ def test_each_message_of_a_session_gets_its_own_verdict(lines: Lines) -> None:
 
 
 def test_the_line_of_a_message_names_no_recipient(lines: Lines) -> None:
-    """The log is not a second copy of the list."""
+    """The log holds no address of a recipient."""
     _, session = open_session()
     send(session, ("To", MANY))
     assert len(lines) == 1
@@ -86,22 +86,22 @@ def test_an_action_becomes_its_answer(action: str, expected: type, lines: Lines)
 
 @pytest.mark.parametrize("action", ["warn", "rewrite", "quarantine", "reject"])
 def test_monitor_mode_only_records(action: str, lines: Lines) -> None:
-    """The line says what would have been done; the message passes."""
+    """The line has the action that enforce mode would take; the message passes."""
     _, session = open_session(mode="monitor", rules=[rule(action=action)])
     assert send(session, ("To", MANY)) == Accept()
     assert (lines[0]["action"], lines[0]["outcome"], lines[0]["mode"]) == (action, "accepted", "monitor")
 
 
-def test_monitor_mode_reads_the_body_where_the_verdict_depends_on_it(lines: Lines) -> None:
-    """What monitor mode announces is what enforce mode would do."""
+def test_monitor_mode_reads_the_body_where_the_decision_depends_on_it(lines: Lines) -> None:
+    """Monitor mode logs the action that enforce mode would take."""
     _, session = open_session(mode="monitor", rules=[rule(action="rewrite")])
     fields = (("To", MANY), ("MIME-Version", "1.0"), ("Content-Type", "multipart/mixed; boundary=x"))
     send(session, *fields, body=b"--x\r\nContent-Type: text/calendar\r\n\r\nBEGIN:VCALENDAR\r\n--x--\r\n")
     assert (lines[0]["action"], lines[0]["outcome"]) == ("quarantine", "accepted")
 
 
-def test_a_failure_in_a_stage_without_an_answer_is_told_at_the_end_of_the_header(lines: Lines) -> None:
-    """What libmilter swallows there must not let the message pass; the next message is judged anew."""
+def test_a_failure_in_a_stage_without_an_answer_refuses_at_the_end_of_the_header(lines: Lines) -> None:
+    """libmilter ignores the failure there, and the message must not pass. The next message is decided as usual."""
     _, session = open_session()
     session.mail("<clerk@council.test>", "")
     session.failed(MemoryError("no room for the field"))
@@ -116,7 +116,7 @@ def test_a_failure_in_a_stage_without_an_answer_is_told_at_the_end_of_the_header
 
 
 def test_a_failure_before_any_message_refuses_all_of_the_session(lines: Lines) -> None:
-    """Whoever the client is was not understood: no message of it can be judged."""
+    """The client's address was not understood, so that no message of this client can be decided."""
     _, session = open_session()
     session.failed(ValueError("no such client"))
     session.mail("<clerk@council.test>", "")
@@ -124,7 +124,7 @@ def test_a_failure_before_any_message_refuses_all_of_the_session(lines: Lines) -
         session.end_of_header("4dX1")
 
 
-def test_our_own_failure_passes_in_monitor_mode(lines: Lines) -> None:
+def test_a_failure_of_the_milter_passes_in_monitor_mode(lines: Lines) -> None:
     """Monitor mode never delays mail; the failure is in the log."""
     _, session = open_session(mode="monitor")
     session.mail("<clerk@council.test>", "")
@@ -134,7 +134,7 @@ def test_our_own_failure_passes_in_monitor_mode(lines: Lines) -> None:
 
 @pytest.mark.parametrize("stage", ["rcpt", "header", "end_of_header", "body", "end_of_message"])
 def test_a_stage_without_a_message_is_an_error(stage: str) -> None:
-    """A peer that leaves MAIL out gets no verdict."""
+    """A peer that leaves out MAIL gets no answer but a temporary refusal."""
     _, session = open_session()
     arguments = {"rcpt": ("a",), "header": ("a", "b"), "end_of_header": ("4dX1",), "body": (b"",), "end_of_message": ()}
     with pytest.raises(RuntimeError):
@@ -153,8 +153,8 @@ def test_a_message_keeps_the_policy_it_began_with(lines: Lines) -> None:
     assert send(session, ("To", MANY)) == Accept()
 
 
-def test_a_client_that_goes_away_after_the_verdict_is_recorded(lines: Lines) -> None:
-    """A held message that never came to its end is not taken for held."""
+def test_a_client_that_goes_away_before_the_end_of_the_message_is_logged(lines: Lines) -> None:
+    """The outcome is not "held": Postfix has no such message."""
     _, session = open_session(rules=[rule(action="quarantine")])
     session.mail("<clerk@council.test>", "")
     session.rcpt("<parent@family.test>")
@@ -191,7 +191,7 @@ def test_mail_through_sendmail_is_answered_in_one_line(lines: Lines) -> None:
     assert answer.in_one_line
 
 
-def test_nothing_is_kept_of_a_message_that_cannot_be_ours(lines: Lines) -> None:
+def test_the_header_of_a_message_that_cannot_be_outgoing_is_not_kept(lines: Lines) -> None:
     """A stranger's header of any size costs no memory, and passes untouched."""
     _, session = open_session()
     session.connect("192.0.2.7", 40000)
@@ -201,8 +201,8 @@ def test_nothing_is_kept_of_a_message_that_cannot_be_ours(lines: Lines) -> None:
     assert session.end_of_header("4dX1") == Accept()
 
 
-def test_a_header_that_nobody_could_read_does_not_pass(lines: Lines) -> None:
-    """What would take too long to judge is told to come back; the next message is judged as ever."""
+def test_a_header_that_is_too_large_is_refused_for_now(lines: Lines) -> None:
+    """The decision would take too long. The next message is decided as usual."""
     _, session = open_session()
     session.mail("<clerk@council.test>", "")
     for _ in range(10):
