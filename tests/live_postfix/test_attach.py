@@ -40,7 +40,7 @@ def config() -> Iterator[Path]:
 
 @pytest.mark.parametrize("case", MAIN_CF)
 def test_attach_and_detach_leave_every_byte_as_it_was(case: str) -> None:
-    """Whatever main.cf looks like: attached, nothing else changed, attached again without effect, and back."""
+    """For any main.cf: attach changes nothing else, a second attach changes nothing, and detach restores the bytes."""
     with directory(MAIN_CF[case]) as config_dir:
         main_cf, master_cf = config_dir / "main.cf", config_dir / "master.cf"
         before, others = main_cf.read_bytes(), {name: list_of(config_dir, name) for name in LISTS}
@@ -79,7 +79,7 @@ def comments(main_cf: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("case", MAIN_CF)
 def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(case: str) -> None:
-    """The difference is the one that attach then makes: patch(1) turns the old file into the new one with it."""
+    """It is the difference that attach then makes: with it patch(1) turns the old file into the new one."""
     with directory(MAIN_CF[case]) as config_dir:
         main_cf = config_dir / "main.cf"
         stood, names = fingerprint(main_cf), names_in(config_dir)
@@ -97,8 +97,8 @@ def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(case: str) -> 
         assert wet.next_steps == (f"Postfix works as before until you run: postfix -c {config_dir} reload",)
 
 
-def test_what_attach_writes_is_appended_or_put_in_its_place(config: Path) -> None:
-    """The whole file, once: the line stays where it was, the comments where they were, new lines come last."""
+def test_a_parameter_is_replaced_in_place_or_appended(config: Path) -> None:
+    """The whole file: lines and comments keep their places, new lines come last."""
     attach(wanting(), config)
     expected = (
         f"# mine\nsmtpd_milters = {US}, inet:localhost:8891\nmyhostname = mx.council.test\n"
@@ -107,8 +107,8 @@ def test_what_attach_writes_is_appended_or_put_in_its_place(config: Path) -> Non
     assert expected == (config / "main.cf").read_text()
 
 
-def test_a_list_that_names_the_other_one_is_left_alone() -> None:
-    """non_smtpd_milters = $smtpd_milters has us already."""
+def test_a_list_that_refers_to_the_other_one_stays() -> None:
+    """non_smtpd_milters = $smtpd_milters has our milter already."""
     with directory(MAIN_CF["variables"]) as config_dir:
         plan = attach(wanting(), config_dir)
         assert [change.parameter for change in plan.changes] == [
@@ -119,8 +119,8 @@ def test_a_list_that_names_the_other_one_is_left_alone() -> None:
         assert_attached(config_dir)
 
 
-def test_a_list_that_names_the_other_one_among_others_is_written_out() -> None:
-    """Otherwise we would come second, or twice. The plan says so."""
+def test_a_list_that_refers_to_the_other_one_among_others_is_expanded() -> None:
+    """Otherwise our milter would come second, or twice. The plan has a note."""
     with directory(MAIN_CF["the other list among others"]) as config_dir:
         plan = attach(wanting(), config_dir)
         assert postconf(config_dir, "-h", "non_smtpd_milters") == f"{US}, unix:a/b, inet:localhost:8891"
@@ -128,7 +128,7 @@ def test_a_list_that_names_the_other_one_among_others_is_written_out() -> None:
 
 
 def test_the_mode_decides_the_default_action_and_attach_follows_it(config: Path) -> None:
-    """A monitor must not stop mail when it is dead, and an enforcer must; detach still goes back to the start."""
+    """A dead milter must not stop mail in monitor mode, and must in enforce mode; detach still restores the file."""
     before = (config / "main.cf").read_bytes()
     attach(wanting("monitor"), config)
     assert_attached(config, "accept")
@@ -140,8 +140,8 @@ def test_the_mode_decides_the_default_action_and_attach_follows_it(config: Path)
     assert before == (config / "main.cf").read_bytes()
 
 
-def test_a_socket_that_moves_is_followed(config: Path) -> None:
-    """The endpoint that attach wrote before goes: nobody listens there any more."""
+def test_a_new_socket_replaces_the_old_one(config: Path) -> None:
+    """The endpoint that attach wrote before is removed: nothing listens there any more."""
     before = (config / "main.cf").read_bytes()
     attach(wanting(), config)
     attach(wanting(socket="inet:8899@127.0.0.1"), config)
@@ -159,15 +159,15 @@ def test_a_socket_that_moves_is_followed(config: Path) -> None:
         ("/var/spool/postfix", "inet6:8899@::1", "inet:[::1]:8899"),
     ],
 )  # fmt: skip
-def test_the_endpoint_is_in_the_words_of_the_instance(queue: str, socket: str, expected: str) -> None:
+def test_the_endpoint_is_relative_to_the_queue_directory(queue: str, socket: str, expected: str) -> None:
     """A second instance has a queue directory of its own."""
     with directory(f"queue_directory = {queue}\n".encode()) as config_dir:
         attach(wanting(socket=socket), config_dir)
         assert expected == milters(postconf(config_dir, "-xh", "smtpd_milters"))[0].endpoint
 
 
-def test_a_milter_put_there_by_hand_is_taken_over(config: Path) -> None:
-    """Its own timeouts stay; it comes to the front; detach takes it out, as it is asked for."""
+def test_our_milter_written_by_hand_is_kept_and_moved_to_the_front(config: Path) -> None:
+    """Its timeouts stay; detach removes it."""
     by_hand = "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }"
     postconf(config, "-e", f"smtpd_milters=inet:localhost:8891, {by_hand}")
     attach(wanting(), config)
@@ -195,10 +195,10 @@ def test_a_milter_put_there_by_hand_is_taken_over(config: Path) -> None:
         (lambda path: (path / RECORD).write_text('{"format": 2}'), f"{RECORD}: is not a record that attach wrote"),
     ],
 )
-def test_what_is_no_postfix_configuration_is_refused_and_left_alone(
+def test_a_directory_without_a_postfix_configuration_is_refused(
     config: Path, dry_run: bool, spoil: Callable[[Path], object], problem: str
 ) -> None:
-    """The error names the file, what is wrong and what to do; no file is written."""
+    """The error names the file, the problem and the remedy; no file is written."""
     spoil(config)
     age(config)
     names = names_in(config)
@@ -211,13 +211,13 @@ def test_what_is_no_postfix_configuration_is_refused_and_left_alone(
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
-    """A typing error in --config-dir is named as what it is."""
+    """A typing error in --config-dir has an error of its own."""
     with pytest.raises(PostfixError, match="no such directory"):
         attach(wanting(), tmp_path / "postfx")
 
 
-def test_a_host_without_postconf_is_told_so(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command is looked for in PATH and in the usual places for administrators."""
+def test_a_host_without_postconf_is_refused(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """postconf is looked for in PATH and in the sbin directories."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(postconf_module, "SBIN", str(tmp_path))
     with pytest.raises(PostfixError, match="postconf is not on this host"):
@@ -231,7 +231,7 @@ def test_a_socket_that_no_list_can_hold_is_refused(config: Path) -> None:
     assert not (config / RECORD).exists()
 
 
-def test_a_user_without_rights_is_refused_but_may_look(config: Path) -> None:
+def test_a_user_without_rights_may_only_run_it_dry(config: Path) -> None:
     """attach needs a writable directory; --dry-run does not."""
     assert "this user may not write here" in as_nobody(config, dry_run=False)
     assert US in as_nobody(config, dry_run=True)

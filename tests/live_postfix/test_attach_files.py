@@ -37,7 +37,7 @@ def config() -> Iterator[Path]:
 
 
 def test_owner_group_and_mode_are_kept(config: Path) -> None:
-    """postconf itself would make it 0644 and root's."""
+    """postconf itself would make mode 0644 and owner root."""
     main_cf = config / "main.cf"
     group = grp.getgrnam("postfix").gr_gid
     os.chown(main_cf, 0, group)
@@ -52,7 +52,7 @@ def test_owner_group_and_mode_are_kept(config: Path) -> None:
 
 
 def test_a_symbolic_link_stays_one(config: Path, tmp_path: Path) -> None:
-    """The file that it leads to is replaced, and only that."""
+    """Its target is replaced."""
     real = tmp_path / "real.cf"
     (config / "main.cf").rename(real)
     (config / "main.cf").symlink_to(real)
@@ -74,15 +74,15 @@ def test_the_directory_may_be_named_relative_or_by_a_link(config: Path, monkeypa
 
 
 def test_config_directory_in_a_value_keeps_its_meaning() -> None:
-    """The edit happens on a copy elsewhere, and a value that names the directory must not notice."""
+    """The edit happens on a copy in another directory; a value with $config_directory must not change by it."""
     with directory(b"smtpd_milters = unix:$config_directory/m.sock\n") as config_dir:
         attach(wanting(), config_dir)
         assert f"unix:{config_dir}/m.sock" == milters(postconf(config_dir, "-xh", "smtpd_milters"))[1].endpoint
         assert "$config_directory" in postconf(config_dir, "-h", "smtpd_milters")
 
 
-def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: Path) -> None:
-    """Killed before each thing it does to the directory: main.cf is the old or the new one, and detach restores it."""
+def test_a_crash_at_any_step_leaves_a_whole_file_that_detach_restores(config: Path) -> None:
+    """Killed before each change of the directory: main.cf is the old or the new one, and detach restores it."""
     main_cf, master_cf = config / "main.cf", config / "master.cf"
     before, services = main_cf.read_bytes(), master_cf.read_bytes()
     attach(wanting(), config)
@@ -109,8 +109,8 @@ def test_a_moment_of_death_anywhere_leaves_a_whole_file_and_a_way_back(config: P
         assert steps >= 4
 
 
-def test_what_a_crash_left_behind_is_no_obstacle(config: Path) -> None:
-    """postconf's own temporary file may lie there, half written, and also as a second name of main.cf."""
+def test_a_temporary_file_left_by_a_crash_is_no_obstacle(config: Path) -> None:
+    """It may be half written, or a hard link to main.cf."""
     leftover = config / "main.cf.tmp"
     leftover.write_bytes(b"half of a fi")
     leftover.chmod(0o600)
@@ -122,7 +122,7 @@ def test_what_a_crash_left_behind_is_no_obstacle(config: Path) -> None:
 
 
 def test_other_editors_lose_nothing(config: Path) -> None:
-    """postconf -e and attach at the same time: each keeps what the others wrote."""
+    """postconf -e and attach at the same time: each keeps the changes of the others."""
     children = [
         subprocess.Popen(["/usr/sbin/postconf", "-c", str(config), "-e", f"test_{number}={number}"])
         for number in range(20)
@@ -135,7 +135,7 @@ def test_other_editors_lose_nothing(config: Path) -> None:
 
 
 def test_another_editor_that_does_not_end_is_reported(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting has an end, and says what it waited for."""
+    """The wait ends after LOCK_TIMEOUT, and the error names the file."""
     monkeypatch.setattr(config_files, "LOCK_TIMEOUT", 0.1)
     before = (config / "main.cf").read_bytes()
     with (config / "main.cf.tmp").open("wb") as other:

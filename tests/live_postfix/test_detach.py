@@ -31,8 +31,8 @@ def config() -> Iterator[Path]:
         yield path
 
 
-def test_an_edit_elsewhere_stays_and_ours_goes(config: Path) -> None:
-    """A new comment and another setting survive detach; what attach appended is gone."""
+def test_later_edits_stay_and_our_settings_go(config: Path) -> None:
+    """A new comment and another setting survive detach; the lines of attach are gone."""
     attach(wanting(), config)
     with (config / "main.cf").open("a") as file:
         file.write("# later\nmydestination = council.test\n")
@@ -64,7 +64,7 @@ def test_an_edit_elsewhere_stays_and_ours_goes(config: Path) -> None:
 def test_only_our_element_leaves_a_list_that_was_edited_since(
     config: Path, edits: dict[str, str], expected: str
 ) -> None:
-    """What an administrator wrote there after attach is theirs."""
+    """Elements that an administrator added after attach stay."""
     attach(wanting(), config)
     for name, value in edits.items():
         postconf(config, "-e", f"{name}={value}")
@@ -76,7 +76,7 @@ def test_only_our_element_leaves_a_list_that_was_edited_since(
 
 
 def test_long_queue_ids_that_were_on_before_stay_on() -> None:
-    """Only what attach set is taken back."""
+    """Only settings that attach changed are undone."""
     with directory(b"enable_long_queue_ids = yes\n") as config_dir:
         attach(wanting(), config_dir)
         postconf(config_dir, "-e", "myhostname=mx.council.test")
@@ -85,7 +85,7 @@ def test_long_queue_ids_that_were_on_before_stay_on() -> None:
 
 
 def test_long_queue_ids_that_somebody_set_since_stay_as_set(config: Path) -> None:
-    """An administrator has decided otherwise in the meantime."""
+    """An administrator has changed them since."""
     attach(wanting(), config)
     postconf(config, "-e", "enable_long_queue_ids=no")
     detach(wanting(), config)
@@ -93,7 +93,7 @@ def test_long_queue_ids_that_somebody_set_since_stay_as_set(config: Path) -> Non
 
 
 def test_attach_after_an_edit_and_detach_after_that(config: Path) -> None:
-    """Attached, edited so that we are second, attached again: detach gives the edited file without us."""
+    """Attached, edited so that our milter is second, attached again: detach keeps the edit and removes our milter."""
     attach(wanting(), config)
     postconf(config, "-e", f"smtpd_milters=unix:new/m.sock, {US}", "myhostname=other.council.test")
     attach(wanting(), config)
@@ -103,8 +103,8 @@ def test_attach_after_an_edit_and_detach_after_that(config: Path) -> None:
     assert expected == (config / "main.cf").read_text()
 
 
-def test_a_lost_record_costs_only_the_setting_nobody_can_tell(config: Path) -> None:
-    """Without the record our milter still leaves the lists; long queue ids stay, and that is said."""
+def test_without_the_record_only_the_lists_are_restored(config: Path) -> None:
+    """Our milter leaves the lists; long queue ids stay, and a note says so."""
     attach(wanting(), config)
     (config / RECORD).unlink()
     plan = detach(wanting(), config)
@@ -149,15 +149,15 @@ def test_a_dry_detach_shows_and_leaves(config: Path) -> None:
     ],
 )
 def test_detach_says_where_our_milter_is_still_named(main_cf: bytes, master_cf: str, expected: str) -> None:
-    """What attach did not write it does not take away, and does not keep silent about."""
+    """An element that attach did not write stays, and a note names it."""
     with directory(main_cf, master_cf) as config_dir:
         attach(wanting(), config_dir)
         plan = detach(wanting(), config_dir)
         assert any(expected in note for note in plan.notes)
 
 
-def test_the_record_can_be_read_by_a_person(config: Path) -> None:
-    """It says what was there before: an administrator can do by hand what detach does."""
+def test_the_record_has_the_former_file(config: Path) -> None:
+    """With it an administrator can do by hand what detach does."""
     before = (config / "main.cf").read_text()
     attach(wanting(), config)
     record = json.loads((config / RECORD).read_text())

@@ -44,7 +44,7 @@ class Host:
 
 @contextmanager
 def host(main_cf: str = "", master_cf: str = "", base: str = DEBIAN_MASTER_CF) -> Iterator[Host]:
-    """A sound host with the milter attached and listening, and then lines added to main.cf and master.cf."""
+    """A sound host with the milter attached and listening, and with lines added to main.cf and master.cf."""
     with directory(master_cf=base + master_cf) as config_dir, socket.socket(socket.AF_UNIX) as listener:
         made = Host(config_dir, listener)
         (config_dir / "main.cf").write_text(MYNETWORKS + f"queue_directory = {made.queue_dir}\n")
@@ -64,7 +64,7 @@ def host(main_cf: str = "", master_cf: str = "", base: str = DEBIAN_MASTER_CF) -
 
 
 def test_an_attached_host_is_sound() -> None:
-    """What attach writes on Debian's configuration is found in place, socket included."""
+    """After attach on Debian's configuration all is ok, the socket included."""
     with host() as sound:
         found = sound.status()
         assert {finding.level for finding in found} == {Level.OK}
@@ -72,7 +72,7 @@ def test_an_attached_host_is_sound() -> None:
 
 
 def test_before_attach_both_lists_are_problems() -> None:
-    """And each remedy is to attach."""
+    """The remedy of each is to attach."""
     with host() as made:
         detach(made.policy(), made.config_dir)
         found = [finding for finding in made.status() if finding.level is Level.PROBLEM]
@@ -159,7 +159,7 @@ def test_each_way_to_bypass_the_milter_is_found_in_real_files(case: str) -> None
 
 
 def test_networks_that_postfix_derives_are_checked_too() -> None:
-    """mynetworks is not set: Postfix takes the networks of its interfaces, by mynetworks_style."""
+    """If mynetworks is not set, Postfix uses the networks of its interfaces, by mynetworks_style."""
     with host() as made:
         main_cf = made.config_dir / "main.cf"
         derived = main_cf.read_text().replace(MYNETWORKS, "inet_interfaces = 127.0.0.1\nmynetworks_style = host\n")
@@ -179,8 +179,8 @@ def test_a_filter_that_returns_mail_is_a_note() -> None:
         assert any("127.0.0.1:10025/inet takes mail back from content_filter" in note for note in notes)
 
 
-def test_monitor_mode_is_told_when_attach_has_to_be_run_again() -> None:
-    """attach in monitor mode, then enforce in the policy: a dead milter would let mail go."""
+def test_after_monitor_mode_attach_must_be_run_again() -> None:
+    """After attach in monitor mode and a change to enforce, a dead milter would let mail pass."""
     with host() as made:
         attach(made.policy("monitor"), made.config_dir)
         assert made.problems(made.policy("monitor")) == []
@@ -192,8 +192,8 @@ def test_monitor_mode_is_told_when_attach_has_to_be_run_again() -> None:
 # -- the socket ----------------------------------------------------------------------------------------------------
 
 
-def test_a_socket_that_is_gone_closed_or_shut_to_postfix_is_a_problem() -> None:
-    """The same socket in five states, for root, whom no permission stops."""
+def test_a_missing_closed_or_forbidden_socket_is_a_problem() -> None:
+    """The same socket in five states, checked by root, whom no permission stops."""
     with host() as made:
         made.socket.chmod(0o600)
         assert f"postfix may not write to {made.socket} (mode 0600" in "".join(made.problems())
@@ -264,8 +264,8 @@ def unattached(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
 
 
 @pytest.mark.parametrize("where", ["unix:{}/undisclosed/nobody.sock", "inet:9@127.0.0.1"])
-def test_a_running_postfix_takes_the_line_and_obeys_its_default_action(unattached: PrivatePostfix, where: str) -> None:
-    """With no milter there: enforce turns mail away for now, over SMTP and sendmail; monitor lets it go."""
+def test_a_running_postfix_applies_the_default_action(unattached: PrivatePostfix, where: str) -> None:
+    """Without a milter: in enforce mode mail is refused for now, by SMTP and sendmail(1); in monitor mode it passes."""
     postfix, said = unattached, where.format(unattached.queue_dir)
     before = (postfix.config_dir / "main.cf").read_bytes()
 

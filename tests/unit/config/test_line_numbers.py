@@ -1,4 +1,4 @@
-"""keylines.py: the line of each key, for every way in which TOML may be written."""
+"""line_numbers.py: the line of each key, in every form of TOML."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ when = 1979-05-27 07:32:00Z
 
 
 def paths(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every place in what tomllib reads, with what is there."""
+    """The path and the value of each entry that tomllib reads."""
     if path:
         yield path, value
     if isinstance(value, dict | list):
@@ -80,13 +80,13 @@ def test_each_key_and_entry_has_its_line() -> None:
     assert expected == key_lines(DOCUMENT)
 
 
-def test_nothing_has_no_lines() -> None:
+def test_a_file_without_keys_has_no_lines() -> None:
     """A file of comments, or an empty one."""
     assert {} == key_lines("") == key_lines("# mode = 1\n\n")
 
 
 class Writer:
-    """Writes a random TOML document in which each value bears a number of its own."""
+    """Writes a random TOML document in which each value contains a number of its own."""
 
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
@@ -137,8 +137,8 @@ def documents(draw: st.DrawFn) -> str:
 
 
 @given(documents())
-def test_every_place_has_a_line_and_each_value_stands_on_its_own(text: str) -> None:
-    """tomllib is the oracle for the places, and the number that a value bears for its line."""
+def test_every_path_has_the_line_of_its_value(text: str) -> None:
+    """tomllib gives the paths; the number in a value gives its line."""
     places = dict(paths(tomllib.loads(text)))
     lines = key_lines(text)
     assert set(places) == set(lines)

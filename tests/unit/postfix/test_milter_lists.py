@@ -1,4 +1,4 @@
-"""Milter lists: split as Postfix splits them, with us first, and without us."""
+"""milter_lists.py: lists split as Postfix splits them, with our milter first, and without it."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_a_group_has_an_endpoint_and_attributes() -> None:
         ("inet6:8899", "inet:[::1]:8899"),
     ],
 )
-def test_libmilters_socket_is_said_in_postfixs_words(socket: str, expected: str) -> None:
-    """The path is relative to the queue directory where it can be; host and port change places."""
+def test_a_socket_is_written_in_the_syntax_of_postfix(socket: str, expected: str) -> None:
+    """The path is relative to the queue directory if it is below it; the host comes before the port."""
     assert expected == our_milter(parse_socket(socket), [QUEUE], "tempfail").endpoint
 
 
@@ -91,7 +91,7 @@ def test_a_queue_directory_behind_a_symbolic_link_is_recognised() -> None:
 
 @pytest.mark.parametrize("path", ["/a b/m.sock", "/a,b", "/a{b", "/a$b"])
 def test_a_path_that_a_list_cannot_hold_is_refused(path: str) -> None:
-    """Postfix would read another list than the one that was written."""
+    """Postfix would split it into several elements."""
     with pytest.raises(UnwritableSocket):
         our_milter(Socket("unix", path=Path(path)), [QUEUE], "tempfail")
 
@@ -106,13 +106,13 @@ def test_a_path_that_a_list_cannot_hold_is_refused(path: str) -> None:
         "unix:/undisclosed/milter.sock",
     ],
 )
-def test_our_milter_is_known_by_every_name_of_its_socket(endpoint: str) -> None:
-    """An administrator may have written another name for it than attach does."""
+def test_our_milter_matches_every_name_of_its_socket(endpoint: str) -> None:
+    """An administrator may have written another name than attach does."""
     assert OURS.matches(Milter(endpoint, endpoint))
 
 
-def test_localhost_is_our_loopback_address_and_another_port_is_not() -> None:
-    """Names of the same address are one endpoint, and nothing else is."""
+def test_localhost_matches_the_loopback_address() -> None:
+    """In any case, and with the same port only."""
     ours = our_milter(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail")
     assert ours.matches(Milter("", "inet:localhost:8899"))
     assert ours.matches(Milter("", "inet:LOCALHOST:8899"))
@@ -159,12 +159,12 @@ THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
     ],
 )
 def test_our_milter_is_put_first_and_only_once(raw: str, expanded: str, expected: Edit | None) -> None:
-    """What stands in the list otherwise keeps its order, its words and its variables."""
+    """Other elements keep their order, their text and their variables."""
     assert expected == with_ours_first(raw, expanded, OURS)
 
 
-def test_a_socket_that_has_moved_replaces_the_one_that_attach_wrote() -> None:
-    """The old endpoint is a milter that nobody runs any more: all mail would wait for it."""
+def test_a_new_socket_replaces_the_one_that_attach_wrote() -> None:
+    """Nothing listens at the old endpoint any more: all mail would wait for it."""
     moved = our_milter(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail", formerly=[OURS.endpoint])
     assert with_ours_first(f"{US}, inet:h:1", f"{US}, inet:h:1", moved) == Edit(f"{moved.element}, inet:h:1")
 
@@ -180,8 +180,8 @@ def test_a_socket_that_has_moved_replaces_the_one_that_attach_wrote() -> None:
         ("$smtpd_milters", "$smtpd_milters"),
     ],
 )
-def test_our_milter_is_taken_out(raw: str, expected: str) -> None:
-    """A list without us is left as it is written."""
+def test_our_milter_is_removed(raw: str, expected: str) -> None:
+    """A list without our milter stays as it is written."""
     assert expected == without_ours(raw, OURS)
 
 
@@ -194,8 +194,8 @@ elements = st.one_of(
 
 
 @given(st.lists(st.tuples(elements, st.sampled_from([" ", ",", ", ", "\t", " ,, "])), max_size=6))
-def test_any_list_has_us_first_once_and_all_others_as_they_were(parts: list[tuple[str, str]]) -> None:
-    """Attaching again changes nothing, and detaching leaves the others."""
+def test_any_list_gets_our_milter_first_and_keeps_the_others(parts: list[tuple[str, str]]) -> None:
+    """Doing it again changes nothing, and removing our milter leaves the others."""
     raw = "".join(element + separator for element, separator in parts)
     others = [milter.text for milter in milters(raw) if not OURS.matches(milter)]
     edit = with_ours_first(raw, raw, OURS)
@@ -208,8 +208,8 @@ def test_any_list_has_us_first_once_and_all_others_as_they_were(parts: list[tupl
 
 
 @given(st.text(alphabet="{}$,: ab=\t", max_size=40))
-def test_no_text_makes_a_list_that_cannot_be_read_again(text: str) -> None:
-    """A value is refused, or gives a list with us first."""
+def test_any_text_is_refused_or_gives_a_readable_list(text: str) -> None:
+    """A list has our milter first."""
     try:
         edit = with_ours_first(text, text, OURS)
     except ListError:
@@ -218,8 +218,8 @@ def test_no_text_makes_a_list_that_cannot_be_read_again(text: str) -> None:
     assert OURS.is_current(milters(edit.value)[0])
 
 
-def test_ours_is_what_attach_writes() -> None:
-    """The element names endpoint, action and limits, as a group that Postfix takes."""
+def test_the_element_of_our_milter() -> None:
+    """A group with endpoint, default_action and timeouts."""
     expected = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=10s, command_timeout=30s, "
     assert expected + "content_timeout=60s }" == US
     assert OURS.is_current(milters(US)[0])

@@ -1,4 +1,4 @@
-"""Which clients may relay through a Postfix, held against the policy's scope."""
+"""mynetworks.py: the clients that may relay through a Postfix, compared with scope.networks."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from undisclosed.postfix.mynetworks import mynetworks, relaying, uncovered
         ("10.0.0.0/8 10.0.0.0/8", "", ["10.0.0.0/8"]),
     ],
 )  # fmt: skip
-def test_networks_that_may_relay_are_held_against_the_scope(value: str, scope: str, outside: list[str]) -> None:
-    """A network counts as held when all of it is, be it by several; the first match in mynetworks counts."""
+def test_networks_that_may_relay_are_compared_with_the_scope(value: str, scope: str, outside: list[str]) -> None:
+    """One or several networks of the scope must cover all of a network; the first match in mynetworks counts."""
     entries, unreadable = mynetworks(value)
     assert unreadable == []
     assert outside == [str(network) for network in uncovered(entries, [ip_network(word) for word in scope.split()])]
 
 
 @pytest.mark.parametrize("word", ["hash:/etc/postfix/networks", "/etc/postfix/networks", "!cidr:/x", "council.test"])
-def test_tables_and_files_of_networks_are_said_to_be_unreadable(word: str) -> None:
-    """What only Postfix can look into is named, and never taken for nothing."""
+def test_tables_and_files_of_networks_are_reported_as_unreadable(word: str) -> None:
+    """They are named, and not treated as empty."""
     assert mynetworks(f"127.0.0.0/8 {word}")[1] == [word]
 
 
@@ -46,10 +46,8 @@ def test_tables_and_files_of_networks_are_said_to_be_unreadable(word: str) -> No
     st.lists(st.tuples(st.booleans(), st.integers(0, 255), st.integers(24, 32)), max_size=5),
     st.lists(st.tuples(st.integers(0, 255), st.integers(24, 32)), max_size=4),
 )
-def test_no_client_that_mynetworks_lets_in_is_overlooked(
-    entries: list[tuple[bool, int, int]], scope: list[tuple[int, int]]
-) -> None:
-    """By trying every address: all are held exactly when nothing is reported."""
+def test_no_client_of_mynetworks_is_missed(entries: list[tuple[bool, int, int]], scope: list[tuple[int, int]]) -> None:
+    """Every address is tried: all are in the scope exactly when nothing is reported."""
     allowed = [(not no, ip_network((f"10.0.0.{last}", bits), strict=False)) for no, last, bits in entries]
     held = [ip_network((f"10.0.0.{last}", bits), strict=False) for last, bits in scope]
     value = " ".join(("" if yes else "!") + str(network) for yes, network in allowed)
@@ -62,7 +60,7 @@ def test_no_client_that_mynetworks_lets_in_is_overlooked(
 
 
 def test_mapped_addresses_are_the_ipv4_ones() -> None:
-    """Postfix calls such a client by its IPv4 address; a shorter prefix stays what it is."""
+    """Postfix uses the IPv4 address of such a client; a prefix shorter than 96 is an IPv6 network."""
     assert [str(entry.network) for entry in mynetworks("[::ffff:10.0.0.0]/104 [::]/0")[0]] == ["10.0.0.0/8", "::/0"]
     assert IPv6Address("::ffff:10.0.0.1").ipv4_mapped == IPv4Address("10.0.0.1")
 
@@ -82,7 +80,7 @@ def test_mapped_addresses_are_the_ipv4_ones() -> None:
 def test_only_networks_that_may_relay_matter(
     relay: str, recipient: str, classes: str, by_network: bool, other_ways: tuple[str, ...]
 ) -> None:
-    """smtpd_relay_restrictions say it, the recipient's only where those are empty; a class may say anything."""
+    """smtpd_relay_restrictions decide, smtpd_recipient_restrictions if those are empty; a class may permit anything."""
     service = {
         "mynetworks": "10.0.0.0/8",
         "smtpd_relay_restrictions": relay,
