@@ -34,8 +34,9 @@ from undisclosed.config.load import load
 from undisclosed.incidents.records import State
 from undisclosed.journal.gateway import gateway_name
 from undisclosed.journal.journal import Journal
+from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue
-from undisclosed.steward.rounds import Place, Steward
+from undisclosed.steward.rounds import Steward
 
 WANTED = 0.5
 """The rate of releases, as a part of the rate of plain mail."""
@@ -110,7 +111,7 @@ def main() -> int:
         key = read_key(policy, create=False)
         journal = Journal(policy.journal, key)
         queue = stack.enter_context(HoldQueue(postfix.config_dir))
-        steward = Steward(Place(policy, key, gateway_name(policy)), journal, queue, structlog.get_logger())
+        steward = Steward(Context(policy, key, gateway_name(policy)), journal, queue, structlog.get_logger())
         for number in range(arguments.rounds):
             plain = send(postfix.port, "exempt@council.test", 2 * number, arguments.messages)
             gateway.settle()

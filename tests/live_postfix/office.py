@@ -1,4 +1,4 @@
-"""The steward's working place in tests: a gateway that holds mail, its journal and its hold queue."""
+"""A gateway that holds mail, with its journal and hold queue, and a steward whose rounds the test starts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from lab import processes
 from lab.gateway import Gateway
 from lab.waiting import until
+from live_postfix.interruption import Report, reported
 from support import children
 from undisclosed import log
 from undisclosed.config.key_file import read_key
@@ -20,20 +21,20 @@ from undisclosed.config.load import load
 from undisclosed.incidents.records import Incident, ReleaseMode, Request, State, Verb
 from undisclosed.journal.gateway import gateway_name
 from undisclosed.journal.journal import Journal
+from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue
-from undisclosed.steward.release import Step
-from undisclosed.steward.rounds import Place, Steward
+from undisclosed.steward.rounds import Steward
 
 SENDER = "clerk@council.test"
 PARENTS = [f"parent{number}@family{number}.example" for number in range(12)]
 COLLEAGUE = "head@school.council.test"
 
 NUMBERS = count(1000)
-"""Of letters: two of one name would be one incident."""
+"""Numbers of letters: two letters with one Message-ID would be one incident."""
 
 
 def letter(number: int, **fields: str) -> bytes:
-    """A message to all of PARENTS and a colleague, each of whom can read them all."""
+    """A message that shows all of PARENTS and a colleague."""
     header = {
         "From": f"The Clerk <{SENDER}>",
         "To": ",\n\t".join(PARENTS),
@@ -47,32 +48,32 @@ def letter(number: int, **fields: str) -> bytes:
 
 
 class Office:
-    """A steward that goes round when a test says so, on a gateway whose milter holds mail."""
+    """The steward's side of a gateway whose milter holds mail."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         policy = load(gateway.config)
         key = read_key(policy, create=False)
-        self.place = Place(policy, key, gateway_name(policy))
+        self.context = Context(policy, key, gateway_name(policy))
         self.journal = Journal(policy.journal, key)
 
     @contextmanager
-    def steward(self, step: Step = lambda _: None) -> Iterator[Steward]:
-        """A steward of its own, in this process."""
-        journal = Journal(self.place.policy.journal, self.place.key)
-        with HoldQueue(self.place.policy.postfix.config_dir) as queue:
-            try:
-                yield Steward(self.place, journal, queue, log.get(), step=step)
-            finally:
-                journal.close()
+    def steward(self, report: Report = lambda _: None) -> Iterator[Steward]:
+        """A new steward, in this process. Its calls are reported."""
+        with (
+            closing(Journal(self.context.policy.journal, self.context.key)) as journal,
+            HoldQueue(self.context.policy.postfix.config_dir) as queue,
+            reported(journal, queue, report),
+        ):
+            yield Steward(self.context, journal, queue, log.get())
 
     def round(self, later: timedelta = timedelta()) -> None:
-        """One round of a steward that has just started, at some later time."""
+        """One round of a new steward, at a later time."""
         with self.steward() as steward:
             steward.round(datetime.now(UTC) + later)
 
     def send(self, *to: str, **fields: str) -> str:
-        """Send a letter to these, as far as Postfix is told; returns the Message-ID."""
+        """Send a letter to these envelope recipients; returns its Message-ID."""
         number = next(NUMBERS)
         outcome = self.gateway.send(letter(number, **fields), sender=SENDER, to=to or (*PARENTS[:3], COLLEAGUE))
         assert outcome.accepted
@@ -80,11 +81,11 @@ class Office:
 
     def incident(self, message_id: str) -> Incident:
         """The incident about a message."""
-        [found] = [one for one in self.journal.incidents.search() if one.message_id == message_id]
-        return found
+        [incident] = [found for found in self.journal.incidents.search() if found.message_id == message_id]
+        return incident
 
     def held(self, *to: str, **fields: str) -> Incident:
-        """Send a letter, and have the steward see that it is held."""
+        """Send a letter and make a round, so that it is held; returns its incident."""
         message_id = self.send(*to, **fields)
         self.round()
         incident = self.incident(message_id)
@@ -112,7 +113,7 @@ class Office:
 
     def ends(self, incident: Incident, at: datetime) -> None:
         """Have it expire at this moment, as if it had come as much earlier or later; a running steward notices."""
-        journal = self.place.policy.journal.url.removeprefix("sqlite:///")
+        journal = self.context.policy.journal.url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(journal, timeout=10)) as database, database:
             until = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
             database.execute("UPDATE queue_copy SET until = ? WHERE incident_id = ?", [until, incident.id])
@@ -128,30 +129,35 @@ class Office:
         return Counter(recipient for delivery in letters for recipient in delivery.recipients)
 
     def dies_at(self, number: int) -> str | None:
-        """Run one round of a steward that dies after its nth step: the step's name, None if it outlived the round.
+        """Run one round of a steward that dies before its first call (0) or after its nth; returns that report.
 
+        None if the round ended. After one call is also before the next: between them nothing outside changes.
         Its root half is a process of its own, and must end by itself.
         """
-        [root_half, *steps], status = children.run(_die_after, self.gateway.config, number)
+        [root_half, *reports], status = children.run(_die_at, self.gateway.config, number)
         until(lambda: not processes.is_running(int(root_half)), what="the root half to end")
         if status == children.KILLED:
-            return steps[-1]
+            return reports[-1]
         assert status == 0
         return None
 
 
-def _die_after(says: children.Connection, config: Path, number: int) -> None:
-    """Says the root half's process id, then the name of each step."""
+def _die_at(says: children.Connection, config: Path, number: int) -> None:
+    """Send the root half's process id, then each report."""
     policy = load(config)
     key = read_key(policy, create=False)
-    steps = count()
+    points = 0
 
-    def step(name: str) -> None:
+    def report(name: str) -> None:
+        nonlocal points
+        if points > 0 and name.startswith("before"):
+            return
         says.send(name)
-        if next(steps) == number:
+        if points == number:
             children.die()
+        points += 1
 
-    queue = HoldQueue(policy.postfix.config_dir)
+    queue, journal = HoldQueue(policy.postfix.config_dir), Journal(policy.journal, key)
     says.send(str(queue.root_pid))
-    place = Place(policy, key, gateway_name(policy))
-    Steward(place, Journal(policy.journal, key), queue, log.get(), step=step).round(datetime.now(UTC))
+    with reported(journal, queue, report):
+        Steward(Context(policy, key, gateway_name(policy)), journal, queue, log.get()).round(datetime.now(UTC))

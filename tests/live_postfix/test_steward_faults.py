@@ -82,7 +82,7 @@ def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
         with broken_journals.read_only(office.gateway.state, office.gateway.milter):
             yield
         return
-    url = office.place.policy.journal.url
+    url = office.context.policy.journal.url
     if not url.startswith("sqlite:"):
         begin, end = (postgres.freeze, postgres.thaw) if how == "hangs" else (postgres.stop, postgres.start)
         begin()
@@ -102,34 +102,44 @@ def nothing_shown(office: Office) -> bool:
     return not any(parent.encode() in one.header for one in letters for parent in PARENTS)
 
 
-@pytest.mark.parametrize("step", ["releasing", "handed over", "taken", "deleted", "closed", "answered"])
-def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        "after set_state releasing",
+        "after send",
+        "after record_accepted",
+        "after delete",
+        "after set_state released",
+        "after answer",
+    ],
+)
+def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
     """The round ends with an error that says so; the next one after the fault goes on where this one was."""
-    _released_once_although(office, postgres, "hangs", step)
+    _released_once_although(office, postgres, "hangs", call)
 
 
 @pytest.mark.parametrize("standing", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("step", ["handed over", "deleted"])
-def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+@pytest.mark.parametrize("call", ["after send", "after delete"])
+def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
     """As when it hangs; with another server process afterwards."""
-    _released_once_although(office, postgres, "stops", step)
+    _released_once_although(office, postgres, "stops", call)
 
 
 @SQLITE_ONLY
-@pytest.mark.parametrize("step", ["releasing", "handed over", "deleted"])
-def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, step: str) -> None:
+@pytest.mark.parametrize("call", ["after set_state releasing", "after send", "after delete"])
+def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
     """As when it hangs; here the steward can read what it asks for all the while."""
-    _released_once_although(office, postgres, "cannot be written", step)
+    _released_once_although(office, postgres, "cannot be written", call)
 
 
-def _released_once_although(office: Office, postgres: Postgres, how: str, step: str) -> None:
+def _released_once_although(office: Office, postgres: Postgres, how: str, call: str) -> None:
     incident = office.held()
     request = office.ask(incident, "release", "bcc")
     reached: list[str] = []
     with ExitStack() as fault:
 
         def break_at(name: str) -> None:
-            if name == step and not reached:
+            if name == call and not reached:
                 reached.append(name)
                 fault.enter_context(unreachable(office, postgres, how))
 
@@ -143,7 +153,7 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, step: 
             fault.close()
             for _ in range(3):  # a message that is gone is looked for twice
                 again(steward)
-    assert reached == [step]
+    assert reached == [call]
     assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
     assert office.answer(request)[0] == "done"
     assert "released" in due(office, incident)
@@ -164,7 +174,7 @@ def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, pos
     with ExitStack() as fault:
 
         def break_at(name: str) -> None:
-            if name == "held":
+            if name == "after set_state held":
                 fault.enter_context(unreachable(office, postgres, "hangs"))
 
         with office.steward(break_at) as steward:
@@ -179,11 +189,11 @@ def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, pos
 def test_the_journal_hangs_once_a_message_has_expired(office: Office, postgres: Postgres) -> None:
     """Its sender is told all the same."""
     message_id = office.send()
-    later = datetime.now(UTC) + timedelta(days=office.place.policy.hold.expire_days, seconds=60)
+    later = datetime.now(UTC) + timedelta(days=office.context.policy.hold.expire_days, seconds=60)
     with ExitStack() as fault:
 
         def break_at(name: str) -> None:
-            if name == "closed":
+            if name == "after set_state expired":
                 fault.enter_context(unreachable(office, postgres, "hangs"))
 
         with office.steward(break_at) as steward:
@@ -229,7 +239,9 @@ def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) ->
         with unreachable(office, postgres, "stops"):
             failing = process.wait_for_log(lambda event: event["event"] == "steward_failing", within=WITHIN)
             assert failing["level"] == "error"
-            [words] = [words for kind, words in UNREACHABLE.items() if office.place.policy.journal.url.startswith(kind)]
+            [words] = [
+                words for kind, words in UNREACHABLE.items() if office.context.policy.journal.url.startswith(kind)
+            ]
             assert all(word in failing["reason"] for word in words)
             process.kill()
             assert len(office.on_hold()) == 1

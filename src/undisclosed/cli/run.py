@@ -88,21 +88,21 @@ def steward(
     from undisclosed.incidents.records import JournalError, UnusableError
     from undisclosed.journal.gateway import gateway_name
     from undisclosed.steward import process
+    from undisclosed.steward.context import Context
     from undisclosed.steward.hold_queue import HoldQueueError
-    from undisclosed.steward.rounds import Place
 
-    def load_settings(create_key: bool) -> process.Settings:
+    def load_settings(create_key: bool) -> process.StewardSettings:
         policy = load(config_file)
-        place = Place(policy, read_key(policy, create=create_key), gateway_name(policy))
-        return process.Settings(place, notices.load(policy, config_file))
+        context = Context(policy, read_key(policy, create=create_key), gateway_name(policy))
+        return process.StewardSettings(context, notices.load(policy, config_file))
 
-    def reload() -> process.Settings:
+    def reload() -> process.StewardSettings:
         with _refused_on_error():
             return load_settings(create_key=False)
 
     with _service_errors(permanent=(UnusableError, process.NoSuchUserError), transient=(JournalError, HoldQueueError)):
         settings = load_settings(create_key=True)
-        log.configure(settings.place.policy.log.format)
+        log.configure(settings.context.policy.log.format)
         process.run(settings, reload, user, log.get())
 
 

@@ -1,65 +1,68 @@
-"""What stands against a request in the journal. Whoever can write there can wish anything: none is taken on trust."""
+"""Checks requests against the policy. Anybody who can write to the journal can add requests, so none is trusted."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
-from undisclosed.incidents.records import Incident, QueueCopy, Request
+from undisclosed.incidents.records import Incident, QueueCopy, ReleaseMode, Request
 from undisclosed.policy import Action, Policy
 from undisclosed.steward.privileged import QUEUE_ID
 
 STEWARD: Final = "steward"
-"""The actor of what a rule asks for."""
+"""The actor of requests that the steward makes for a rule."""
 
 SENDER: Final = "sender"
-"""The beginning of the actor of what a message's own sender asks for: `sender`, or `sender ADDRESS`."""
+"""The first word of the actor of a sender's requests: `sender`, or `sender ADDRESS`."""
 
-WAYS: Final = ("bcc", "split", "unchanged")
+MODES: Final[tuple[ReleaseMode, ...]] = get_args(ReleaseMode)
 
 
-def refusal(policy: Policy, request: Request, incident: Incident) -> str | None:
-    """Why a request must not be carried out, whatever it means to; None where nothing stands against it."""
+def why_refused(policy: Policy, request: Request, incident: Incident) -> str | None:
+    """The reason why a request must not be carried out; None if it may be."""
     if request.incident_id != incident.id:
         return "the request belongs to another incident"
     if request.copy_id is not None and request.copy_id not in {copy.id for copy in incident.copies}:
-        return "the copy that is meant belongs to another incident"
-    if request.verb == "delete":
-        wanted = "delete"
-        if request.mode is not None:
-            return "to delete there are no ways"
-    elif request.verb == "release" and request.mode in WAYS:
-        wanted = request.mode
-    else:
-        return f"nobody can ask for {_words(request.verb)} {_words(request.mode)}"
-    return _not_allowed(policy, request, incident, wanted)
+        return "the copy belongs to another incident"
+    if request.verb == "delete" and request.mode is None:
+        return _why_not_allowed(policy, request, incident, "delete")
+    if request.verb == "release" and request.mode in MODES:
+        return _why_not_allowed(policy, request, incident, request.mode)
+    return (
+        f"{_shown(request.verb)} with the mode {_shown(request.mode)} is not a request:"
+        f" only delete, and release as {', '.join(MODES)}"
+    )
 
 
-def _not_allowed(policy: Policy, request: Request, incident: Incident, wanted: str) -> str | None:
+def _why_not_allowed(policy: Policy, request: Request, incident: Incident, wanted: str) -> str | None:
     actor = request.actor.partition(" ")[0]
     if not request.actor.strip():
-        return "nobody is named who asks for it"
+        return "the request names no actor"
     if actor == SENDER and wanted not in policy.hold.sender_may:
-        return f"hold.sender_may does not let senders choose {wanted}"
+        return f"hold.sender_may does not allow senders to choose {wanted}"
     if actor == STEWARD and incident.action.effect.released_as != wanted:
         return f"no rule asks for {wanted}"
     return None
 
 
 def not_before(policy: Policy, request: Request, incident: Incident) -> datetime | None:
-    """When a request may be carried out; None: at once. What a rule delays waits for hold.delay, whatever it says."""
+    """The earliest time to carry out a request; None: at once.
+
+    Delayed mail waits for `hold.delay`, whatever time the journal has for the steward's own request.
+    """
     if request.actor == STEWARD and incident.action is Action.DELAY:
         earliest = incident.at + policy.hold.delay
         return max(earliest, request.not_before or earliest)
     return request.not_before
 
 
-def copy_refusal(copy: QueueCopy) -> str | None:
-    """Why nothing can be done to a copy; None where nothing stands against it."""
+def why_copy_refused(copy: QueueCopy) -> str | None:
+    """The reason why nothing can be done to a copy; None if there is none."""
     if not QUEUE_ID.fullmatch(copy.queue_id):
-        return f"{_words(copy.queue_id)} is no queue id"
+        return f"{_shown(copy.queue_id)} is not a queue id"
     return None
 
 
-def _words(value: object) -> str:
-    return ascii(value)[:60] if value is not None else "no way"
+def _shown(value: object) -> str:
+    """A value from the journal, shortened and in ASCII."""
+    return ascii(value)[:60] if value is not None else "none"

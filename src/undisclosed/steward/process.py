@@ -1,4 +1,4 @@
-"""The steward as a process: starts the root half, gives its own rights up, and goes round until it is told to end."""
+"""The steward as a process: starts the root half, drops root's rights, and makes rounds until it is told to end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pwd
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -22,39 +22,42 @@ from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
 from undisclosed.service.reload import Outcome, OutcomeFile, ReloadRefused
+from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
-from undisclosed.steward.rounds import Place, Steward
+from undisclosed.steward.rounds import Steward
 
-LISTEN: Final = 1.25
-"""Seconds for which the journal is listened to at a time: so soon is a signal heard, and so often an idle one wakes."""
+MAX_WAIT: Final = 1.25
+"""Seconds of one wait for changes of the journal. A signal is noticed after one wait at most; an idle steward wakes
+once in each."""
 
 FIRST_PAUSE: Final = 1.0
-
 MAX_PAUSE: Final = 30.0
-"""Seconds between two attempts while the journal or Postfix fails: `FIRST_PAUSE`, then twice as long each time."""
+"""Seconds between two rounds while the journal or Postfix fails: the first pause and the longest."""
 
 
 class NoSuchUserError(Exception):
-    """The user whose rights the steward is to have does not exist. The text says what to do."""
+    """The user that the steward is to run as does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What a configuration says to the steward."""
+class StewardSettings:
+    """The configuration, as the steward uses it."""
 
-    place: Place
+    context: Context
     templates: Templates
 
 
-def run(settings: Settings, reload: Callable[[], Settings], user: str, log: structlog.BoundLogger) -> None:
-    """Be the steward until SIGTERM or SIGINT; SIGHUP reloads: `reload` reads the file, or raises ReloadRefused.
+def run(
+    settings: StewardSettings, reload: Callable[[], StewardSettings], user: str, log: structlog.BoundLogger
+) -> None:
+    """Run the steward until SIGTERM or SIGINT. At SIGHUP, `reload` reads the configuration, or raises ReloadRefused.
 
-    Raises NoSuchUserError, UnusableError for a journal that has to be upgraded first, JournalError for one that cannot
-    be reached at the start, and RootHalfGoneError when the root half has ended.
+    Raises NoSuchUserError, UnusableError for a journal of another version or key, JournalError if the journal cannot be
+    reached at the start, and RootHalfGoneError when the root half has ended.
     """
-    place = settings.place
+    context = settings.context
     outcomes = OutcomeFile.of_this_service()
-    with HoldQueue(place.policy.postfix.config_dir) as queue:
+    with HoldQueue(context.policy.postfix.config_dir) as queue:
         if os.geteuid() == 0:
             account = find_account(user)
             outcomes.prepare(account.pw_uid, account.pw_gid)
@@ -62,10 +65,10 @@ def run(settings: Settings, reload: Callable[[], Settings], user: str, log: stru
         else:
             log.warning("not_running_as_root", reason="only root can read and change Postfix's queue")
             outcomes.prepare()
-        journal = Journal(place.policy.journal, place.key)
-        journal.check()
+        journal = Journal(context.policy.journal, context.key)
         try:
-            _Loop(settings, journal, queue, reload, log, outcomes).run()
+            journal.check()
+            _RoundLoop(settings, journal, queue, reload, log, outcomes).run()
         finally:
             journal.close()
 
@@ -75,104 +78,108 @@ def find_account(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        raise NoSuchUserError(f"there is no user {user!r}: name the milter's with --user") from None
+        raise NoSuchUserError(f"there is no user {user!r}: pass the milter's user with --user") from None
 
 
 def drop_rights(account: pwd.struct_passwd) -> None:
-    """Become this user, with their groups, and never root again."""
+    """Become this user permanently, with its groups."""
     if account.pw_uid == 0:
         return
     os.initgroups(account.pw_name, account.pw_gid)
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     if 0 in (*os.getresuid(), *os.getresgid()):
-        raise RuntimeError("root's rights could not be given up")
+        raise RuntimeError("root's rights could not be dropped")
 
 
-class _Loop:
-    """Rounds, one after the other: at once when the journal has news, else when the last one said."""
+class _RoundLoop:
+    """Makes rounds: as soon as the journal changes, and at the time that the round before asked for."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: StewardSettings,
         journal: Journal,
         queue: HoldQueue,
-        reload: Callable[[], Settings],
+        reload: Callable[[], StewardSettings],
         log: structlog.BoundLogger,
         outcomes: OutcomeFile,
     ) -> None:
         self._settings = settings
-        self._steward = Steward(settings.place, journal, queue, log, self._deliver)
-        send = partial(notices.send, config_dir=settings.place.policy.postfix.config_dir)
-        self._dispatcher = notices.Dispatcher(journal, settings.place.gateway, send)
+        self._steward = Steward(settings.context, journal, queue, log, self._dispatch)
+        send = partial(notices.send, config_dir=settings.context.policy.postfix.config_dir)
+        self._dispatcher = notices.Dispatcher(journal, settings.context.gateway, send)
         self._journal = journal
         self._load = reload
         self._log = log
         self._outcomes = outcomes
-        self._ending = False
-        self._reload = False
-        self._failing = ""
+        self._is_ending = False
+        self._must_reload = False
+        self._failure = ""
 
     def run(self) -> None:
-        signal.signal(signal.SIGTERM, self._end)
-        signal.signal(signal.SIGINT, self._end)
-        signal.signal(signal.SIGHUP, self._want_reload)
+        signal.signal(signal.SIGTERM, self._on_end)
+        signal.signal(signal.SIGINT, self._on_end)
+        signal.signal(signal.SIGHUP, self._on_reload)
         sd_notify.send("READY=1", status="running")
-        self._log.info("steward_ready", gateway=self._steward.place.gateway)
+        self._log.info("steward_ready", gateway=self._steward.context.gateway)
         pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
-        while not self._ending:
-            if self._reload:
-                self._read_again()
+        while not self._is_ending:
+            if self._must_reload:
+                self._reload()
             try:
                 self._wait_until(self._steward.round(datetime.now(UTC)))
             except RootHalfGoneError:
                 raise
             except (JournalError, HoldQueueError) as error:
-                self._say_failing(str(error))
-                self._sleep(pauses.next())
+                self._log_failure(str(error))
+                self._pause(pauses.next())
             else:
-                if self._failing:
+                if self._failure:
                     self._log.info("steward_works_again")
-                self._failing = ""
+                self._failure = ""
                 pauses.reset()
         sd_notify.send("STOPPING=1")
 
-    def _deliver(self, now: datetime) -> None:
-        for outcome in self._dispatcher.dispatch(self._settings.place.policy, self._settings.templates, now):
-            reference, kind = outcome.reference, outcome.notice.kind
-            match outcome.status:
+    def _dispatch(self, now: datetime) -> None:
+        for result in self._dispatcher.dispatch(self._settings.context.policy, self._settings.templates, now):
+            reference, kind = result.reference, result.notice.kind
+            match result.status:
                 case DispatchStatus.SENT:
                     self._log.info("notice_sent", reference=reference, kind=kind)
                 case DispatchStatus.SUPPRESSED:
-                    self._log.info("notice_suppressed", reference=reference, kind=kind, reason=outcome.why)
+                    self._log.info("notice_suppressed", reference=reference, kind=kind, reason=result.why)
                 case DispatchStatus.FAILED:
-                    self._log.warning("notice_failed", reference=reference, kind=kind, reason=outcome.why)
+                    self._log.warning("notice_failed", reference=reference, kind=kind, reason=result.why)
 
-    def _end(self, _number: int, _frame: FrameType | None) -> None:
-        self._ending = True
+    def _on_end(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_ending = True
 
-    def _want_reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._reload = True
+    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._must_reload = True
 
     def _wait_until(self, moment: datetime) -> None:
-        while not (self._ending or self._reload) and (left := (moment - datetime.now(UTC)).total_seconds()) > 0:
-            if self._journal.wait(min(left, LISTEN)):
+        """Wait until this time, a change of the journal, or a signal."""
+        while not (self._is_ending or self._must_reload):
+            left = (moment - datetime.now(UTC)).total_seconds()
+            if left <= 0 or self._journal.wait(min(left, MAX_WAIT)):
                 return
 
-    def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not (self._ending or self._reload) and time.monotonic() < until:
-            time.sleep(min(FIRST_PAUSE, seconds))
+    def _pause(self, seconds: float) -> None:
+        """Sleep, unless a signal ends or reloads the steward."""
+        end = time.monotonic() + seconds
+        while not (self._is_ending or self._must_reload) and (left := end - time.monotonic()) > 0:
+            time.sleep(min(FIRST_PAUSE, left))
 
-    def _say_failing(self, why: str) -> None:
-        if why != self._failing:
-            self._log.error("steward_failing", reason=why)
-        self._failing = why
+    def _log_failure(self, reason: str) -> None:
+        """Log a failure once, not in every round."""
+        if reason != self._failure:
+            self._log.error("steward_failing", reason=reason)
+        self._failure = reason
 
-    def _read_again(self) -> None:
-        self._reload = False
+    def _reload(self) -> None:
+        self._must_reload = False
         began = time.monotonic_ns()
-        before = self._steward.place
+        before = self._steward.context
         try:
             settings = self._load()
         except ReloadRefused as error:
@@ -181,11 +188,12 @@ class _Loop:
             self._outcomes.write(Outcome(began, refused=reason))
             status = f"reload refused, the old configuration stays in force: {reason}"
         else:
-            changed = before.policy.changed_settings(settings.place.policy, "journal", "postfix", "log")
+            policy = settings.context.policy
+            changed = before.policy.changed_settings(policy, "journal", "postfix", "log")
             if changed:
                 self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
-            self._settings = Settings(Place(settings.place.policy, before.key, before.gateway), settings.templates)
-            self._steward.place = self._settings.place
+            self._settings = replace(settings, context=replace(before, policy=policy))
+            self._steward.context = self._settings.context
             self._log.info("reloaded")
             self._outcomes.write(Outcome(began, restart=tuple(changed)))
             status = "running"

@@ -1,4 +1,4 @@
-"""What the hold queue says of the journal's copies: which are held, which are gone, and what nobody has recorded."""
+"""Compares the hold queue with the copies in the journal: which are held, which are gone, which have no record."""
 
 from __future__ import annotations
 
@@ -7,23 +7,38 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from undisclosed.decision.queue_file import QueuedMessage
-from undisclosed.incidents.records import AcceptedPart, QueueCopy, State, is_complete, places_served
-from undisclosed.steward.hold_queue import Entry, Listing
+import structlog
 
-GRACE: Final = timedelta(minutes=2)
-"""How long after its record a message may take to arrive in the hold queue: Postfix has to write it to the disk."""
+from undisclosed.incidents.records import (
+    OPEN,
+    AcceptedPart,
+    Incident,
+    QueueCopy,
+    ReleaseMode,
+    State,
+    is_complete,
+    places_served,
+)
+from undisclosed.journal.journal import Journal
+from undisclosed.policy import Action
+from undisclosed.steward import authorize
+from undisclosed.steward.adoption import Adoption
+from undisclosed.steward.context import Context
+from undisclosed.steward.due_notices import DueNotices
+from undisclosed.steward.hold_queue import Entry, HoldQueue, Listing
+from undisclosed.steward.identity import why_other_message
+from undisclosed.steward.release import DELETING
 
-ARRIVED_BEFORE: Final = timedelta(hours=1)
-"""How long before its record a message may have begun to arrive: its client may have sent it slowly."""
+ARRIVAL_TIME: Final = timedelta(minutes=2)
+"""The time after its record in which a message must appear in the hold queue: Postfix has to write it to the disk."""
 
-CLOCK: Final = timedelta(seconds=5)
-"""How much earlier the record may seem, since Postfix and we do not round alike."""
+SOON: Final = timedelta(seconds=0.5)
+"""The time to the next round while a message is expected to appear or to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A copy's new state, and why."""
+class StateChange:
+    """A copy's new state, and the reason."""
 
     copy: QueueCopy
     state: State
@@ -31,85 +46,153 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
-    """What the journal tells of a copy that is not on hold."""
+class History:
+    """The journal's records about a copy that is not on hold: an interrupted steward may have left them."""
 
-    taken: Collection[AcceptedPart] = ()
-    """The parts of it that were handed over."""
+    accepted: Collection[AcceptedPart] = ()
+    """The parts of its release that Postfix accepted."""
     deleting: State | None = None
-    """The state that it was to have once deleted, if a steward was about to delete it."""
+    """The state after its deletion, if a deletion was begun."""
 
 
-NO_TRACES: Final = Traces()
+NO_HISTORY: Final = History()
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What was seen: new states, entries of the hold queue that no copy stands for, copies that were not seen."""
+class Comparison:
+    """The differences between a listing and the journal."""
 
-    changes: tuple[Change, ...]
-    unknown: tuple[Entry, ...]
-    missed: frozenset[int]
-    """The ids of copies that are gone if the next listing does not have them either: a message that moves is missed."""
+    changes: tuple[StateChange, ...]
+    unrecorded: tuple[Entry, ...]
+    """Entries of the hold queue without a copy in the journal."""
+    unseen_once: frozenset[int]
+    """The ids of copies that are gone if the next listing lacks them too: a listing can miss a message that moves."""
 
 
-def survey(
+def compare(
     listing: Listing,
     copies: Iterable[QueueCopy],
-    traces: Mapping[int, Traces],
+    histories: Mapping[int, History],
     *,
     now: datetime,
-    missed: Collection[int] = (),
-) -> Survey:
+    unseen_once: Collection[int] = (),
+) -> Comparison:
     """Compare a listing with the open copies.
 
-    `traces` has what an earlier steward may have left of those that are not on hold; `missed` is the last survey's.
+    `histories`: of the copies that are not on hold, by id. `unseen_once`: the result of the comparison before.
     """
-    changes: list[Change] = []
+    changes: list[StateChange] = []
     unseen: set[int] = set()
-    unknown = dict(listing.held)
+    unrecorded = dict(listing.held)
     for copy in copies:
         entry = listing.held.get(copy.queue_id)
-        if entry is not None and stands_against(copy, entry) is None:
-            unknown.pop(copy.queue_id, None)
+        history = histories.get(copy.id, NO_HISTORY)
+        is_elsewhere = copy.queue_id in listing.elsewhere
+        if entry is not None and why_other_message(copy, entry) is None:
+            unrecorded.pop(copy.queue_id, None)
             if copy.state is State.PENDING:
-                changes.append(Change(copy, State.HELD, "seen in the hold queue"))
-        elif copy.state is State.PENDING and now - copy.arrived < GRACE and copy.queue_id not in listing.elsewhere:
+                changes.append(StateChange(copy, State.HELD, "seen in the hold queue"))
+        elif copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME and not is_elsewhere:
             continue
-        elif finished := _finished(copy, traces.get(copy.id, NO_TRACES)):
+        elif finished := _finished(copy, history):
             changes.append(finished)
-        elif copy.id in missed or copy.queue_id in listing.elsewhere:
-            changes.append(_gone(copy, copy.queue_id in listing.elsewhere, traces.get(copy.id, NO_TRACES).taken))
+        elif copy.id in unseen_once or is_elsewhere:
+            changes.append(_gone(copy, is_elsewhere, history.accepted))
         else:
             unseen.add(copy.id)
-    return Survey(tuple(changes), tuple(unknown.values()), frozenset(unseen))
+    return Comparison(tuple(changes), tuple(unrecorded.values()), frozenset(unseen))
 
 
-def stands_against(copy: QueueCopy, found: Entry | QueuedMessage) -> str | None:
-    """Why a queued message with the copy's queue id is another message; None if it is the one."""
-    if copy.size is not None and copy.size != found.size:
-        return f"the message that has this queue id now has {found.size} bytes, and not {copy.size}"
-    if not -CLOCK <= copy.arrived - found.arrived <= ARRIVED_BEFORE:
-        return f"the message that has this queue id now arrived at {found.arrived:%Y-%m-%d %H:%M:%S}"
+def _finished(copy: QueueCopy, history: History) -> StateChange | None:
+    """The final state of a copy that a steward finished without recording it: it was interrupted."""
+    if copy.state is State.RELEASING and is_complete(history.accepted):
+        return StateChange(copy, State.RELEASED, "every recipient had been served, and the held message is gone")
+    if history.deleting is not None:
+        return StateChange(copy, history.deleting, "its deletion had begun, and the held message is gone")
     return None
 
 
-def _finished(copy: QueueCopy, traces: Traces) -> Change | None:
-    """What a steward had done that ended before it could say so."""
-    if copy.state is State.RELEASING and is_complete(traces.taken):
-        return Change(copy, State.RELEASED, "every recipient had been served, and the held message is gone")
-    if traces.deleting is not None:
-        return Change(copy, traces.deleting, "it was about to be deleted, and is gone")
-    return None
-
-
-def _gone(copy: QueueCopy, elsewhere: bool, taken: Collection[AcceptedPart]) -> Change:
-    if elsewhere:
-        return Change(copy, State.RELEASED_BY_HAND, "moved out of the hold queue by hand, as it was")
+def _gone(copy: QueueCopy, is_elsewhere: bool, accepted: Collection[AcceptedPart]) -> StateChange:
+    if is_elsewhere:
+        return StateChange(copy, State.RELEASED_BY_HAND, "moved out of the hold queue by hand, unchanged")
     if copy.state is State.PENDING:
-        why = "not in the hold queue: its client went away, or somebody removed it before it was seen"
-        return Change(copy, State.NEVER_QUEUED, why)
+        why = "not in the hold queue: the client disconnected, or the message was removed before the steward saw it"
+        return StateChange(copy, State.NEVER_QUEUED, why)
     why = "gone from the hold queue, and not by the steward: released or deleted by hand"
-    if taken:
-        why += f"; {len(places_served(taken))} recipients had been served before"
-    return Change(copy, State.RELEASED_BY_HAND, why)
+    if accepted:
+        why += f"; {len(places_served(accepted))} recipients had been served before"
+    return StateChange(copy, State.RELEASED_BY_HAND, why)
+
+
+class Reconciler:
+    """Compares in each round, and records the result. Remembers the copies that the last listing lacked."""
+
+    def __init__(self, journal: Journal, queue: HoldQueue, due_notices: DueNotices, log: structlog.BoundLogger) -> None:
+        self._journal = journal
+        self._queue = queue
+        self._due_notices = due_notices
+        self._adoption = Adoption(journal, queue, log)
+        self._log = log
+        self.unseen_once: frozenset[int] = frozenset()
+        """The ids of copies whose state is unknown until the next round."""
+
+    def reconcile(self, context: Context, now: datetime) -> datetime | None:
+        """Compare once; returns the time of the next round if a message is expected to appear or to be gone."""
+        # The listing first: the milter records a message before Postfix holds it, so every listed one has a record.
+        listing = self._queue.list()
+        copies = self._journal.incidents.copies(gateway=context.gateway, states=OPEN)
+        absent = [copy for copy in copies if copy.queue_id not in listing.held]
+        histories = {copy.id: self._history(copy) for copy in absent if copy.state is not State.PENDING}
+        comparison = compare(listing, copies, histories, now=now, unseen_once=self.unseen_once)
+        self.unseen_once = comparison.unseen_once
+        for change in comparison.changes:
+            self._record(context, change, listing, now)
+        for copy, entry in self._adoption.record_all(context, comparison.unrecorded):
+            self._record_adopted(context, copy, entry, now)
+        is_expecting = self.unseen_once or any(copy.state is State.PENDING for copy in absent)
+        return now + SOON if is_expecting else None
+
+    def _history(self, copy: QueueCopy) -> History:
+        events = [event for event in self._journal.incidents.events(copy.incident_id) if event.copy_id == copy.id]
+        last = events[-1] if events else None
+        deleting = State(last.detail["state"]) if last is not None and last.what == DELETING else None
+        return History(self._journal.held.accepted_parts(copy.id), deleting)
+
+    def _record(self, context: Context, change: StateChange, listing: Listing, now: datetime) -> None:
+        copy = change.copy
+        if change.state is State.HELD:
+            self._record_held(context, copy, listing.held[copy.queue_id], change.why, now)
+        elif self._journal.held.set_state(copy.id, change.state, why=change.why, expected=copy.state):
+            self._log.info("copy_closed", queue_id=copy.queue_id, state=change.state.value, reason=change.why)
+
+    def _record_adopted(self, context: Context, copy: QueueCopy, entry: Entry, now: datetime) -> None:
+        if copy.state is State.PENDING:
+            self._record_held(context, copy, entry, "found in the hold queue without a record", now)
+        elif copy.state not in OPEN:
+            why = "on hold again"
+            self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size)
+
+    def _record_held(self, context: Context, copy: QueueCopy, entry: Entry, why: str, now: datetime) -> None:
+        """Record that a copy is held, with its first notice, and the request to release it if its rule asks for one."""
+        incident = self._journal.incidents.get(copy.incident_id)
+        effect = incident.action.effect
+        # Notice and request before the state: both are idempotent, so a crash repeats them; after it, it would lose
+        # them. The notice is not sent before the copy is held.
+        if kind := effect.notice_when("held"):
+            self._due_notices.add(context.policy, incident, kind, now)
+        if effect.released_as is not None:
+            self._ask_for_release(context, incident, copy, effect.released_as)
+        until = entry.arrived + timedelta(days=context.policy.hold.expire_days)
+        self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
+        self._log.info("copy_held", queue_id=copy.queue_id, reference=incident.reference, until=until.isoformat())
+
+    def _ask_for_release(self, context: Context, incident: Incident, copy: QueueCopy, mode: ReleaseMode) -> None:
+        self._journal.held.ask(
+            incident.id,
+            copy_id=copy.id,
+            verb="release",
+            mode=mode,
+            actor=authorize.STEWARD,
+            reason=f"the rule {incident.rule!r} says {incident.action}",
+            not_before=incident.at + context.policy.hold.delay if incident.action is Action.DELAY else None,
+        )

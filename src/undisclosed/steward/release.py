@@ -1,15 +1,14 @@
-"""Carries out what was asked of held mail: hands it over and deletes it, in an order in which nothing can be lost.
+"""Releases and deletes held messages, in an order in which a crash at any point loses no message.
 
-Of each message: state RELEASING; hand over a part, remember it, the next part; delete the original; state RELEASED. A
-steward that is killed anywhere finds the message still held, and in the journal the parts that Postfix has taken. Only
-a part whose 250 came, or was on its way, when the end came is handed over again, and an event says so. Many messages
-are read, and deleted, with one call of Postfix's tools: to start one costs more than all else (see the benchmark).
+For each message: record RELEASING; for each part, send it and record it as accepted; delete the held file; record
+RELEASED. After a crash the message is still held, or the journal has all of its parts as accepted. A part is sent twice
+only if the crash came between its 250 and its record; an event then says so. Messages are read and deleted in batches:
+starting one of Postfix's tools takes longer than all other steps (tests/bench/release.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -21,109 +20,88 @@ from undisclosed.journal.journal import Journal
 from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.identity import why_other_content
 from undisclosed.steward.privileged import MAX_QUEUE_IDS
-from undisclosed.steward.reconcile import stands_against
 from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
 
-BATCH_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of messages that are in memory at once, but for a single one that is larger."""
+MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of messages in memory at once. A single larger message is a batch of its own."""
 
-CAN_BE_RELEASED: Final = frozenset({State.HELD, State.RELEASING})
+RELEASABLE: Final = frozenset({State.HELD, State.RELEASING})
+"""The states in which a copy can be released or deleted."""
 
 DELETING: Final = "deleting"
-"""The event before a message is deleted; its detail has the state that the copy is to have then."""
-
-Step = Callable[[str], None]
-"""Told the name of each step once it is done, so that a test can end the process there."""
+"""The event before a deletion. Its detail `state` is the state of the copy after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One copy, and what is to become of it."""
+    """A release or deletion of one copy."""
 
     copy: QueueCopy
-    wanted: Verb
-    way: ReleaseMode | None
+    verb: Verb
+    mode: ReleaseMode | None
+    """None for a deletion."""
     actor: str
     reason: str
-    closed: State
-    """The state that the copy then has."""
+    closed_state: State
+    """The state of the copy afterwards."""
 
 
-class Result(NamedTuple):
-    """What became of a job."""
+class JobResult(NamedTuple):
+    """The result of a job."""
 
     state: Literal["done", "refused", "failed"]
     why: str
 
 
-class Releases:
-    """Carries out jobs on one hold queue. A context manager: it may keep an SMTP session open."""
+class JobRunner:
+    """Runs jobs. Remembers the parts that Postfix accepted and that could not be recorded."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        journal: Journal,
-        queue: HoldQueue,
-        step: Step = lambda _: None,
-        unwritten: dict[int, set[AcceptedPart]] | None = None,
-    ) -> None:
-        """`unwritten` outlives this: parts by their copies that Postfix took and the journal was not told of."""
-        self._policy = policy
-        self._unwritten = {} if unwritten is None else unwritten
+    def __init__(self, journal: Journal, queue: HoldQueue) -> None:
         self._journal = journal
         self._queue = queue
-        self._step = step
-        self._stack = ExitStack()
-        self._reinjector = self._stack.enter_context(Reinjector(queue.inject))
+        self._unrecorded: dict[int, set[AcceptedPart]] = {}
 
-    def __enter__(self) -> Releases:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def carry_out(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-        """Each job with what became of it, as it is done. Raises JournalError and RootHalfGoneError."""
+    def run(self, policy: Policy, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
+        """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError."""
         batch: list[Job] = []
         size = 0
-        for job in jobs:
-            if batch and (len(batch) == MAX_QUEUE_IDS or size + (job.copy.size or 0) > BATCH_BYTES):
-                yield from self._carry_out(batch)
-                batch, size = [], 0
-            batch.append(job)
-            size += job.copy.size or 0
-        if batch:
-            yield from self._carry_out(batch)
+        with Reinjector(self._queue.inject) as reinjector:
+            for job in jobs:
+                if batch and (len(batch) == MAX_QUEUE_IDS or size + (job.copy.size or 0) > MAX_BATCH_BYTES):
+                    yield from self._run_batch(policy, batch, reinjector)
+                    batch, size = [], 0
+                batch.append(job)
+                size += job.copy.size or 0
+            if batch:
+                yield from self._run_batch(policy, batch, reinjector)
 
-    def _carry_out(self, batch: list[Job]) -> Iterator[tuple[Job, Result]]:
+    def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Iterator[tuple[Job, JobResult]]:
         files = self._read([job.copy.queue_id for job in batch])
-        self._step("read")
-        ready = []
+        deletable = []
         for job in batch:
-            found = files.get(job.copy.queue_id, "it is not queued any more")
-            result = Result("failed", found) if isinstance(found, str) else self._prepare(job, found)
-            if result is None:
-                ready.append(job)
-            else:
+            queued = files.get(job.copy.queue_id, "it is not queued any more")
+            if isinstance(queued, str):
+                yield job, JobResult("failed", queued)
+            elif (result := self._prepare(policy, job, queued, reinjector)) is not None:
                 yield job, result
-        if not ready:
+            else:
+                deletable.append(job)
+        if not deletable:
             return
         try:
-            removed = self._queue.delete([job.copy.queue_id for job in ready])
+            removed = self._queue.delete([job.copy.queue_id for job in deletable])
         except RootHalfGoneError:
             raise
         except HoldQueueError as error:
-            yield from ((job, Result("failed", f"it could not be deleted ({error})")) for job in ready)
+            yield from ((job, JobResult("failed", f"it could not be deleted ({error})")) for job in deletable)
             return
-        self._step("deleted")
-        for job in ready:
+        for job in deletable:
             yield job, self._close(job, job.copy.queue_id in removed)
 
     def _read(self, queue_ids: Sequence[str]) -> dict[str, QueuedMessage | str]:
         """The messages by their queue ids, or why one cannot be read."""
-        if not queue_ids:
-            return {}
         try:
             return dict(queue_file.parse(self._queue.read(queue_ids)))
         except RootHalfGoneError:
@@ -131,95 +109,91 @@ class Releases:
         except (HoldQueueError, QueueFileError) as error:
             if len(queue_ids) == 1:
                 return {queue_ids[0]: f"it cannot be read ({error})"}
-        return {queue_id: found for one in queue_ids for queue_id, found in self._read([one]).items()}
+        # One unreadable message must not stop the others: read them one by one.
+        return {queue_id: result for single in queue_ids for queue_id, result in self._read([single]).items()}
 
-    def _prepare(self, job: Job, held: QueuedMessage) -> Result | None:
-        """Do all that comes before the original may be deleted; None once that is so."""
+    def _prepare(self, policy: Policy, job: Job, queued: QueuedMessage, reinjector: Reinjector) -> JobResult | None:
+        """Do everything that must precede the deletion of the held file; None if it may be deleted now."""
         copy = job.copy
-        if why := stands_against(copy, held) or _other_message(copy, held):
-            return Result("refused", why)
-        if job.wanted == "delete":
-            # Else a steward that ends before it says so leaves a message of which nobody knows who deleted it.
+        if why := why_other_content(copy, queued):
+            return JobResult("refused", why)
+        if job.verb == "delete":
+            # If the steward crashes between deletion and record, the next one learns from this event who deleted it.
             self._journal.held.add_event(
-                copy.incident_id, copy.id, job.actor, DELETING, job.reason, state=job.closed.value
+                copy.incident_id, copy.id, job.actor, DELETING, job.reason, state=job.closed_state.value
             )
-            self._step("deleting")
             return None
-        assert job.way is not None
-        taken = self._taken(copy) if copy.state is State.RELEASING else set()
+        assert job.mode is not None
+        accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
-            parts = release_parts.parts(self._policy, held, job.way, taken)
+            parts = release_parts.parts(policy, queued, job.mode, accepted)
         except Unsafe as unsafe:
             why = f"it must not be rewritten ({unsafe}): release it unchanged, or delete it"
-            return Result("refused", why)
-        if copy.state is State.HELD:
-            why = f"as {job.way}" + (f": {job.reason}" if job.reason else "")
-            if not self._journal.held.set_state(
-                copy.id, State.RELEASING, actor=job.actor, why=why, expected=CAN_BE_RELEASED
-            ):
-                return Result("refused", "it is not held any more")
-            self._step("releasing")
-        return self._hand_over(job, held, parts, bool(taken))
+            return JobResult("refused", why)
+        if copy.state is State.HELD and not self._journal.held.set_state(
+            copy.id, State.RELEASING, actor=job.actor, why=_as_mode(job), expected=RELEASABLE
+        ):
+            return JobResult("refused", "it is not held any more")
+        return self._send_parts(copy, queued, parts, reinjector, any_accepted=bool(accepted))
 
-    def _taken(self, copy: QueueCopy) -> set[AcceptedPart]:
-        """The parts of a copy that Postfix has; what the journal could not be told before is written now."""
-        taken = self._journal.held.accepted_parts(copy.id)
-        if unwritten := self._unwritten.get(copy.id):
-            self._journal.held.record_accepted(copy.id, unwritten)
-            taken |= unwritten
-        self._unwritten.pop(copy.id, None)
-        return taken
+    def _accepted_parts(self, copy: QueueCopy) -> set[AcceptedPart]:
+        """The parts of a copy that Postfix accepted; those that could not be recorded before are recorded now."""
+        accepted = self._journal.held.accepted_parts(copy.id)
+        unrecorded = self._unrecorded.get(copy.id, set()) - accepted
+        if unrecorded:
+            self._journal.held.record_accepted(copy.id, unrecorded)
+        self._unrecorded.pop(copy.id, None)
+        return accepted | unrecorded
 
-    def _hand_over(
-        self, job: Job, held: QueuedMessage, parts: Iterator[release_parts.Part], any_taken: bool
-    ) -> Result | None:
-        copy = job.copy
-        interrupted = copy.state is State.RELEASING
+    def _send_parts(
+        self,
+        copy: QueueCopy,
+        queued: QueuedMessage,
+        parts: Iterator[release_parts.ReleasePart],
+        reinjector: Reinjector,
+        *,
+        any_accepted: bool,
+    ) -> JobResult | None:
+        is_resumed = copy.state is State.RELEASING
         part = None
         try:
             for part in parts:
-                if interrupted:
-                    self._doubt(copy, part, "taken up again after an interruption")
-                    interrupted = False
-                self._reinjector.send(held, part.recipients, part.content)
-                self._unwritten.setdefault(copy.id, set()).update(part.parts)
-                self._step("handed over")
-                self._journal.held.record_accepted(copy.id, part.parts)
-                self._unwritten.pop(copy.id)
-                any_taken = True
-                self._step("taken")
+                if is_resumed:
+                    self._note_doubt(copy, part, "resumed after an interruption")
+                    is_resumed = False
+                reinjector.send(queued, part.recipients, part.content)
+                self._unrecorded.setdefault(copy.id, set()).update(part.places)
+                self._journal.held.record_accepted(copy.id, part.places)
+                self._unrecorded.pop(copy.id)
+                any_accepted = True
         except RootHalfGoneError:
             raise
         except (ReinjectError, HoldQueueError, QueueFileError) as error:
             if isinstance(error, UnansweredError) and part is not None:
-                self._doubt(copy, part, "no answer")
+                self._note_doubt(copy, part, "no answer")
             why = _with_remedy(error)
-            if not any_taken:  # else it stays in release, so that what was taken is looked up
+            if not any_accepted:  # otherwise it stays RELEASING, so that the accepted parts are not sent again
                 self._journal.held.set_state(copy.id, State.HELD, why=why, expected=State.RELEASING)
-            return Result("failed", why)
+            return JobResult("failed", why)
         return None
 
-    def _doubt(self, copy: QueueCopy, part: release_parts.Part, what: str) -> None:
-        parts = ", ".join(map(str, part.parts))
-        why = f"Postfix may have {parts} already: then its recipients get it a second time"
-        self._journal.held.add_event(copy.incident_id, copy.id, "steward", what, why, part=parts)
+    def _note_doubt(self, copy: QueueCopy, part: release_parts.ReleasePart, what: str) -> None:
+        """Add an event that a part may be sent twice."""
+        text = ", ".join(map(str, part.places))
+        why = f"Postfix may have accepted {text} already: then its recipients get it a second time"
+        self._journal.held.add_event(copy.incident_id, copy.id, "steward", what, why, part=text)
 
-    def _close(self, job: Job, was_there: bool) -> Result:
-        why = job.reason if job.way is None else f"as {job.way}" + (f": {job.reason}" if job.reason else "")
+    def _close(self, job: Job, was_there: bool) -> JobResult:
+        why = job.reason if job.mode is None else _as_mode(job)
         if not was_there:
             why += " (the held message was gone already)"
-        self._journal.held.set_state(
-            job.copy.id, job.closed, actor=job.actor, why=why.strip(), expected=CAN_BE_RELEASED
-        )
-        self._step("closed")
-        return Result("done", why.strip())
+        why = why.strip()
+        self._journal.held.set_state(job.copy.id, job.closed_state, actor=job.actor, why=why, expected=RELEASABLE)
+        return JobResult("done", why)
 
 
-def _other_message(copy: QueueCopy, held: QueuedMessage) -> str | None:
-    """Why a queued message is not the recorded one, going by what it calls itself."""
-    if copy.message_id is not None and copy.message_id != release_parts.message(held).message_id:
-        return "the message that has this queue id now has another Message-ID"
-    return None
+def _as_mode(job: Job) -> str:
+    return f"as {job.mode}" + (f": {job.reason}" if job.reason else "")
 
 
 def _with_remedy(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""A held message -> what is handed to Postfix instead of it: the parts of a release, as values.
+"""The parts of a release: the messages that are sent in place of a held one, as values.
 
-Three ways. `unchanged`: as it is, byte by byte. `bcc`: the recipients hidden, as a rewrite hides them. `split`: each
-recipient outside gets a copy of their own that shows their own address only; all inside share one that shows no address
-outside. Edits are made on the message's own bytes: what is not edited leaves as it came.
+The modes: `unchanged` sends the message as it is, byte by byte. `bcc` sends it with the recipients hidden, as a rewrite
+hides them. `split` sends each outside recipient a part of their own that shows their own address only; all internal
+recipients share a part that shows no outside address. Only the edited header fields change; all other bytes stay.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from undisclosed.policy import Policy, Standing
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One message to be handed over, and for whom."""
+class ReleasePart:
+    """One message to send, and its recipients."""
 
-    parts: tuple[AcceptedPart, ...]
-    """What the journal records of it once Postfix has accepted it."""
+    places: tuple[AcceptedPart, ...]
+    """The records of the journal about it, once Postfix has accepted it."""
     recipients: tuple[Recipient, ...]
     content: bytes
 
 
 def parts(
-    policy: Policy, held: QueuedMessage, mode: ReleaseMode, taken: Collection[AcceptedPart] = ()
-) -> Iterator[Part]:
-    """What is left to be handed over, one by one: nothing for recipients whose part is among those `taken`.
+    policy: Policy, held: QueuedMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
+) -> Iterator[ReleasePart]:
+    """The parts that are still to be sent, one by one: none for recipients of a part that was `accepted` before.
 
-    Raises rewrite.Unsafe, with the reason, before the first part, where the message must not be rewritten.
+    Raises rewrite.Unsafe with the reason, before the first part, if the message must not be rewritten.
     """
-    served = places_served(taken)
+    served = places_served(accepted)
     left = {place: recipient for place, recipient in enumerate(held.recipients) if place not in served}
     if not left:
         return iter(())
@@ -53,34 +53,34 @@ def parts(
 
 
 def message(held: QueuedMessage) -> Message:
-    """The message as the milter saw it, but for recipients that Postfix has rewritten since."""
+    """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
     recipients = tuple(recipient.address for recipient in held.recipients)
     return Message(held.sender, recipients, _fields(split(held.content)), held.client, held.queue_id)
 
 
 def body(held: QueuedMessage) -> bytes:
-    """All that follows the header."""
+    """Everything after the header."""
     return split(held.content).rest
 
 
-def _part(held: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> Part:
+def _part(held: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
     numbers = sorted(chosen)
-    parts = parts_for(mode, numbers, len(held.recipients))
-    return Part(parts, tuple(held.recipients[number] for number in numbers), content)
+    places = parts_for(mode, numbers, len(held.recipients))
+    return ReleasePart(places, tuple(held.recipients[number] for number in numbers), content)
 
 
-# -- the ways ----------------------------------------------------------------------------------------------------------
+# -- the modes ---------------------------------------------------------------------------------------------------------
 
 
 class _Hidden:
-    """The message with its recipients out of sight. Raises rewrite.Unsafe where that cannot or must not be done."""
+    """The message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be hidden."""
 
     def __init__(self, policy: Policy, held: QueuedMessage) -> None:
         self._policy = policy
         raw = split(held.content)
         self._before, self._body = _fields(raw), raw.rest
         self._bytes = {id(field): line for field, (_, _, line) in zip(self._before, raw.fields, strict=True)}
-        # What we have signed ourselves is signed anew on its way out: it must not stand against edits that break it.
+        # Our own signatures are no obstacle to edits that break them: the released message is signed again.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
         self._message = replace(message(held), fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
@@ -89,7 +89,7 @@ class _Hidden:
         self.content = self._written(self._edits)
 
     def for_one(self, recipient: Recipient) -> bytes:
-        """The copy of one recipient outside, with their own address in To, if that can be written there."""
+        """The message for one outside recipient, with their address in To, if it can be written there."""
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
             return self.content
@@ -107,7 +107,7 @@ class _Hidden:
         return self._written(edits)
 
     def _box(self, recipient: Recipient) -> Mailbox | None:
-        """The recipient as the message names them, or as the envelope does; None where that is no address."""
+        """The recipient's mailbox, with the name from the header if it has one; None if it is not one address."""
         found = addresses(recipient.address)
         if len(found) != 1 or found[0].text != recipient.address:
             return None
@@ -115,13 +115,13 @@ class _Hidden:
 
     @cached_property
     def _named(self) -> dict[tuple[str, str], Mailbox]:
-        """Every mailbox that the recipient fields name, by its address."""
+        """All mailboxes in the recipient fields, by address."""
         counted = self._policy.counted_fields
         values = [value for name, value in self._message.fields if key_of(name) in counted]
         return {box.address.key: box for value in reversed(values) for box in reversed(self._message.mailboxes(value))}
 
     def _written(self, edits: Sequence[Edit]) -> bytes:
-        """The message's bytes after these edits, without the signatures of ours that they break."""
+        """The bytes of the message after these edits, without our own signatures that they break."""
         edited = {edit.name for edit in edits}
         ours = (field for field in self._before if _is_our_signature(self._policy, field))
         broken = {id(field) for field in ours if broken_by(field.value, edited)}
@@ -130,21 +130,25 @@ class _Hidden:
         return b"".join(self._bytes.get(id(field)) or _line(field) for field in header) + self._body
 
 
-def _split(policy: Policy, held: QueuedMessage, hidden: _Hidden, left: Mapping[int, Recipient]) -> Iterator[Part]:
+def _split(
+    policy: Policy, held: QueuedMessage, hidden: _Hidden, left: Mapping[int, Recipient]
+) -> Iterator[ReleasePart]:
     outside: dict[str, list[int]] = {}
     inside = []
     for place, recipient in left.items():
         if recipient.automatic or policy.is_internal(recipient.address):
-            inside.append(place)  # an archive or a colleague: there is no address to show to them alone
+            inside.append(place)  # an archive or a colleague: they need no part of their own
         else:
             outside.setdefault(recipient.address, []).append(place)
     for numbers in outside.values():
-        # All are tried before the first is handed over: a message is not to be half released and then refused.
+        # Try all before the first is sent: a message must not be refused when it is half released.
         hidden.for_one(held.recipients[numbers[0]])
     return _copies(held, hidden, inside, outside.values())
 
 
-def _copies(held: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]) -> Iterator[Part]:
+def _copies(
+    held: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]
+) -> Iterator[ReleasePart]:
     if inside:
         yield _part(held, "split", inside, hidden.content)
     for numbers in outside:
@@ -166,7 +170,7 @@ _DOMAIN: Final = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)\s*(?:;|$)")
 
 
 def _is_our_signature(policy: Policy, field: Field) -> bool:
-    """Whether a field is a DKIM signature of the organisation's own (the d= tag, RFC 6376, section 3.5)."""
+    """Whether a field is a DKIM signature of the organisation (by its d= tag, RFC 6376, section 3.5)."""
     if key_of(field.name) != "dkim-signature":
         return False
     found = _DOMAIN.search(field.value)

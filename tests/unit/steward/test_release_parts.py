@@ -1,4 +1,4 @@
-"""What is handed over instead of a held message: judged by what each recipient could read, and byte by byte."""
+"""The parts of a release: the addresses that each recipient can read, and every other byte."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from undisclosed.decision import rewrite
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import ReleaseMode, parts_for, places_served
 from undisclosed.steward import release_parts
-from undisclosed.steward.release_parts import Part, parts
+from undisclosed.steward.release_parts import ReleasePart, parts
 
 OUTSIDE = [f"parent{number}@family{number}.test" for number in range(12)]
 INSIDE = ["head@school.council.test", "clerk@council.test"]
@@ -36,8 +36,8 @@ def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) ->
     return QueuedMessage("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", tuple(map(Recipient, people)), content)
 
 
-def readable(part: Part) -> set[str]:
-    """Every outside address that stands in a field which names recipients, found without a parser of ours."""
+def readable(part: ReleasePart) -> set[str]:
+    """The outside addresses in recipient fields, found without our own parser."""
     fields = BytesHeaderParser().parsebytes(part.content)
     text = " ".join(
         str(value) for name, value in fields.items() if name.lower() in ("to", "cc", "bcc", "reply-to", "resent-to")
@@ -46,7 +46,7 @@ def readable(part: Part) -> set[str]:
 
 
 def rest(content: bytes) -> list[bytes]:
-    """The lines of a message that no edit of To or Cc may touch."""
+    """All lines of a message except To and Cc."""
     lines, skipping = [], False
     for line in content.split(b"\n"):
         skipping = line.lower().startswith((b"to:", b"cc:")) or (skipping and line.startswith((b" ", b"\t")))
@@ -56,26 +56,26 @@ def rest(content: bytes) -> list[bytes]:
 
 
 def test_unchanged_is_the_message_itself() -> None:
-    """Every byte, for every recipient, in one part."""
+    """One part with every byte, for every recipient."""
     message = held()
     assert list(parts(policy(), message, "unchanged")) == [
-        Part(parts_for("unchanged", range(14), 14), message.recipients, message.content)
+        ReleasePart(parts_for("unchanged", range(14), 14), message.recipients, message.content)
     ]
 
 
 def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
-    """One message for all; To and Cc name insiders only, and all other bytes are as they were."""
+    """One part for all recipients; To and Cc have internal addresses only, and all other bytes stay."""
     [part] = parts(policy(), held(), "bcc")
-    assert (part.parts, readable(part)) == (parts_for("bcc", range(14), 14), set())
+    assert (part.places, readable(part)) == (parts_for("bcc", range(14), 14), set())
     assert len(part.recipients) == 14
     assert rest(part.content) == rest(HEADER + BODY)
     assert b"head@school.council.test" in part.content
 
 
 def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
-    """The oracle: in no copy an outside address but that of its one reader; insiders share a copy without any."""
+    """No part shows an outside address other than its one recipient's; internal recipients share a part without any."""
     found = list(parts(policy(), held(), "split"))
-    assert [place for part in found for place in sorted(places_served(part.parts))] == [12, 13, *range(12)]
+    assert [place for part in found for place in sorted(places_served(part.places))] == [12, 13, *range(12)]
     inside, *outside = found
     assert ([recipient.address for recipient in inside.recipients], readable(inside)) == (INSIDE, set())
     for part in outside:
@@ -85,7 +85,7 @@ def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
 
 
 def test_split_keeps_the_name_that_the_message_gives() -> None:
-    """Who is named in the message is named in their own copy."""
+    """A recipient with a name in the header has it in their own part."""
     message = held(
         recipients=["parent0@family0.test"], content=HEADER.replace(b"To: parent0@family0.test,\n\t", b"To: ")
     )
@@ -94,21 +94,21 @@ def test_split_keeps_the_name_that_the_message_gives() -> None:
 
 
 def test_split_of_a_message_that_hides_its_recipients() -> None:
-    """Who received it as Bcc gets a copy of their own as well, and stays unknown to the others."""
+    """Recipients of Bcc get a part of their own, and stay unknown to the others."""
     content = b"From: clerk@council.test\nTo: clerk@council.test\nSubject: x\n" + BODY
     one, two = parts(policy(), held(content, OUTSIDE[:2]), "split")
     assert (readable(one), readable(two)) == ({OUTSIDE[0]}, {OUTSIDE[1]})
 
 
 def test_split_without_to() -> None:
-    """A message without To gets one in each copy."""
+    """Each part gets a To."""
     content = b"From: clerk@council.test\nCc: parent0@family0.test, parent1@family1.test\n" + BODY
     for part, address in zip(parts(policy(), held(content, OUTSIDE[:2]), "split"), OUTSIDE, strict=False):
         assert readable(part) == {address}
 
 
-def test_an_archive_is_nobody_to_write_to() -> None:
-    """What always_bcc adds gets the copy without addresses, even outside."""
+def test_an_archive_gets_the_part_without_addresses() -> None:
+    """A recipient that always_bcc added gets the part without outside addresses, even outside."""
     message = held(recipients=[])
     message = QueuedMessage(
         message.queue_id, message.arrived, 1, message.sender,
@@ -119,31 +119,31 @@ def test_an_archive_is_nobody_to_write_to() -> None:
     assert b"archive@vault.test" not in part.content
 
 
-def test_who_has_it_already_gets_no_second_copy_even_another_way() -> None:
-    """Parts that were taken count by their recipients' places, whatever the way was."""
-    [left] = parts(policy(), held(), "bcc", taken=parts_for("split", [0, 3, 7, 8, 12, 13], 14))
-    assert left.parts == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
-    assert list(parts(policy(), held(), "split", taken=parts_for("bcc", range(14), 14))) == []
-    [last] = parts(policy(), held(), "split", taken=parts_for("bcc", range(1, 14), 14))
-    assert last.parts == parts_for("split", [0], 14)
+def test_served_recipients_get_no_second_part_in_any_mode() -> None:
+    """Accepted parts count by the places of their recipients, whatever their mode."""
+    [left] = parts(policy(), held(), "bcc", accepted=parts_for("split", [0, 3, 7, 8, 12, 13], 14))
+    assert left.places == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
+    assert list(parts(policy(), held(), "split", accepted=parts_for("bcc", range(14), 14))) == []
+    [last] = parts(policy(), held(), "split", accepted=parts_for("bcc", range(1, 14), 14))
+    assert last.places == parts_for("split", [0], 14)
 
 
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subject; bh=x; b=y\n"
 
 
-def test_our_own_broken_signature_is_taken_out() -> None:
-    """It would be broken by the edits, and the signing milter makes another; unchanged mail keeps it."""
+def test_an_own_signature_that_an_edit_breaks_is_removed() -> None:
+    """The signing milter makes a new one; an unchanged message keeps it."""
     content = SIGNATURE % b"council.test" + HEADER + BODY
-    ways: tuple[ReleaseMode, ...] = ("bcc", "split")
-    for way in ways:
-        for part in parts(policy(), held(content), way):
+    modes: tuple[ReleaseMode, ...] = ("bcc", "split")
+    for mode in modes:
+        for part in parts(policy(), held(content), mode):
             assert b"DKIM-Signature" not in part.content
     [part] = parts(policy(), held(content), "unchanged")
     assert part.content == content
 
 
-def test_our_own_signature_that_stays_valid_stays() -> None:
-    """One that does not cover what is edited is left where it is."""
+def test_an_own_signature_that_stays_valid_is_kept() -> None:
+    """It does not cover the edited fields."""
     content = SIGNATURE.replace(b":to:cc", b"") % b"council.test" + HEADER + BODY
     [part] = parts(policy(), held(content), "bcc")
     assert part.content.startswith(SIGNATURE.replace(b":to:cc", b"") % b"council.test")
@@ -159,14 +159,14 @@ def test_our_own_signature_that_stays_valid_stays() -> None:
     ],
     ids=["foreign signature", "nested invitation", "winmail.dat"],
 )
-@pytest.mark.parametrize("way", ["bcc", "split"])
-def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, way: ReleaseMode) -> None:
-    """Before anything is handed over."""
+@pytest.mark.parametrize("mode", ["bcc", "split"])
+def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, mode: ReleaseMode) -> None:
+    """The error comes before the first part."""
     with pytest.raises(rewrite.Unsafe, match=r"\w"):
-        parts(policy(), held(content), way)
+        parts(policy(), held(content), mode)
 
 
 def test_message_id() -> None:
-    """Found as the milter was given it; None where there is none."""
+    """As the milter gets it; None if there is none."""
     assert release_parts.message(held()).message_id == "<1@council.test>"
     assert release_parts.message(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")).message_id is None

@@ -1,0 +1,82 @@
+"""Records held messages that have no record in the journal: the milter could not write it, or a person held them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import structlog
+
+from undisclosed.decision import queue_file, rules
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
+from undisclosed.decision.reference import reference
+from undisclosed.incidents.records import QueueCopy, UnrecordedMail
+from undisclosed.incidents.transaction import is_automatic, transaction_of
+from undisclosed.journal.journal import Journal
+from undisclosed.policy import Mode
+from undisclosed.steward import release_parts
+from undisclosed.steward.context import Context
+from undisclosed.steward.hold_queue import Entry, HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.privileged import MAX_QUEUE_IDS
+
+
+class Adoption:
+    """Reads such messages and records them. Remembers the queue files that cannot be read, to report each once."""
+
+    def __init__(self, journal: Journal, queue: HoldQueue, log: structlog.BoundLogger) -> None:
+        self._journal = journal
+        self._queue = queue
+        self._log = log
+        self._unreadable: set[str] = set()
+
+    def record_all(self, context: Context, entries: Iterable[Entry]) -> Iterator[tuple[QueueCopy, Entry]]:
+        """Record these messages; yields each copy as it is in the journal then, with its entry."""
+        by_id = {entry.queue_id: entry for entry in entries if entry.queue_id not in self._unreadable}
+        queue_ids = list(by_id)
+        for start in range(0, len(queue_ids), MAX_QUEUE_IDS):
+            for queued in self._read(queue_ids[start : start + MAX_QUEUE_IDS]):
+                entry = by_id[queued.queue_id]
+                yield self._record(context, queued, entry.size), entry
+
+    def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
+        try:
+            return queue_file.parse(self._queue.read(queue_ids)).values()
+        except RootHalfGoneError:
+            raise
+        except (HoldQueueError, QueueFileError) as error:
+            if len(queue_ids) > 1:
+                return [queued for queue_id in queue_ids for queued in self._read([queue_id])]
+            if isinstance(error, QueueFileError):  # HoldQueueError: it was removed meanwhile
+                self._unreadable.add(queue_ids[0])
+                self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=str(error))
+            return []
+
+    def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:
+        """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
+        policy, message = context.policy, release_parts.message(queued)
+        decision = rules.judge(policy, message, release_parts.body(queued))
+        is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
+        exposure = decision.exposure if is_ours else expose(policy, message.fields)
+        name = reference(context.key, message, exposure)
+        if is_ours:
+            transaction = transaction_of(
+                policy, message, decision, reference=name, gateway=context.gateway, at=queued.arrived
+            )
+            copy = self._journal.filing.record(transaction)
+        else:
+            mail = UnrecordedMail(
+                reference=name,
+                gateway=context.gateway,
+                queue_id=queued.queue_id,
+                message_id=message.message_id,
+                sender=queued.sender,
+                recipients=len(queued.recipients),
+                arrived=queued.arrived,
+                size=size,
+                automatic=is_automatic(message),
+            )
+            copy = self._journal.filing.adopt(mail)
+        self._log.info(
+            "copy_adopted", queue_id=queued.queue_id, reference=name, rule=decision.rule if is_ours else None
+        )
+        return copy

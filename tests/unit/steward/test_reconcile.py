@@ -1,0 +1,109 @@
+"""How the steward compares the hold queue with the copies in the journal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from undisclosed.incidents.records import AcceptedPart, QueueCopy, State, parts_for
+from undisclosed.steward.hold_queue import Entry, Listing
+from undisclosed.steward.reconcile import ARRIVAL_TIME, Comparison, History, compare
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+COPY = QueueCopy(
+    id=1, incident_id=7, gateway="mx1", queue_id="4jXkbq5QPvzJ9sp", message_id="<1@council.test>", client="127.0.0.1",
+    recipients=3, state=State.HELD, arrived=NOW - timedelta(hours=1), size=1000,
+)  # fmt: skip
+ENTRY = Entry("4jXkbq5QPvzJ9sp", COPY.arrived, 1000, "clerk@council.test", 3)
+
+
+def compare_one(
+    copy: QueueCopy,
+    entry: Entry | None = None,
+    *,
+    elsewhere: bool = False,
+    unseen_once: bool = False,
+    history: History | None = None,
+) -> Comparison:
+    """Compare one copy with a listing that has `entry` on hold, or the copy's queue id in another queue."""
+    held = {} if entry is None else {entry.queue_id: entry}
+    others = frozenset([copy.queue_id] if elsewhere else [])
+    histories = {copy.id: history} if history else {}
+    unseen = {copy.id} if unseen_once else ()
+    return compare(Listing(held, others), [copy], histories, now=NOW, unseen_once=unseen)
+
+
+def states(comparison: Comparison) -> list[State]:
+    """The new states."""
+    return [change.state for change in comparison.changes]
+
+
+def test_a_held_message_stays_held() -> None:
+    """There is no difference."""
+    assert compare_one(COPY, ENTRY) == Comparison((), (), frozenset())
+
+
+def test_a_pending_copy_is_held_once_it_is_seen() -> None:
+    """Also if its client sent it slowly, so that its arrival time is before the record."""
+    early = replace(ENTRY, arrived=COPY.arrived - timedelta(minutes=30))
+    assert states(compare_one(replace(COPY, state=State.PENDING, size=None), early)) == [State.HELD]
+
+
+def test_a_pending_copy_may_arrive_later() -> None:
+    """Postfix may be writing it. After ARRIVAL_TIME it was never queued, if two listings lack it."""
+    young = replace(COPY, state=State.PENDING, arrived=NOW - ARRIVAL_TIME / 2)
+    assert compare_one(young) == Comparison((), (), frozenset())
+    old = replace(COPY, state=State.PENDING)
+    assert compare_one(old) == Comparison((), (), frozenset({1}))
+    assert states(compare_one(old, unseen_once=True)) == [State.NEVER_QUEUED]
+
+
+def test_one_listing_may_miss_a_message() -> None:
+    """A message is gone if two listings in a row lack it, or if it is in another queue."""
+    assert compare_one(COPY) == Comparison((), (), frozenset({1}))
+    assert states(compare_one(COPY, unseen_once=True)) == [State.RELEASED_BY_HAND]
+    assert states(compare_one(COPY, elsewhere=True)) == [State.RELEASED_BY_HAND]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        replace(ENTRY, size=999),
+        replace(ENTRY, arrived=NOW),
+        replace(ENTRY, arrived=COPY.arrived - timedelta(hours=2)),
+    ],
+)
+def test_a_reused_queue_id(entry: Entry) -> None:
+    """Another message has the short queue id now: the copy is gone, and that message has no record."""
+    comparison = compare_one(COPY, entry, unseen_once=True)
+    assert (states(comparison), comparison.unrecorded) == ([State.RELEASED_BY_HAND], (entry,))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "state"),
+    [
+        (parts_for("bcc", range(3), 3), State.RELEASED),
+        (parts_for("split", [0], 3) + parts_for("split", [1, 2], 3), State.RELEASED),
+        (parts_for("split", [0], 3), None),
+    ],
+)
+def test_a_release_that_was_finished_but_not_recorded(accepted: tuple[AcceptedPart, ...], state: State | None) -> None:
+    """The steward died between deletion and record: the accepted parts tell that it was complete."""
+    comparison = compare_one(replace(COPY, state=State.RELEASING), history=History(accepted))
+    assert states(comparison) == ([state] if state else [])
+
+
+def test_a_deletion_that_was_finished_but_not_recorded() -> None:
+    """The copy gets the state that the event names."""
+    assert states(compare_one(COPY, history=History(deleting=State.EXPIRED))) == [State.EXPIRED]
+
+
+def test_a_message_removed_by_hand_during_a_release() -> None:
+    """The reason has the number of recipients that were served."""
+    comparison = compare_one(
+        replace(COPY, state=State.RELEASING), unseen_once=True, history=History(parts_for("split", [0, 1], 3))
+    )
+    assert states(comparison) == [State.RELEASED_BY_HAND]
+    assert "2 recipients had been served" in comparison.changes[0].why
