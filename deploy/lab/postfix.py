@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -322,6 +322,26 @@ class PrivatePostfix:
         """The queued messages as `postqueue -j` gives them, of one queue (`hold`, `deferred`, ...) or of all."""
         entries = [json.loads(line) for line in self.run("postqueue", "-j").stdout.splitlines()]
         return [entry for entry in entries if name in (None, entry["queue_name"])]
+
+    @contextlib.contextmanager
+    def deferring(self) -> Iterator[None]:
+        """Deliver nothing as long as the block lasts: each message is deferred at once, and stays so until the end."""
+        usual = {name: self._main_cf[name] for name in ("minimal_backoff_time", "maximal_backoff_time")}
+        self.set(defer_transports="smtp", **dict.fromkeys(usual, "1h"))
+        try:
+            yield
+        finally:
+            self.set(defer_transports="", **usual)
+            self.run("postqueue", "-f")
+
+    def deferred(self) -> str:
+        """The queue id of the one deferred message, once it is the only one that is not on hold."""
+
+        def only() -> list[dict[str, Any]]:
+            others = [entry for entry in self.queue() if entry["queue_name"] != "hold"]
+            return others if [entry["queue_name"] for entry in others] == ["deferred"] else []
+
+        return str(until(only, what="one deferred message, and no other under way")[0]["queue_id"])
 
     def wait_until_idle(self, *, within: float = DEADLINE) -> None:
         """Wait until nothing is under way any more: every message is delivered, bounced or on hold.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,10 @@ def test_sendmail_meets_its_rule_too(stage: Stage) -> None:
 
 def roots(stage: Stage, name: str) -> list[Path]:
     """The root directories of the processes of one of Postfix's services."""
-    children = processes.children(stage.postfix.master_pid)
-    named = [Path(f"/proc/{pid}") for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == name]
-    return [(process / "root").readlink() for process in named]
+    found = []
+    for pid in processes.children(stage.postfix.master_pid):
+        process = Path(f"/proc/{pid}")
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            if (process / "comm").read_text().strip() == name:
+                found.append((process / "root").readlink())
+    return found

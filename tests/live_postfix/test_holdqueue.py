@@ -78,15 +78,12 @@ def test_what_is_no_verb_or_no_queue_id_is_refused(gateway: Gateway, queue: Hold
 
 def test_nothing_is_deleted_but_from_the_hold_queue(gateway: Gateway, queue: HoldQueue) -> None:
     """A message that waits for delivery is out of reach, though its id is known."""
-    gateway.postfix.set(defer_transports="smtp")
-    try:
+    with gateway.postfix.deferring():
         gateway.send(letter(2, To=PARENTS[0]), sender=SENDER, to=[PARENTS[0]])
-        [waiting] = queue.list().elsewhere
+        waiting = gateway.postfix.deferred()
+        assert queue.list().elsewhere == {waiting}
         assert queue.delete([waiting]) == frozenset()
         assert queue.list().elsewhere == {waiting}
-    finally:
-        gateway.postfix.set(defer_transports="")
-        gateway.postfix.run("postqueue", "-f")
     gateway.settle()
 
 

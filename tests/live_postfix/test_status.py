@@ -277,7 +277,7 @@ def test_a_running_postfix_applies_the_default_action(unattached: PrivatePostfix
     refused = len(postfix.log_lines("cleanup.*milter-reject: CONNECT"))
     postfix.sendmail(["-f", *ENVELOPE[1], *ENVELOPE[1]], LETTER)
     until(lambda: len(postfix.log_lines("cleanup.*milter-reject: CONNECT")) > refused, what="cleanup")
-    assert [entry["queue_name"] for entry in postfix.queue()] == ["maildrop"]
+    until(lambda: [entry["queue_name"] for entry in postfix.queue()] == ["maildrop"], what="the message in maildrop")
 
     attach(wanting("monitor", said), postfix.config_dir)
     postfix.reload()

@@ -99,15 +99,11 @@ def test_a_release_keeps_the_envelope_and_all_other_bytes(office: Office) -> Non
     content = office.gateway.postfix.postcat(before)
     office.round()
     office.ask(office.incident("<letter-7@council.test>"), "release", "bcc")
-    office.gateway.postfix.set(defer_transports="smtp")
-    try:
+    with office.gateway.postfix.deferring():
         office.round()
-        [queued] = office.gateway.postfix.queue()
-        after = office.gateway.postfix.envelope(str(queued["queue_id"]))
-        released = office.gateway.postfix.postcat(str(queued["queue_id"]))
-    finally:
-        office.gateway.postfix.set(defer_transports="")
-        office.gateway.postfix.run("postqueue", "-f")
+        queue_id = office.gateway.postfix.deferred()
+        after = office.gateway.postfix.envelope(queue_id)
+        released = office.gateway.postfix.postcat(queue_id)
     kept = ("sender:", "named_attribute: envelope_id", "named_attribute: ret_flags", "named_attribute: encoding",
             "named_attribute: dsn_orig_rcpt", "recipient:")  # fmt: skip
     assert _starting(after, kept) == _starting(envelope, kept)
@@ -259,13 +255,9 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
 
 def test_held_mail_without_an_incident_is_found(office: Office) -> None:
     """What somebody held with postsuper is shown, never expires, and can be released."""
-    office.gateway.postfix.set(defer_transports="smtp")
-    try:
+    with office.gateway.postfix.deferring():
         office.gateway.send(letter(99, To=PARENTS[0]), sender=SENDER, to=[PARENTS[0]])
-        [queued] = office.gateway.postfix.queue()
-        office.gateway.postfix.postsuper("-h", str(queued["queue_id"]))
-    finally:
-        office.gateway.postfix.set(defer_transports="")
+        office.gateway.postfix.postsuper("-h", office.gateway.postfix.deferred())
     office.round()
     incident = office.incident("<letter-99@council.test>")
     assert (incident.rule, incident.state, incident.copies[0].until) == ("", State.HELD, None)

@@ -167,14 +167,20 @@ def test_mail_through_sendmail_arrives(postfix: PrivatePostfix, sink: Sink) -> N
     assert [(one.sender, one.recipients) for one in sink.wait_for(1)] == [("cron@council.test", ("a@out.test",))]
 
 
+def recipients_in_queue(postfix: PrivatePostfix) -> list[str]:
+    """The recipients of the queued messages; one that moves from queue to queue may be missed or be named twice."""
+    return [entry["recipients"][0]["address"] for entry in postfix.queue()]
+
+
 def test_what_the_sink_does_not_take_is_tried_again(postfix: PrivatePostfix, sink: Sink) -> None:
     """A 4xx leaves the message in the queue, with the words in the log, and it comes when the sink takes mail again."""
     sink.clear()
     sink.answer("451 4.3.0 come back later")
     client.send(postfix.port, b"Subject: x\n\n", sender="c@council.test", to=["a@out.test"])
     postfix.wait_for_log("451 4.3.0 come back later")
-    assert (len(sink.deliveries), sink.refused) == (0, 1)
-    assert [entry["recipients"][0]["address"] for entry in postfix.queue()] == ["a@out.test"]
+    assert sink.deliveries == ()
+    assert sink.refused >= 1
+    until(lambda: recipients_in_queue(postfix) == ["a@out.test"], what="the message in the queue, and not on its way")
     sink.answer()
     assert len(sink.wait_for(1)) == 1
     postfix.wait_until_idle()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab import processes
 from lab.waiting import until
 from support.factories import policy, transaction
 from support.notice_factories import SENT, STATES, copy, incident, notice, words
@@ -308,20 +309,14 @@ def test_a_sendmail_that_hangs_is_killed_with_its_children(tmp_path: Path) -> No
     """Its child postdrop(1) holds the pipe open."""
     script = "echo $$ >parent; sh -c 'echo $$ >child; exec sleep 60'; exit 0"
     sendmail = program(tmp_path, script)
-    with pytest.raises(NoticeError, match=r"did not end within 0\.5 s"):
-        send(notice("held"), "clerk@council.test", sendmail, timeout=0.5)
-    for name in ("parent", "child"):
-        pid = int((tmp_path / name).read_text())
-        until(lambda pid=pid: not running(pid), within=10, what=f"the {name} to end")  # type: ignore[misc]
-
-
-def running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
-    except OSError:
-        return False
-    return state != "Z"
+    child = tmp_path / "child"
+    for timeout in (0.5, 5.0, 50.0):
+        with pytest.raises(NoticeError, match=rf"did not end within {timeout:g} s"):
+            send(notice("held"), "clerk@council.test", sendmail, timeout=timeout)
+        if child.exists() and child.read_text():
+            break  # else the machine was too busy to start the child in that time
+    pids = [int(file.read_text()) for file in (tmp_path / "parent", child)]
+    until(lambda: not any(map(processes.is_running, pids)), what="both processes to end")
 
 
 def test_a_missing_sendmail(tmp_path: Path) -> None:
