@@ -1,4 +1,4 @@
-"""A mail client that says exactly what it is told, and returns exactly what it hears."""
+"""An SMTP client that sends exactly the bytes it is given, and returns the server's replies as they are."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Reply(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The lines, one below the other."""
+        """The lines, joined by line feeds."""
         return "\n".join(self.lines)
 
     @property
     def positive(self) -> bool:
-        """Whether the server agreed, at once (2xx) or so far (3xx)."""
+        """Whether the code is 2xx or 3xx."""
         return self.code < 400
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the server said to one message: `mail`, one reply per recipient, `data` (354) and `end` (after the dot).
+    """The replies to one message: to MAIL, to each RCPT, to DATA (354) and to the final dot (`end`).
 
-    A stage that was not reached is None. `final` is the reply that decided.
+    A stage that was not reached is None. `final` is the decisive reply.
     """
 
     mail: Reply
@@ -43,27 +43,27 @@ class Outcome:
 
     @property
     def final(self) -> Reply:
-        """The last thing the server said."""
+        """The last reply; if all recipients were refused, the first refusal."""
         return self.end or self.data or next((r for r in self.recipients if not r.positive), self.mail)
 
     @property
     def accepted(self) -> bool:
-        """Whether the server took the message over."""
+        """Whether the server accepted the message."""
         return self.end is not None and self.end.positive
 
 
 class Client:
     """One SMTP session with 127.0.0.1. A context manager: QUIT at the end.
 
-    With `address` and `login` it says XCLIENT first: Postfix then believes that it comes from that address, logged in
-    under that name. Mail is bytes, so that anything can be sent; addresses are text, sent as UTF-8.
+    With `address` and `login` it sends XCLIENT first: Postfix then treats it as a client at that address, logged in
+    under that name. Messages are bytes, so that anything can be sent; addresses are text, sent as UTF-8.
     """
 
     def __init__(
         self, port: int, *, address: str | None = None, login: str | None = None, helo: str = "client.council.test"
     ) -> None:
         self._smtp = smtplib.SMTP("127.0.0.1", port, local_hostname=helo, timeout=TIMEOUT)
-        # Without it a message waits 40 ms for the server's delayed ACK, which would be measured as the milter's.
+        # Otherwise each message waits 40 ms for the server's delayed ACK, which a bench would attribute to the milter.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._smtp.command_encoding = "utf-8"
         self.command("EHLO", helo)
@@ -72,7 +72,7 @@ class Client:
             reply = self.command("XCLIENT", *attributes)
             if reply.code != 220:
                 raise RuntimeError(f"XCLIENT was refused: {reply}")
-            self.command("EHLO", helo)  # the server greets anew, and expects to be greeted
+            self.command("EHLO", helo)  # XCLIENT resets the session: the server expects EHLO again
 
     def __enter__(self) -> Self:
         return self
@@ -82,22 +82,22 @@ class Client:
 
     @property
     def socket(self) -> socket.socket:
-        """The connection itself, for a test that has to tear it."""
+        """The connection itself, for a test that breaks it."""
         if self._smtp.sock is None:
             raise RuntimeError("the session is over")
         return self._smtp.sock
 
     def close(self) -> None:
-        """QUIT, if the server still listens, and close."""
+        """Send QUIT, if the connection is still open, and close it."""
         try:
             self._smtp.docmd("QUIT")
         except (smtplib.SMTPException, OSError):
-            pass  # it hung up first: there is nobody to say goodbye to
+            pass  # the server has closed the connection already
         finally:
             self._smtp.close()
 
     def command(self, *words: str) -> Reply:
-        """Say one command, and return the answer."""
+        """Send one command, and return the reply."""
         return _reply(self._smtp.docmd(" ".join(words)))
 
     def mail(self, sender: str, *options: str) -> Reply:
@@ -109,9 +109,9 @@ class Client:
         return self.command(f"RCPT TO:<{recipient}>")
 
     def send(self, message: bytes, *, sender: str, to: Sequence[str], options: Sequence[str] = ()) -> Outcome:
-        """One message from MAIL to the final dot; after a refusal RSET, so that the session can go on.
+        """Send one message from MAIL to the final dot; after a refusal RSET, so that the session can go on.
 
-        `message` needs no CRLF line ends and no stuffed dots: they are put in, all other bytes stay as they are.
+        CRLF line ends and stuffed dots are added to `message`; all other bytes stay as they are.
         `options` go with MAIL. Recipients that are refused are left out; with none left there is no DATA.
         """
         mail = self.mail(sender, *options)
@@ -128,7 +128,7 @@ class Client:
         return Outcome(mail, recipients, data, self.content(message))
 
     def content(self, message: bytes) -> Reply:
-        """The message itself and the final dot, after DATA was answered with 354."""
+        """Send the message itself and the final dot, after the reply 354 to DATA."""
         self._smtp.send(wire_form(message) + b".\r\n")
         return _reply(self._smtp.getreply())
 
@@ -154,6 +154,6 @@ def send(
     address: str | None = None,
     login: str | None = None,
 ) -> Outcome:
-    """One message in a session of its own; the arguments are those of `Client` and `Client.send`."""
+    """Send one message in its own session; the arguments are those of `Client` and `Client.send`."""
     with Client(port, address=address, login=login) as client:
         return client.send(message, sender=sender, to=to, options=options)

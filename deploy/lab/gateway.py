@@ -1,4 +1,4 @@
-"""Postfix, the milter on its socket, and the outside world: one mail gateway, put together."""
+"""One mail gateway: Postfix, the milter attached to it, and a sink in place of the outside world."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lab.postfix import INTERNAL_DOMAINS, PrivatePostfix
 from lab.sink import Sink
 
 LIMIT = 10
-"""The threshold of the default rule: more external addresses than this are too many."""
+"""The limit of the default rule: it matches if there are more external addresses."""
 
 
 class Gateway:
     """A private Postfix with the milter attached as an administrator attaches it. A context manager.
 
-    `postfix` and `sink` run already and go on running afterwards: the milter is stopped, and Postfix is as it was.
-    `socket` is `unix` (in Postfix's queue directory, as in production) or the whole of `milter.socket`.
-    `user` is whom the milter runs as; None is ourselves.
+    `postfix` and `sink` must be running, and go on running afterwards; the milter is stopped, and Postfix restored.
+    `socket` is `unix` (in Postfix's queue directory, as in production) or a value of `milter.socket`.
+    `user` is the milter's user and group; None: those of this process.
 
     Attributes: `postfix`, `sink`, `milter`, `config` (the configuration's path).
     """
@@ -55,7 +55,7 @@ class Gateway:
         self.stop()
 
     def _make_directories(self) -> None:
-        """What tmpfiles.d and systemd make in production: the socket's directory, and one for the milter's state."""
+        """Make the socket's directory and the milter's state directory, as tmpfiles.d and systemd do in production."""
         owner = self._user[0] if self._user else "root"
         for directory, group, mode in (
             (self._state, None, 0o755),
@@ -69,9 +69,9 @@ class Gateway:
     def policy(
         self, action: str = "reject", **sections: toml.Scalar | toml.Table | Sequence[toml.Table]
     ) -> toml.Document:
-        """A configuration of one rule: more than ten external addresses meet with `action`.
+        """A configuration with one rule: `action` for more than ten external addresses.
 
-        `sections` are laid over it, key by key within a section: `policy("rewrite", rewrite={"keep_internal": False})`,
+        `sections` replace it, key by key within a section: `policy("rewrite", rewrite={"keep_internal": False})`,
         `policy(rules=[...])`, `policy(mode="monitor")`.
         """
         document: dict[str, toml.Scalar | toml.Table | Sequence[toml.Table]] = {
@@ -95,11 +95,11 @@ class Gateway:
         return document
 
     def configure(self, document: toml.Document | str) -> None:
-        """Write the configuration file; a running milter goes by the old one until `milter.reload()`."""
+        """Write the configuration file; a running milter uses the old one until `milter.reload()`."""
         self.config.write_text(document if isinstance(document, str) else toml.dumps(document))
 
     def start(self) -> None:
-        """Make the journal, start the milter, attach it, reload Postfix. Raises RuntimeError with what went wrong."""
+        """Make the journal, start the milter, attach it, reload Postfix. Raises RuntimeError with the cause."""
         milter.upgrade_journal(self.config)
         self.milter.start()
         try:
@@ -110,7 +110,7 @@ class Gateway:
             raise
 
     def stop(self) -> None:
-        """Put Postfix's files back and stop the milter."""
+        """Restore Postfix's files and stop the milter."""
         try:
             self.postfix.restore()
         finally:
@@ -129,7 +129,7 @@ class Gateway:
         )
 
     def attach(self) -> None:
-        """`undisclosed postfix attach`. Raises RuntimeError with what it said if it failed."""
+        """`undisclosed postfix attach`. Raises RuntimeError with its output if it fails."""
         done = self.command("postfix", "attach", "--config-dir", str(self.postfix.config_dir))
         if done.returncode:
             raise RuntimeError(f"postfix attach ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -150,7 +150,7 @@ class Gateway:
         )
 
     def settle(self) -> None:
-        """Wait until the gateway has nothing more to deliver: what the sink has then is all that got out."""
+        """Wait until the gateway has delivered everything: no more messages reach the sink after that."""
         self.postfix.wait_until_idle()
 
     @property

@@ -1,4 +1,4 @@
-"""The milter as a service manager runs it: a child process that is told where to say that it is ready."""
+"""The milter as a service manager runs it: a child process with a notification socket."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ STOPS_WITHIN = 30.0
 
 
 def console_script() -> Path:
-    """The `undisclosed` command of the virtual environment that this program runs in."""
+    """The `undisclosed` command of this virtual environment."""
     return Path(sys.executable).with_name("undisclosed")
 
 
 @functools.cache
 def unprivileged_user() -> tuple[str, str] | None:
-    """User and group without rights to run the milter as, or None where they cannot read the checkout.
+    """An unprivileged user and group for the milter, or None if they cannot read the checkout.
 
-    A checkout below /root, for one: nobody else may pass through that directory.
+    That is so for a checkout below /root, which only root may enter.
     """
     user, group = "nobody", "nogroup"
     probe = subprocess.run(
@@ -54,8 +54,8 @@ def upgrade_journal(config: Path) -> None:
 class Milter:
     """`undisclosed run --config FILE` as a child. A context manager; it ends with the thread that started it.
 
-    `directory` takes its log (`milter.log`) and the socket that it notifies; the user must be able to pass through it.
-    Without `user` (name and group) it runs as we do.
+    `directory` is for its log (`milter.log`) and its notification socket; the user must be able to enter it. `user` is
+    its user and group; None: those of this process.
     """
 
     name = "milter"
@@ -90,7 +90,7 @@ class Milter:
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
-        """Start, and wait until it says that it is ready. Raises RuntimeError with its log if it does not."""
+        """Start, and wait until it is ready. Raises RuntimeError with its log if it does not become ready."""
         self._listen()
         with self.log_file.open("wb") as log:
             self._child = child = self._spawn(log)
@@ -136,16 +136,16 @@ class Milter:
         self._notify_path.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """SIGKILL to the supervisor alone, as a failing machine would; then wait until its workers have gone as well.
+        """Send SIGKILL to the supervisor alone, and wait until its workers have ended too.
 
-        Raises TimeoutError if they stay; then they are killed.
+        Raises TimeoutError, and kills them, if they do not end.
         """
         if self._child is not None:
             self._child.kill()
             self._child.wait()
         self.stop()
 
-    # -- being its service manager
+    # -- as its service manager
 
     def _listen(self) -> None:
         self._notify_path.unlink(missing_ok=True)
@@ -158,7 +158,7 @@ class Milter:
             shutil.chown(self._runtime_directory, *self._user)
 
     def notifications(self) -> list[str]:
-        """Every line that it has told its service manager so far, such as `READY=1` (sd_notify(3))."""
+        """Every line that it has sent to its service manager, such as `READY=1` (sd_notify(3))."""
         while self._manager is not None:
             try:
                 self._said += self._manager.recv(65536).decode().splitlines()
@@ -167,7 +167,7 @@ class Milter:
         return list(self._said)
 
     def has_said(self, line: str) -> bool:
-        """Whether it has told its service manager this."""
+        """Whether it has sent this line to its service manager."""
         return line in self.notifications()
 
     def signal(self, number: signal.Signals) -> None:
@@ -175,7 +175,7 @@ class Milter:
         os.kill(self.pid, number)
 
     def reload(self) -> None:
-        """SIGHUP, and wait until it says that it is ready again: with the new configuration, or still with the old."""
+        """Send SIGHUP, and wait until it is ready again, with the new configuration or still with the old one."""
         before = self.notifications().count("READY=1")
         self.signal(signal.SIGHUP)
         until(lambda: self.notifications().count("READY=1") > before, what="the milter to have reloaded")
@@ -189,7 +189,7 @@ class Milter:
         )  # fmt: skip
 
     def start_or_reload(self) -> None:
-        """Have it go by its file, running or not. Raises RuntimeError with the reason if it does not want to."""
+        """Start it, or reload it if it runs. Raises RuntimeError with the reason if the configuration is refused."""
         if not self.is_running:
             self.start()
             return
@@ -199,16 +199,16 @@ class Milter:
             raise RuntimeError(f"the milter refused to reload: {reasons[0]['reason']}")
 
     def workers(self) -> list[int]:
-        """The process ids of the workers that run now, the oldest first."""
+        """The process ids of the running workers, the oldest first."""
         return processes.children(self.pid)
 
     # -- its log
 
     def log(self, **having: object) -> list[dict[str, Any]]:
-        """The events it has logged, those that have these values: `log(event="message", action="reject")`.
+        """The logged events that have these values: `log(event="message", action="reject")`.
 
-        What is no JSON object, such as a traceback of Python itself, comes as `{"event": "unstructured", "text": …}`,
-        so that no test overlooks it by parsing around it.
+        A line that is not a JSON object, such as a traceback, becomes `{"event": "unstructured", "text": …}`: no test
+        overlooks it.
         """
         complete = self.log_file.read_text(errors="replace").rpartition("\n")[0]  # not a line that is being written
         events = [_event(line) for line in complete.splitlines()]
@@ -217,7 +217,7 @@ class Milter:
     def wait_for_log(
         self, wanted: Callable[[Mapping[str, Any]], bool], *, within: float = DEADLINE, what: str = "an event"
     ) -> dict[str, Any]:
-        """The first logged event that `wanted` is true for, waited for. Raises TimeoutError."""
+        """Wait for an event for which `wanted` is true, and return the first. Raises TimeoutError."""
         return until(
             lambda: [event for event in self.log() if wanted(event)], within=within, what=f"{what} in the milter's log"
         )[0]

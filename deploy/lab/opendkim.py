@@ -16,11 +16,11 @@ from lab.waiting import DEADLINE, until
 
 PROGRAM = "/usr/sbin/opendkim"
 USER, GROUP = "opendkim", "postfix"
-"""As Debian describes it: its own user keeps the key, Postfix's group may connect."""
+"""As in Debian's documentation: its own user has the key, Postfix's group may connect."""
 
 CONFIGURATION = """\
 Mode s
-# It minds that /tmp above its directory is open to all, sticky as it is; the directory itself is not.
+# Otherwise it refuses the key, because everybody may write to /tmp above its directory (sticky).
 RequireSafeKeys no
 Domain {key.domain}
 Selector {key.selector}
@@ -35,7 +35,7 @@ Syslog no
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A signing key of a domain: the selector that it is published under, its two halves."""
+    """The signing key of a domain, with its selector."""
 
     domain: str
     selector: str
@@ -52,12 +52,12 @@ class Key:
 
     @property
     def name(self) -> str:
-        """Where a verifier asks the DNS for it (RFC 6376, section 3.6.2.1)."""
+        """The DNS name of the public key (RFC 6376, section 3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}."
 
     @property
     def record(self) -> str:
-        """What the DNS answers there (RFC 6376, section 3.6.1)."""
+        """The DNS record of the public key (RFC 6376, section 3.6.1)."""
         return f"v=DKIM1; k=rsa; p={base64.b64encode(self.public).decode()}"
 
 
@@ -66,14 +66,14 @@ def _openssl(stdin: bytes, *arguments: str) -> bytes:
 
 
 class OpenDkim:
-    """`opendkim` in the foreground, that signs what the key's domain sends. A context manager.
+    """`opendkim` in the foreground; it signs mail of the key's domain. A context manager.
 
-    It needs root, to become its own user, and Debian's package; the host's own service is not touched.
+    It needs root, to change its user, and Debian's package; it does not touch the host's own service.
     """
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        # Not TMPDIR, which may be root's alone (libpam-tmpdir), or too long for the path of a socket.
+        # Not TMPDIR: only root may enter it with libpam-tmpdir, and it may be too long for a socket's path.
         self._directory = Path(tempfile.mkdtemp(prefix="undisclosed-dkim-", dir="/tmp"))
         self._log = self._directory / "log"
         self._child: subprocess.Popen[bytes] | None = None
@@ -91,7 +91,7 @@ class OpenDkim:
         return f"unix:{self._directory}/milter.sock"
 
     def start(self) -> None:
-        """Start, and wait until it can be connected to. Raises RuntimeError with what it said if it cannot."""
+        """Start, and wait until it accepts connections. Raises RuntimeError with its output if it does not."""
         self._write_files()
         with self._log.open("wb") as log:
             self._child = child = processes.start(
@@ -106,7 +106,7 @@ class OpenDkim:
             raise
 
     def stop(self) -> None:
-        """End it, wait for that, and delete its directory with the key."""
+        """Stop it, and delete its directory with the key."""
         child, self._child = self._child, None
         try:
             if child is not None:

@@ -1,8 +1,8 @@
-"""A real Postfix of our own: its own configuration, queue, data, log and port, beside whatever the host runs.
+"""A private Postfix with its own configuration, queue, data, log and port, beside the host's own mail system.
 
-It needs root, as Postfix's master does, and Debian's `postfix` package in any state of configuration. With "No
-configuration" there is no /etc/postfix/main.cf; then only root may name another configuration directory to sendmail(1)
-and postdrop(1), since anybody else would have to be allowed by `alternate_config_directories` in that missing file.
+It needs root, as Postfix's master does, and Debian's `postfix` package, configured or not. With "No configuration"
+there is no /etc/postfix/main.cf; then only root may name another configuration directory to sendmail(1) and
+postdrop(1), because other users need `alternate_config_directories` in that file.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from lab import processes
 from lab.waiting import DEADLINE, until
 
 INTERNAL_DOMAINS = ("council.test", "city.test")
-"""The domains of the two councils whose breaches are played; mail to them reaches the sink as well."""
+"""The domains of the two councils whose breaches are replayed; mail to them reaches the sink too."""
 
 AUTHENTICATED_NETWORK = "203.0.113.0/24"
-"""Clients that Postfix relays for although they are in no local network, as it does for people who have logged in.
+"""Clients outside the local networks for which Postfix relays, as for people who have logged in.
 
-Say `XCLIENT ADDR=203.0.113.9 LOGIN=clerk` to come as one. Every other address but 127.0.0.0/8 is a stranger, who may
-write to the internal domains only."""
+`XCLIENT ADDR=203.0.113.9 LOGIN=clerk` makes a session one of them. A client with any other address outside 127.0.0.0/8
+may send to the internal domains only."""
 
 COMMANDS = Path("/usr/sbin")
 DAEMONS = Path("/usr/lib/postfix/sbin")
 SIGNAL_AGAIN = 2.0
-"""Seconds after which master is told a second time to reload."""
+"""Seconds after which the reload signal is sent to master again."""
 
 STARTED = "postfix/master.*: daemon started"
-"""What master logs when it listens."""
+"""The log line of master(8) once it listens."""
 
 MASTER_CF = """\
 # service type  private unpriv  chroot  wakeup  maxproc command
@@ -66,7 +66,7 @@ postlog    unix-dgram n - n      -     1  postlogd
 
 
 def main_cf(base: Path, outside: int) -> dict[str, str]:
-    """The settings of a Postfix that lives below `base` and hands everything to port `outside` of 127.0.0.1."""
+    """The settings of a Postfix below `base` that relays everything to port `outside` of 127.0.0.1."""
     return {
         "compatibility_level": "3.6",
         "queue_directory": f"{base}/queue",
@@ -87,25 +87,25 @@ def main_cf(base: Path, outside: int) -> dict[str, str]:
         "smtpd_relay_restrictions": "permit_mynetworks, "
         f"check_client_access cidr:{{{{{AUTHENTICATED_NETWORK} permit}}}}, reject_unauth_destination",
         "smtpd_authorized_xclient_hosts": "127.0.0.0/8",
-        # Nothing here asks the DNS: the answers would come from outside the machine, and late.
+        # No DNS: queries would leave the machine, and answers come late.
         "smtpd_peername_lookup": "no",
         "smtp_dns_support_level": "disabled",
         "smtp_tls_security_level": "none",
         "smtpd_tls_security_level": "none",
-        # One message, one transaction at the sink, the internal recipients in it too; and more recipients than a
-        # person would send to.
+        # One transaction a message at the sink, internal recipients included, and no limit on recipients that a test
+        # reaches.
         "relay_transport": "smtp",
         "default_destination_recipient_limit": "20000",
         "smtpd_recipient_limit": "20000",
-        # A client of the tests makes many mistakes in a row and must not be slowed down or thrown out for them; and
-        # after 100 rejected messages Postfix would let each one wait a second.
+        # Tests provoke many errors in a row, which must neither slow the session down nor end it; after 100 rejected
+        # messages Postfix would delay each reply by a second.
         "in_flow_delay": "0",
         "smtpd_error_sleep_time": "0",
         "smtpd_soft_error_limit": "100000",
         "smtpd_hard_error_limit": "100000",
         "smtpd_junk_command_limit": "100000",
         "smtpd_client_connection_count_limit": "0",
-        # What the sink did not take is tried again soon.
+        # Retry soon if the sink refuses a message.
         "queue_run_delay": "2s",
         "minimal_backoff_time": "2s",
         "maximal_backoff_time": "4s",
@@ -114,21 +114,21 @@ def main_cf(base: Path, outside: int) -> dict[str, str]:
 
 
 class CommandError(RuntimeError):
-    """A Postfix command ended with another status than 0; the text is what it said, or what it logged."""
+    """A Postfix command ended with a status other than 0; the text has its output, or the log."""
 
 
 class PrivatePostfix:
     """One instance of Postfix in a temporary directory. A context manager; it ends with the process that started it.
 
-    `outside` is the port of the sink. `chroot` runs smtpd, cleanup and their like in the queue directory, as Debian
-    does. `settings` is laid over `main_cf()`.
+    `outside` is the port of the sink. `chroot` runs smtpd, cleanup and others in the queue directory, as Debian does.
+    `settings` replace those of `main_cf()`.
 
     Attributes: `directory` (all of it is below), `config_dir`, `queue_dir`, `maillog`, `port` (of smtpd).
     """
 
     def __init__(self, *, outside: int, chroot: bool = False, settings: Mapping[str, str] | None = None) -> None:
-        # Postfix's processes and an unprivileged milter have to pass through; the queue below keeps its own modes.
-        # Not TMPDIR, which may be root's alone (libpam-tmpdir), or too long for the path of a socket.
+        # Postfix's processes and an unprivileged milter must be able to enter it; the queue below has its own modes.
+        # Not TMPDIR: only root may enter it with libpam-tmpdir, and it may be too long for a socket's path.
         self.directory = Path(tempfile.mkdtemp(prefix="undisclosed-lab-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.config_dir = self.directory / "postfix"
@@ -151,7 +151,7 @@ class PrivatePostfix:
         finally:
             self.remove()
 
-    # -- life
+    # -- starting and stopping
 
     def _lay_out(self) -> None:
         self.config_dir.mkdir()
@@ -160,7 +160,7 @@ class PrivatePostfix:
         shutil.chown(self.directory / "data", "postfix")
 
     def start(self) -> None:
-        """Start, and wait until the port answers. Raises RuntimeError with the log if it does not."""
+        """Start, and wait until it listens. Raises RuntimeError with the log if it does not."""
         self._write_files()
         self.run("postfix", "check")
         self._run_master()
@@ -168,16 +168,16 @@ class PrivatePostfix:
             raise RuntimeError("Postfix did not start:\n" + "\n".join(self.log_lines()))
 
     def restart(self) -> None:
-        """Stop, and start again with the files as they are, on the same port. Raises RuntimeError with the log."""
+        """Stop, and start again with the same files, on the same port. Raises RuntimeError with the log."""
         self.stop()
         self._run_master()
         if not self.is_running:
             raise RuntimeError("Postfix did not start again:\n" + "\n".join(self.log_lines()))
 
     def _run_master(self) -> None:
-        """Run what postfix(1) start would run after its checks; afterwards it listens, or is over.
+        """Run master(8) as `postfix start` does after its checks, and wait until it listens or has ended.
 
-        Below us: it can be waited for, and ends with us. -d: stay in the foreground.
+        As a child of this process, which can wait for it and with which it ends. -d: stay in the foreground.
         """
         self._age_main_cf()
         self._starts_before = len(self.log_lines(STARTED))
@@ -190,11 +190,11 @@ class PrivatePostfix:
             self.stop()
 
     def _is_up(self) -> bool:
-        """Whether master has said that it listens, or is over and never will."""
+        """Whether master listens, or has ended."""
         return not self.is_running or len(self.log_lines(STARTED)) > self._starts_before
 
     def stop(self) -> None:
-        """End master by its id and wait until none of its processes is left. Without effect when it does not run."""
+        """End master by its id, and wait until none of its processes is left. Does nothing if it does not run."""
         guard, self._guard = self._guard, None
         if guard is not None:
             processes.end(guard, within=DEADLINE, leader=next(iter(processes.children(guard.pid)), None))
@@ -219,16 +219,16 @@ class PrivatePostfix:
     # -- settings
 
     def set(self, **settings: str) -> None:
-        """Set parameters of main.cf, the lab's own or any other, and reload."""
+        """Set parameters of main.cf, and reload."""
         self.run("postconf", "-e", *(f"{name}={value}" for name, value in settings.items()))
         self.reload()
 
     def get(self, name: str) -> str:
-        """The value that a parameter has now."""
+        """The current value of a parameter."""
         return self.run("postconf", "-h", name).stdout.strip()
 
     def _files(self) -> dict[str, str]:
-        """main.cf and master.cf as the instance begins with them."""
+        """main.cf and master.cf as they are at the start."""
         return {
             "main.cf": "".join(f"{name} = {value}\n" for name, value in self._main_cf.items()),
             "master.cf": MASTER_CF.format(port=self.port, chroot=self._chroot),
@@ -242,15 +242,15 @@ class PrivatePostfix:
     def _age_main_cf(self) -> None:
         """Make main.cf look ten seconds old.
 
-        Postfix takes a file that changed this very second for one that is still being written, and waits
-        (dict_load_file): a second and a half at each start and reload.
+        Postfix assumes that a file changed within the last second is still being written, and waits (dict_load_file): a
+        second and a half at each start and reload.
         """
         main_cf = self.config_dir / "main.cf"
         then = main_cf.stat().st_mtime - 10
         os.utime(main_cf, (then, then))
 
     def restore(self) -> None:
-        """Put the configuration back to what the instance began with; reload if main.cf or master.cf differed."""
+        """Restore the configuration of the start; reload if main.cf or master.cf differed."""
         for path in self.config_dir.iterdir():
             if path.name not in self._files():
                 path.unlink()
@@ -259,15 +259,15 @@ class PrivatePostfix:
             self.reload()
 
     def reload(self) -> None:
-        """Have the files read again, and wait until no idle process works by the old ones.
+        """Reload the files, and wait until no process uses the old ones.
 
-        A process in the middle of an SMTP session finishes that first: close yours before. Raises TimeoutError.
+        A process in the middle of an SMTP session finishes it first: close yours before. Raises TimeoutError.
         """
         self._age_main_cf()
         before = set(processes.children(self.master_pid))
         said = len(self.log_lines("reload -- version"))
         for _ in range(int(DEADLINE / SIGNAL_AGAIN)):
-            # Again if need be: master forgets a signal that comes while it notes down another one (master.c).
+            # Repeated, because master loses a signal that arrives while it records another (master.c).
             os.kill(self.master_pid, signal.SIGHUP)
             with contextlib.suppress(TimeoutError):
                 until(lambda: len(self.log_lines("reload -- version")) > said, within=SIGNAL_AGAIN, what="a reload")
@@ -285,7 +285,7 @@ class PrivatePostfix:
         return {"PATH": f"{COMMANDS}:/usr/bin:/bin", "LC_ALL": "C", "MAIL_CONFIG": str(self.config_dir)}
 
     def run(self, command: str, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-        """Run one of Postfix's commands on this instance, and return what it printed. Raises CommandError."""
+        """Run one of Postfix's commands on this instance, and return its output. Raises CommandError."""
         option = "-C" if command == "sendmail" else "-c"
         done = subprocess.run(
             [str(COMMANDS / command), option, str(self.config_dir), *arguments],
@@ -301,7 +301,7 @@ class PrivatePostfix:
         return subprocess.CompletedProcess(done.args, done.returncode, text, errors)
 
     def sendmail(self, arguments: Sequence[str], message: bytes) -> None:
-        """Hand a message over through sendmail(1), as a script on the host would. Raises CommandError."""
+        """Submit a message through sendmail(1), as a script on the host does. Raises CommandError."""
         self.run("sendmail", *arguments, stdin=message)
 
     def postsuper(self, *arguments: str) -> None:
@@ -309,14 +309,14 @@ class PrivatePostfix:
         self.run("postsuper", *arguments)
 
     def postcat(self, queue_id: str) -> str:
-        """Header and body of a queued message; bytes that are no UTF-8 come as lone surrogates."""
+        """Header and body of a queued message; bytes that are not UTF-8 become lone surrogates."""
         return self.run("postcat", "-hbq", queue_id).stdout
 
     def envelope(self, queue_id: str) -> str:
         """The envelope records of a queued message, as `postcat -e` prints them."""
         return self.run("postcat", "-eq", queue_id).stdout
 
-    # -- looking
+    # -- queue and log
 
     def queue(self, name: str | None = None) -> list[dict[str, Any]]:
         """The queued messages as `postqueue -j` gives them, of one queue (`hold`, `deferred`, ...) or of all."""
@@ -344,30 +344,30 @@ class PrivatePostfix:
         return str(until(only, what="one deferred message, and no other under way")[0]["queue_id"])
 
     def wait_until_idle(self, *, within: float = DEADLINE) -> None:
-        """Wait until nothing is under way any more: every message is delivered, bounced or on hold.
+        """Wait until every message is delivered, bounced or held.
 
-        What the sink has after that is all it will ever get. Raises TimeoutError.
+        No more messages reach the sink after that. Raises TimeoutError.
         """
         until(self._is_idle, within=within, what="Postfix's queue to become empty")
 
     def _is_idle(self) -> bool:
-        # In the order in which messages move, so that none can slip past; deferred ones go back to active.
-        way = ("deferred", "maildrop", "incoming", "active", "deferred")
-        return not any(path.is_file() for name in way for path in (self.queue_dir / name).rglob("*"))
+        # In the order in which messages move, so that none is missed; deferred ones go back to active.
+        queues = ("deferred", "maildrop", "incoming", "active", "deferred")
+        return not any(path.is_file() for name in queues for path in (self.queue_dir / name).rglob("*"))
 
     def empty(self) -> None:
-        """Delete every queued message, the held ones too."""
+        """Delete every queued message, held ones included."""
         self.postsuper("-d", "ALL")
 
     def log_lines(self, pattern: str = "") -> list[str]:
-        """The lines of the mail log in which the regular expression is found."""
+        """The lines of the mail log that match the regular expression anywhere."""
         try:
             text = self.maillog.read_text(errors="surrogateescape")
         except FileNotFoundError:
             return []
-        complete = text.rpartition("\n")[0]  # a line that is being written has no end yet
+        complete = text.rpartition("\n")[0]  # the last line may be incomplete
         return [line for line in complete.splitlines() if re.search(pattern, line)]
 
     def wait_for_log(self, pattern: str, *, within: float = DEADLINE) -> str:
-        """The first line of the log that the regular expression is found in, waited for. Raises TimeoutError."""
+        """Wait for a line of the log that matches the regular expression, and return the first. Raises TimeoutError."""
         return until(lambda: self.log_lines(pattern), within=within, what=f"{pattern!r} in the mail log")[0]

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own: on a unix socket in a directory of its own, without a TCP port, gone when it ends."""
+"""A private PostgreSQL on a unix socket in a temporary directory, without a TCP port; deleted at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.waiting import DEADLINE, until
 
 
 class PostgresError(RuntimeError):
-    """PostgreSQL is not installed, or does not start. The text says what it said."""
+    """PostgreSQL is not installed, or does not start. The text has its output."""
 
 
 def programs() -> Path:
@@ -31,8 +31,8 @@ def programs() -> Path:
 class Postgres:
     """A private cluster. A context manager; it ends with the thread that started it.
 
-    The server refuses to run as root: then it runs as `user`, which Debian's package makes. Everybody on this machine
-    may connect as its superuser: it holds nothing but what a test puts there.
+    The server refuses to run as root: root starts it as `user`, from Debian's package. Every user of this machine
+    may connect as its superuser: it contains test data only.
     """
 
     def __init__(self, user: str = "postgres") -> None:
@@ -63,12 +63,12 @@ class Postgres:
         return f"postgresql+psycopg://postgres@/{database}?host={quote(str(self.directory))}"
 
     def create(self, database: str, *options: str) -> str:
-        """Make an empty database, and return its URL; `options` are createdb(1)'s."""
+        """Make an empty database, and return its URL; `options` are those of createdb(1)."""
         self._tool("createdb", *options, database)
         return self.url(database)
 
     def drop(self, database: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, even with open connections."""
         self._tool("dropdb", "--force", database)
 
     def _tool(self, name: str, *arguments: str) -> None:
@@ -78,11 +78,11 @@ class Postgres:
             raise PostgresError(f"{name} {' '.join(arguments)}: {done.stderr}")
 
     def start(self) -> None:
-        """Start the server, and wait until it takes connections. Raises PostgresError with its log if it does not."""
+        """Start the server, and wait until it accepts connections. Raises PostgresError with its log if it does not."""
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),
-            "fsync": "off",  # its data is gone with the test: only the order of things counts
+            "fsync": "off",  # the data is deleted after the test, and need not survive a power cut
             "shared_buffers": "16MB",
         }
         with self._log.open("ab") as log:
@@ -106,7 +106,7 @@ class Postgres:
             raise PostgresError(f"PostgreSQL did not start:\n{self._log.read_text(errors='replace')}")
 
     def stop(self) -> None:
-        """Stop the server at once, as for a restart: clients lose their connections. Its data stays."""
+        """Stop the server at once, as for a restart: clients lose their connections; the data stays."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -119,12 +119,12 @@ class Postgres:
             child.wait(DEADLINE)
 
     def freeze(self) -> None:
-        """Stop every process of the server where it stands: connections stay, and nothing answers."""
+        """Send SIGSTOP to every process of the server: connections stay open, and nothing answers."""
         assert self._child is not None
         self._signal(self._child, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Continue a frozen server."""
         assert self._child is not None
         self._signal(self._child, signal.SIGCONT)
 

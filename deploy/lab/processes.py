@@ -1,4 +1,4 @@
-"""Processes as /proc shows them, and children that do not outlive us."""
+"""Processes as /proc shows them, and children that end with this process."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Process(NamedTuple):
 
 
 def running() -> Iterator[Process]:
-    """Every process of this machine that has not ended: a zombie that nobody reaped is none (proc(5))."""
+    """Every process of this machine but for zombies (proc(5))."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             stat = (entry / "stat").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
-        # The command in parentheses may itself hold blanks and parentheses: the fields are counted from the last one.
+            continue  # it ended meanwhile
+        # The command in parentheses may contain blanks and parentheses: fields are counted from the last one.
         state, parent, _group, session, *_ = stat.rpartition(")")[2].split()
         if state not in "ZX":
             yield Process(int(entry.name), int(parent), int(session))
@@ -43,7 +43,7 @@ def children(pid: int) -> list[int]:
 
 
 def session(leader: int) -> list[int]:
-    """The ids of the running processes of a session: what a child of `start` and its descendants are."""
+    """The ids of the running processes of a session. A child of `start` leads one that has all its descendants."""
     return sorted(process.pid for process in running() if process.session == leader)
 
 
@@ -83,10 +83,10 @@ def start(
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own; it gets SIGTERM should the thread that started it die.
+    """Start a command in a session of its own; it gets SIGTERM if the thread that started it dies.
 
     setpriv(1) asks the kernel for that (PR_SET_PDEATHSIG) and then becomes the command, so that the child's id is the
-    command's. A Ctrl-C on the terminal does not reach it: whoever started it ends it, in order. With `user` the child
+    command's. A Ctrl-C on the terminal does not reach it: the caller ends it, in order. With `user` the child
     has that user's rights and `group`'s, and no supplementary groups.
     """
     rights = [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"] if user else []
@@ -101,16 +101,17 @@ def start(
 
 
 GUARD = "trap 'kill -TERM $!' TERM; setsid -- \"$@\" & wait $!; wait $!"
-"""Runs a command in a session of its own and passes SIGTERM on; the second `wait` is for after the signal."""
+"""Runs a command in its own session and forwards SIGTERM. The first `wait` returns at the signal, the second at the
+end of the command."""
 
 
 def start_guarded(
     command: Sequence[str], *, environment: Mapping[str, str], output: IO[bytes] | int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes]:
-    """Start a command below a shell that ends it with SIGTERM should the thread that started it die.
+    """Start a command below a shell that ends it with SIGTERM if the thread that started it dies.
 
-    For a program that changes its user for a moment, as Postfix's master does: the kernel then forgets what `start`
-    asked it for (prctl(2)). The command is the child of the process that is returned, and leads a session of its own.
+    For a program that changes its user, as Postfix's master does: the kernel then clears the signal that `start` set
+    (prctl(2)). The command is the child of the process that is returned, and leads a session of its own.
     """
     return start(["sh", "-c", GUARD, "guard", *command], environment=environment, output=output)
 
@@ -119,7 +120,7 @@ def end(child: subprocess.Popen[bytes], *, within: float, leader: int | None = N
     """SIGTERM to the child, wait for it and for all of its session, and return its exit status.
 
     `within` is in seconds; after that the rest of the session is killed and TimeoutError raised, so that a program that
-    does not end is a failure and yet leaves nothing running. `leader` names the session of a guarded command.
+    does not end fails the test and leaves nothing running. `leader` names the session of a guarded command.
     """
     sessions = [child.pid] if leader is None else [child.pid, leader]
 

@@ -1,4 +1,4 @@
-"""The outside world: an SMTP server on loopback that keeps what it gets, byte for byte."""
+"""An SMTP server on loopback in place of the outside world. It keeps every message, byte for byte."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from lab.waiting import until
 
-TAKEN = "250 2.0.0 OK"
+ACCEPTED = "250 2.0.0 OK"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it reached the outside.
+    """One message as the sink received it.
 
     `sender` is the envelope sender (empty for the null sender), `recipients` the envelope recipients of this
     transaction, `data` the message as it came over the wire: CRLF line ends, dots unstuffed, nothing else changed.
@@ -34,7 +34,7 @@ class Delivery:
 
     @property
     def body(self) -> bytes:
-        """What comes after the first empty line."""
+        """Everything after the first empty line."""
         return self.data.partition(b"\r\n\r\n")[2]
 
     def fields(self) -> list[tuple[str, bytes]]:
@@ -54,37 +54,37 @@ class Delivery:
         return [value for given, value in self.fields() if given.lower() == name.lower()]
 
 
-class _Keeper:
-    """What the SMTP sessions share with the thread that looks at it."""
+class _Messages:
+    """The messages, shared by the SMTP sessions and the threads that read them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.deliveries: list[Delivery] = []
         self.refused = 0
-        self.reply = TAKEN
+        self.reply = ACCEPTED
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 aiosmtpd's name
         content = envelope.original_content
         if content is None or envelope.mail_from is None:
             return "554 5.5.1 no message"
         with self.lock:
-            if self.reply != TAKEN:
+            if self.reply != ACCEPTED:
                 self.refused += 1
                 return self.reply
             sender = envelope.mail_from.removeprefix("<").removesuffix(">")  # aiosmtpd keeps those of the null sender
             self.deliveries.append(Delivery(sender, tuple(envelope.rcpt_tos), content))
-            return TAKEN
+            return ACCEPTED
 
 
 class Sink:
-    """An SMTP server in a thread of its own, on a free port of 127.0.0.1. A context manager.
+    """An SMTP server in its own thread, on a free port of 127.0.0.1. A context manager.
 
-    Anything may be sent to it by any thread while any other looks; a look is a snapshot.
+    Thread-safe: what its properties return is a snapshot.
     """
 
     def __init__(self) -> None:
         self.port = 0
-        self._kept = _Keeper()
+        self._kept = _Messages()
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
@@ -99,14 +99,14 @@ class Sink:
 
     def start(self) -> None:
         """Listen; afterwards `port` is the port. Raises RuntimeError if nothing listens within 60 s."""
-        # A daemon thread: a test run that is torn down hard must not hang on its outside world.
+        # A daemon thread: a test run that is aborted must not wait for it.
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="sink", daemon=True)
         self._thread.start()
         if not self._ready.wait(60):
             raise RuntimeError("the sink does not listen after 60 s")
 
     def stop(self) -> None:
-        """Stop listening, drop the sessions, end the thread. What was kept can still be read."""
+        """Stop listening, drop the sessions, end the thread. The messages can still be read."""
         if self._loop is not None and self._over is not None:
             self._loop.call_soon_threadsafe(self._over.set)
         if self._thread is not None:
@@ -124,35 +124,35 @@ class Sink:
         server.close()  # not wait_closed(): since Python 3.12 that waits for Postfix to drop its cached connections
 
     def _session(self) -> SMTP:
-        # The name is given because aiosmtpd would otherwise look the host up in the DNS for each session.
+        # Without a hostname aiosmtpd asks the DNS for it in each session.
         return SMTP(self._kept, hostname="outside.test", ident="sink", enable_SMTPUTF8=True, data_size_limit=0)
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """Everything taken so far, in order of arrival."""
+        """All accepted messages, in order of arrival."""
         with self._kept.lock:
             return tuple(self._kept.deliveries)
 
     @property
     def refused(self) -> int:
-        """How many messages were answered with something else than 250."""
+        """The number of messages that were not answered with 250."""
         with self._kept.lock:
             return self._kept.refused
 
-    def answer(self, reply: str = TAKEN) -> None:
-        """What to say from now on at the end of a message, such as `451 4.3.0 later`; without an argument, take it."""
+    def answer(self, reply: str = ACCEPTED) -> None:
+        """Set the reply to the end of a message, such as `451 4.3.0 later`; without an argument, accept it."""
         with self._kept.lock:
             self._kept.reply = reply
 
     def clear(self) -> None:
-        """Forget every message and take messages again."""
+        """Delete all messages, and accept messages again."""
         with self._kept.lock:
             self._kept.deliveries.clear()
             self._kept.refused = 0
-            self._kept.reply = TAKEN
+            self._kept.reply = ACCEPTED
 
     def wait_for(self, count: int, *, within: float = 60) -> tuple[Delivery, ...]:
-        """Wait until at least `count` messages have come, and return all of them. Raises TimeoutError."""
+        """Wait until at least `count` messages have arrived, and return all. Raises TimeoutError."""
 
         def enough() -> tuple[Delivery, ...] | None:
             deliveries = self.deliveries

@@ -1,4 +1,4 @@
-"""The steward as a service manager runs it: started by root, of whose rights a small part is left."""
+"""The steward as a service manager runs it: started by root; its root half keeps root's rights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lab.waiting import DEADLINE, until
 class Steward(Milter):
     """`undisclosed steward --config FILE --user USER` as a child. A context manager, like `Milter`.
 
-    `user` is whose rights the greater part of it keeps. As another one than root it cannot send notices here: only root
-    may name another configuration directory to sendmail(1) on a machine whose own Postfix is not configured.
+    `rights_of` is the user of the unprivileged half. A user other than root cannot send notices here: only root may
+    name another configuration directory to sendmail(1) on a machine whose own Postfix is not configured.
     """
 
     name = "steward"
@@ -28,25 +28,25 @@ class Steward(Milter):
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         command = [str(console_script()), "steward", "--config", str(self.config), "--user", self._rights_of]
-        # Guarded: it changes its user, and with that the kernel forgets to end it with us.
+        # Guarded: when it changes its user, the kernel clears its parent-death signal.
         return processes.start_guarded(command, environment=self._environment(), output=log)
 
     @property
     def pid(self) -> int:
-        """The process id of the half without rights. Raises RuntimeError if it does not run."""
+        """The process id of the unprivileged half. Raises RuntimeError if it does not run."""
         if self._child is None:
             raise RuntimeError("this steward is not running")
         return processes.children(self._child.pid)[0]
 
     def stop(self) -> int | None:
-        """SIGTERM, and wait until both halves have ended. Raises TimeoutError if they need more than 30 s."""
+        """Send SIGTERM, and wait until both halves have ended. Raises TimeoutError after 30 s."""
         child, self._child = self._child, None
         leader = next(iter(processes.children(child.pid)), None) if child is not None else None
         self._close()
         return processes.end(child, within=STOPS_WITHIN, leader=leader) if child is not None else None
 
     def kill(self) -> None:
-        """SIGKILL to the half without rights, and wait until the other one has ended by itself."""
+        """Send SIGKILL to the unprivileged half, and wait until the root half has ended by itself."""
         child, self._child = self._child, None
         if child is not None:
             pid = next(iter(processes.children(child.pid)), None)

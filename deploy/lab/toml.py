@@ -1,4 +1,4 @@
-"""Writing a configuration as TOML: Python's library only reads it."""
+"""Writes a configuration as TOML: Python's library only reads it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 Scalar = str | int | bool
 Table = Mapping[str, Scalar | Sequence[str]]
 Document = Mapping[str, Scalar | Table | Sequence[Table]]
-"""What a configuration of this project consists of: settings, sections, and `[[rules]]`."""
+"""A configuration of this project: settings, sections and `[[rules]]`."""
 
 
 def dumps(document: Document) -> str:
@@ -29,5 +29,5 @@ def _pairs(table: Table) -> list[str]:
 
 
 def _value(value: Scalar | Sequence[str]) -> str:
-    # A string of JSON is one of TOML too (both escape by backslash); so are its numbers, truth values and flat lists.
+    # JSON's strings, numbers, booleans and flat lists are valid TOML.
     return json.dumps(value, ensure_ascii=False)

@@ -9,12 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PAUSE = 0.01
-"""Seconds between two looks: short beside anything waited for here, long beside the look itself."""
+"""Seconds between two evaluations of a condition."""
 
 
 DEADLINE = 60.0
-"""Seconds to wait for what takes less than one or two on an idle machine. It says that something never comes, not how
-fast it comes: nobody waits that long but for a test that fails."""
+"""Seconds to wait for a condition that takes one or two on an idle machine. Only a test that fails waits that long."""
 
 
 def until(condition: Callable[[], T], *, what: str, within: float = DEADLINE) -> T:

@@ -1,1 +1,1 @@
-"""The play of `deploy/quickstart`: the people, the two breaches, their trial, and how it is shown."""
+"""The demonstration of `deploy/quickstart`: two breaches replayed under each action, a held message, the output."""

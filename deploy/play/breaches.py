@@ -1,6 +1,6 @@
 """The two breaches that this project exists for, as the messages that caused them.
 
-Both happened; the numbers are theirs, everything else is made up. A county council wrote to the parents of ten schools,
+Both happened; the numbers are real, all else is invented. A county council wrote to the parents of ten schools,
 one message a school, every address in To. A city council wrote to its home-educating families, every address in Cc.
 """
 
@@ -26,13 +26,13 @@ SCHOOLS = {
     "Ysgol Cae'r Felin": 79,
     "Ysgol y Traeth": 76,
 }
-"""Each school and how many parents' addresses stood in To: 866 in all."""
+"""Each school and the number of parents' addresses in To: 866 in all."""
 
 FAMILIES = 500
 
 
 class Letter(NamedTuple):
-    """One message: its envelope, the strangers whose addresses stand in its header, and the message itself (LF)."""
+    """One message: its envelope, the external people in its header, and the message itself (with LF)."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -41,7 +41,7 @@ class Letter(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """One incident: whose it was, what happened, and all of its messages."""
+    """One breach: the organisation, a title, and all of its messages."""
 
     organisation: str
     domain: str
@@ -97,7 +97,7 @@ def _letter(
     number: int,
     body: str,
 ) -> Letter:
-    """A letter as a mail client sends it: the strangers in `field`, a colleague in the other of To and Cc."""
+    """A message as a mail client sends it: the external people in `field`, a colleague in the other of To and Cc."""
     fields = {field: ",\n ".join(person.entry for person in people), "Cc" if field == "To" else "To": colleague}
     header = [
         f"From: {name} <{sender}>",

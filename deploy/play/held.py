@@ -1,4 +1,4 @@
-"""One held message, as its sender and its administrator see it: notice, list, release, and what got out."""
+"""One held message, as its sender and its administrator see it: notice, list, release, and the delivered messages."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from play.trial import visible_strangers
 
 REFERENCE = re.compile(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}\b")
 WITHIN = 20.0
-"""Seconds until the steward has seen that a message is held and its sender has the notice."""
+"""Seconds within which the sender of a held message must have the notice."""
 
 
 class Command(NamedTuple):
-    """A command that was run: its arguments after `undisclosed`, what it printed, its exit status."""
+    """A command that was run: its arguments after `undisclosed`, its output, its exit status."""
 
     arguments: tuple[str, ...]
     output: str
@@ -37,10 +37,10 @@ class Command(NamedTuple):
 
 
 class Story(NamedTuple):
-    """What came of one held message.
+    """The results for one held message.
 
-    `early` is what got out while it was held, `notice` what its sender received then, `late` what got out after the
-    release, `left` how many messages are still on hold.
+    `early` are the messages delivered while it was held, `notice` is the sender's notice, `late` are the messages
+    delivered after the release, `left` is the number of messages still held.
     """
 
     letter: Letter
@@ -59,16 +59,16 @@ class Story(NamedTuple):
 
     @property
     def received(self) -> Counter[str]:
-        """How often each recipient got the message after the release."""
+        """The number of times each recipient received the message after the release."""
         return Counter(recipient for delivery in self.late for recipient in delivery.recipients)
 
     @property
     def shown(self) -> int:
-        """How many strangers' addresses stand in what got out after the release."""
+        """The number of external addresses in the messages delivered after the release."""
         return len(set().union(*(visible_strangers(delivery, self.domain) for delivery in self.late)))
 
     def broken_promises(self) -> Iterator[str]:
-        """What is not as held mail promises, in words; nothing if all is well."""
+        """Each deviation from what held mail promises, in words."""
         words = " ".join(part.get_content() for part in parts(self.notice))
         reference = self.release.arguments[2]
         if not self.outcome.accepted:
@@ -93,16 +93,16 @@ class Story(NamedTuple):
 
 
 def parts(delivery: Delivery) -> Sequence[EmailMessage]:
-    """The texts of a delivered message: plain first, then HTML."""
+    """The text parts of a delivered message: plain, then HTML."""
     message = message_from_bytes(delivery.data, policy=email_policy.default)
     return [part for part in message.walk() if isinstance(part, EmailMessage) and not part.is_multipart()]
 
 
 def play(gateway: Gateway, letter: Letter, width: int) -> Story:
-    """Send a letter that the policy in force holds, wait for its sender's notice, and release it hidden.
+    """Send a message that the policy holds, wait for the sender's notice, and release the message as bcc.
 
-    The steward runs. `width` is that of the terminal on which the commands show what they print. Raises TimeoutError
-    if there is no notice, and RuntimeError if it names no reference.
+    The steward must be running. `width` is the width of the commands' terminal. Raises TimeoutError if no notice
+    arrives, and RuntimeError if it names no reference.
     """
     sink = gateway.sink
     sink.clear()
@@ -153,7 +153,7 @@ def on_terminal(gateway: Gateway, width: int, *arguments: str) -> Command:
 
 
 def _read(terminal: int) -> Iterator[bytes]:
-    """What is written to a terminal until nobody has it open any more: the kernel then says EIO (pty(7))."""
+    """The output on a pseudoterminal until its other end is closed: reading then fails with EIO (pty(7))."""
     while True:
         try:
             chunk = os.read(terminal, 65536)

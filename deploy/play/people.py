@@ -1,4 +1,4 @@
-"""People who do not exist: names as they are given in Wales, and mail addresses under domains that nobody has."""
+"""Invented people: names that are common in Wales, and mail addresses below reserved domains."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERSONAL_MAIL = (
     "letters.example",
     "broadband.example",
 )
-"""Providers at which strangers have their mailboxes: name them in `counting.personal_mail_add`."""
+"""Invented providers of personal mail, for `counting.personal_mail_add`."""
 
 
 class Person(NamedTuple):
@@ -40,7 +40,7 @@ class Person(NamedTuple):
 
 
 def strangers(seed: int) -> Iterator[Person]:
-    """People without end, each with an address of their own; the same ones for the same seed."""
+    """An endless sequence of people with distinct addresses; the same one for the same seed."""
     choose = random.Random(seed)
     taken: set[str] = set()
     while True:
@@ -62,13 +62,13 @@ def _address(choose: random.Random, given: str, family: str) -> str:
 
 
 def _ascii(name: str) -> str:
-    """The letters of a name as a mail provider takes them: no accents, no apostrophe, lower case."""
+    """A name as part of a mail address: no accents, no apostrophe, lower case."""
     letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return "".join(filter(str.isalpha, letters)).lower()
 
 
 def _entry(choose: random.Random, given: str, family: str, address: str) -> str:
-    """One entry of a recipient field, in one of the forms that address books and spreadsheets make of it."""
+    """One entry of a recipient field, in one of the forms that address books and spreadsheets produce."""
     form = choose.random()
     if form < 0.35:
         return address
@@ -80,7 +80,7 @@ def _entry(choose: random.Random, given: str, family: str, address: str) -> str:
 
 
 def _phrase(text: str) -> str:
-    """A display name: an encoded-word where it is not ASCII (RFC 2047), quoted where it is no run of atoms."""
+    """A display name: an encoded word if it is not ASCII (RFC 2047), quoted if it is not only letters and blanks."""
     if not text.isascii():
         return Header(text, "utf-8").encode()
     return text if text.replace(" ", "").isalpha() else f'"{text}"'

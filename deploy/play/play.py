@@ -1,4 +1,4 @@
-"""The play of `deploy/quickstart`: both breaches under each action, a release, then a gateway to try by hand."""
+"""Runs the demonstration: both breaches under each action, a release, then a gateway to try by hand."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from play.breaches import Breach
 
 ACTIONS = ("warn", "rewrite", "quarantine", "reject")
 RUNNING = Path("/run/undisclosed-quickstart") / str(Path(__file__).parents[2]).replace("/", "_")
-"""One file for each laboratory of this checkout that is up, locked by it: `PID DIRECTORY`. `deploy/quickstart --stop`
-reads them; those of another checkout are left alone."""
+"""A file `PID DIRECTORY` for each running laboratory of this checkout, locked by it. `deploy/quickstart --stop` reads
+them; those of another checkout are left alone."""
 
 HELD_SENDER = "school.admissions@council.test"
-"""Whose mail waits, in the laboratory that stays up, where others' is refused."""
+"""The sender whose mail is held in the laboratory that stays up; that of others is rejected."""
 
 
 class Stop(BaseException):
-    """Somebody wants the laboratory to end. No Exception: nothing on the way may take it for a failure."""
+    """The laboratory is to end. Not an Exception, so that no handler takes it for a failure."""
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    # Only once: a second Ctrl-C would tear down what is being cleaned up.
+    # Ignore further signals: a second Ctrl-C would interrupt the cleanup.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise Stop
@@ -49,7 +49,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def recorded(directory: Path) -> Iterator[None]:
-    """Leave word for `--stop` while the laboratory is up; and clear away what laboratories left that were killed."""
+    """Keep a record for `--stop` while the laboratory is up, and remove what killed laboratories left."""
     path = RUNNING / str(os.getpid())
     with ExitStack() as stack:
         with _one_at_a_time():
@@ -71,9 +71,9 @@ def recorded(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Keep other laboratories from their records meanwhile: one that ends removes the directory of one that begins.
+    """Lock the records: a laboratory that ends could remove the directory of one that starts.
 
-    The lock is on a directory that is always there, and so leaves no file behind.
+    The lock is on a directory that always exists, and leaves no file behind.
     """
     directory = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -84,7 +84,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _clear_away(path: Path) -> None:
-    """Remove what a laboratory left that no longer holds its lock. Only root writes the record: it can be believed."""
+    """Remove what a laboratory left that no longer holds its lock. Only root can write the record, so it is trusted."""
     with path.open() as record:
         try:
             fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +97,7 @@ def _clear_away(path: Path) -> None:
 
 
 def policy(gateway: Gateway, breach: Breach, action: str) -> toml.Document:
-    """The configuration under which a breach is played: that organisation's own, one rule."""
+    """The configuration for a breach: its organisation, and one rule."""
     return gateway.policy(
         action,
         organisation={
@@ -111,7 +111,7 @@ def policy(gateway: Gateway, breach: Breach, action: str) -> toml.Document:
 
 
 def play(console: Console, gateway: Gateway) -> list[str]:
-    """Play both breaches and show them; returns what was not as promised."""
+    """Replay both breaches and show them; returns the broken promises."""
     told = (breaches.schools(), breaches.families())
     postfix, sink = gateway.postfix, gateway.sink
     without = [trial.run(breach, None, postfix, sink) for breach in told]
@@ -126,20 +126,20 @@ def play(console: Console, gateway: Gateway) -> list[str]:
         show.breach(console, breach, before)
         show.actions(console, trials, LIMIT)
         problems += [
-            f"{breach.title}, {one.action or 'without the milter'}: {problem}"
-            for one in (before, *trials)
-            for problem in one.broken_promises()
+            f"{breach.title}, {result.action or 'without the milter'}: {problem}"
+            for result in (before, *trials)
+            for problem in result.broken_promises()
         ]
     return problems
 
 
 def held_journal(gateway: Gateway) -> toml.Table:
-    """A journal for held mail alone: of the same messages the other one knows what the trials did with them before."""
+    """A separate journal for the held message: the first one has the same messages from the replays."""
     return {**gateway.journal, "url": f"sqlite:///{gateway.state}/held.db"}
 
 
 def play_held(console: Console, gateway: Gateway, steward: Steward) -> list[str]:
-    """Start the steward, and show one held message, its notice and its release; returns what was not as promised."""
+    """Start the steward, and show one held message, its notice and its release; returns the broken promises."""
     told = breaches.schools()
     gateway.configure({**policy(gateway, told, "quarantine"), "journal": held_journal(gateway)})
     milter.upgrade_journal(gateway.config)
@@ -171,7 +171,7 @@ To stop: Ctrl-C, or deploy/quickstart --stop
 
 
 def stay_up(console: Console, gateway: Gateway, steward: Steward) -> None:
-    """Show what the milter decides and the steward does, until somebody stops us or one of them or Postfix ends."""
+    """Show the events of milter and steward until a signal comes, or one of them or Postfix ends."""
     document = policy(gateway, breaches.schools(), "reject")
     held_back: toml.Table = {
         "name": "waits for an administrator",
@@ -214,7 +214,7 @@ def _line(event: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Run the laboratory; the exit status is 0 when all was as promised."""
+    """Run the laboratory; the exit status is 0 if all promises were kept."""
     parser = argparse.ArgumentParser(prog="deploy/quickstart")
     parser.add_argument("--once", action="store_true", help="end after the play")
     once = parser.parse_args().once
@@ -233,7 +233,7 @@ def main() -> int:
 
 
 def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
-    """Put the laboratory together, play, and, unless it is to end then, stay up."""
+    """Start the laboratory, run the demonstration, and stay up unless `once`."""
     sink = stack.enter_context(Sink())
     postfix = PrivatePostfix(outside=sink.port)
     stack.callback(postfix.remove)
@@ -253,7 +253,7 @@ def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
         console.print(
             f"(As root, since no other user may read {Path(__file__).parents[2]}. In production it never does.)"
         )
-    # As root: no other user may name another configuration directory than the host's to sendmail(1).
+    # As root: only root may name another configuration directory than the host's to sendmail(1).
     steward = Steward(gateway.config, directory=gateway.state)
     stack.callback(steward.stop)
     problems = play(console, gateway) + play_held(console, gateway, steward)

@@ -1,4 +1,4 @@
-"""What a person needs to see of the play, on a terminal."""
+"""The output of the demonstration on a terminal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from play.trial import Trial
 
 SHOWN_FIELDS = ("From", "To", "Cc", "Subject")
 WIDTH = 110
-"""Columns: what an SMTP reply's longest line (100 characters) and its frame take."""
+"""Columns: the longest line of an SMTP reply (100 characters) and its frame."""
 ENTRIES = 3
-"""How many lines of a long field are shown."""
+"""The number of lines shown of a long field."""
 
 
 def terminal() -> Console:
@@ -44,13 +44,13 @@ def span(numbers: Sequence[int]) -> str:
 
 
 def wire(reply: Reply) -> str:
-    """A reply as it stands on the wire (RFC 5321, 4.2.1)."""
+    """A reply as it is sent (RFC 5321, 4.2.1)."""
     *first, last = reply.lines
     return "\n".join([*(f"{reply.code}-{line}" for line in first), f"{reply.code} {last}"])
 
 
 def excerpt(delivery: Delivery) -> str:
-    """The fields of a delivered message that its readers look at, long ones cut."""
+    """The fields of a delivered message that readers see, long ones cut."""
     lines: list[str] = []
     for name, value in delivery.fields():
         if name in SHOWN_FIELDS:
@@ -62,13 +62,13 @@ def excerpt(delivery: Delivery) -> str:
 
 
 def boxed(console: Console, title: str, text: str, style: str) -> None:
-    """Text as it was read, in a frame, so that nobody takes it for ours."""
+    """Quoted text, in a frame."""
     panel = Panel(Text(text), title=title, title_align="left", border_style=style, box=box.ROUNDED, expand=False)
     console.print(Padding(panel, (0, 0, 0, 2)))
 
 
 def breach(console: Console, told: Breach, before: Trial) -> None:
-    """What happened, and what happens today: who can read whose address."""
+    """A breach as it happened: the number of people and the addresses that they could read."""
     console.print()
     console.rule(f"[bold]{told.title}", align="left")
     field = "To" if len(told.letters) > 1 else "Cc"
@@ -88,9 +88,9 @@ def breach(console: Console, told: Breach, before: Trial) -> None:
 
 
 def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
-    """What each action made of the same messages."""
+    """The results of each action on the same messages."""
     console.print(f"\n[bold]With the milter[/], for more than {limit} outside addresses in sight:")
-    room = console.width - 66  # what the other columns leave
+    room = console.width - 66  # the width that the other columns leave
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("action", style="bold")
     table.add_column("messages out", justify="right")
@@ -119,7 +119,7 @@ def actions(console: Console, trials: Sequence[Trial], limit: int) -> None:
 
 
 def held(console: Console, story: Story) -> None:
-    """One held message: what its sender was told, what an administrator typed and read, and what got out then."""
+    """One held message: the notice, the administrator's commands with their output, and the delivered message."""
     console.print()
     console.rule("[bold]One of them is held, and then released", align="left")
     out = len(story.early)
@@ -139,13 +139,13 @@ def held(console: Console, story: Story) -> None:
 
 
 def _typed(console: Console, command: Command) -> None:
-    """A command as it was typed and what it printed."""
+    """A command and its output."""
     console.print(Text("  # undisclosed " + " ".join(command.arguments), style="bold"))
     console.print(Padding(Text.from_ansi(command.output), (0, 0, 1, 2)))
 
 
 def verdict(console: Console, problems: Sequence[str]) -> None:
-    """Whether all of it was as promised."""
+    """Whether all promises were kept; if not, each deviation."""
     console.print()
     if not problems:
         console.print("[bold green]✓[/] Every figure above was read from what was delivered. All as promised.")
@@ -154,7 +154,7 @@ def verdict(console: Console, problems: Sequence[str]) -> None:
 
 
 def log(console: Console, events: Sequence[Mapping[str, object]]) -> None:
-    """What the milter said of failures: without it nobody could find out why a promise was broken."""
+    """The logged warnings and errors, which may explain a broken promise."""
     for event in events:
         if event.get("level") != "info":
             console.print("  " + ", ".join(f"{key}={value}" for key, value in event.items()), markup=False)

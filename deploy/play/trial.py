@@ -1,4 +1,4 @@
-"""One breach sent through the gateway once, and what came of it: read from the sink and the queue, never assumed."""
+"""Sends one breach through the gateway; the results are read from the sink and the queue."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from play.breaches import Breach
 
 RECIPIENT_FIELDS = ("To", "Cc", "Bcc", "Resent-To", "Resent-Cc", "Resent-Bcc", "Reply-To", "Apparently-To")
 ADDRESS = re.compile(rb"[^\s<>,;:\"'()]+@[^\s<>,;:\"'()]+")
-"""Anything with an @ in the middle: deliberately nothing of what the milter itself reads addresses with."""
+"""Any text with an @ in the middle. Independent of the milter's own address reader, on purpose."""
 
 
 def visible_strangers(delivery: Delivery, domain: str) -> set[str]:
-    """The addresses outside `domain` that stand in some recipient field of a message, in lower case."""
+    """The addresses outside `domain` in the recipient fields of a message, in lower case."""
     found = {
         match.decode("ascii", "backslashreplace").lower()
         for name in RECIPIENT_FIELDS
@@ -28,10 +28,10 @@ def visible_strangers(delivery: Delivery, domain: str) -> set[str]:
 
 
 class Trial(NamedTuple):
-    """What one run showed.
+    """The results of one run.
 
-    `action` is what the milter was told to do, None without it. `outcomes` is what each message was answered,
-    `deliveries` what reached the sink, `held` how many messages are in the hold queue.
+    `action` is the milter's action, None without a milter. `outcomes` are the replies to each message, `deliveries` the
+    messages that reached the sink, `held` the number of messages in the hold queue.
     """
 
     breach: Breach
@@ -42,26 +42,26 @@ class Trial(NamedTuple):
 
     @property
     def accepted(self) -> int:
-        """How many messages the sender was told are on their way."""
+        """The number of messages that were accepted."""
         return sum(outcome.accepted for outcome in self.outcomes)
 
     @property
     def reply(self) -> Reply:
-        """What the sender of the first message heard last."""
+        """The last reply to the first message."""
         return self.outcomes[0].final
 
     @property
     def shown(self) -> list[int]:
-        """For each message that got out, how many strangers' addresses its readers find in it."""
+        """For each message at the sink, the number of external addresses in it."""
         return [len(visible_strangers(delivery, self.breach.domain)) for delivery in self.deliveries]
 
     @property
     def readers(self) -> list[int]:
-        """For each message that got out, how many people outside received it."""
+        """For each message at the sink, the number of its external recipients."""
         return [len(_outside(delivery.recipients, self.breach.domain)) for delivery in self.deliveries]
 
     def broken_promises(self) -> Iterator[str]:
-        """What is not as the action promises, in words; nothing if all is well."""
+        """Each deviation from what the action promises, in words."""
         sent = len(self.breach.letters)
         people = {person.address for letter in self.breach.letters for person in letter.people}
         reached = _outside((to for delivery in self.deliveries for to in delivery.recipients), self.breach.domain)
@@ -89,9 +89,9 @@ def _outside(addresses: Iterable[str], domain: str) -> set[str]:
 
 
 def run(breach: Breach, action: str | None, postfix: PrivatePostfix, sink: Sink) -> Trial:
-    """Send every message of the breach in one session, wait until Postfix has no more to do, and look.
+    """Send every message of the breach in one session, wait until Postfix is idle, and collect the results.
 
-    The queue is empty afterwards, what was on hold included. `action` only says what the milter does at present.
+    The queue is empty afterwards, held messages included. `action` is only recorded: the milter is configured before.
     """
     sink.clear()
     with Client(postfix.port) as client:
