@@ -6,8 +6,10 @@ Nothing heavy is imported before a command runs: `undisclosed --help` is to answ
 from __future__ import annotations
 
 import re
+import select
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,15 +80,26 @@ class Group(TyperGroup):
         """Read the command line, and write help and version where they are asked for."""
         try:
             return super().make_context(*args, **options)
-        except BrokenPipeError:
-            raise typer.Exit(CLOSED_PIPE) from None
+        except BrokenPipeError as error:
+            _end_on_closed_output(error)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. A closed pipe is neither an error of the command (2) nor the answer no (1)."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise typer.Exit(CLOSED_PIPE) from None
+        except BrokenPipeError as error:
+            _end_on_closed_output(error)
+
+
+def _end_on_closed_output(error: BrokenPipeError) -> NoReturn:
+    """End quietly if standard output or error broke; a service has other pipes, whose errors typer would hide."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # no file behind it
+            poll.register(stream.fileno(), 0)
+    if poll.poll(0):  # POLLERR: nobody reads any more
+        raise typer.Exit(CLOSED_PIPE) from None
+    raise RuntimeError("the other end of a pipe or socket was closed") from error
 
 
 def group(**options: Any) -> typer.Typer:

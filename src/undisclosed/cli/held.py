@@ -85,9 +85,9 @@ def list_held(
     On a terminal the table fits its width. Elsewhere each message is one line of tab-separated columns, below a line
     with their names.
     """
-    wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
+    selection = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
     with opened_journal(config_file) as journal:
-        show_list(journal, wanted, Output(sys.stdout, sys.stderr, as_json))
+        show_list(journal, selection, Output(sys.stdout, sys.stderr, as_json))
 
 
 @app.command("show", cls=Command)
@@ -127,9 +127,9 @@ def release_held(
 
     Exit status 1 unless all of it was delivered.
     """
-    wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
+    selection = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
     _request(
-        config_file, references, wanted, Order("release", cast("ReleaseMode", mode), reason, user(), wait), as_json
+        config_file, references, selection, Order("release", cast("ReleaseMode", mode), reason, user(), wait), as_json
     )
 
 
@@ -149,18 +149,18 @@ def delete_held(
 
     Exit status 1 unless all of it was deleted.
     """
-    wanted = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
-    _request(config_file, references, wanted, Order("delete", None, reason, user(), wait), as_json)
+    selection = Filter.from_options(sender=sender, rule=rule, since=since, older_than=older_than)
+    _request(config_file, references, selection, Order("delete", None, reason, user(), wait), as_json)
 
 
-def _request(config_file: Path, references: list[str] | None, wanted: Filter, order: Order, as_json: bool) -> None:
+def _request(config_file: Path, references: list[str] | None, selection: Filter, order: Order, as_json: bool) -> None:
     from undisclosed.incidents.records import AmbiguousError, NotFoundError
 
-    if bool(references) is not wanted.is_empty:
+    if bool(references) is not selection.is_empty:
         fail("give either references, or options that select held mail, and not both")
     with opened_journal(config_file) as journal:
         try:
-            selected = find_all(journal, references) if references else held(journal, wanted)
+            selected = find_all(journal, references) if references else held(journal, selection)
         except NotFoundError as error:
             fail(error, 1)
         except AmbiguousError as error:
@@ -204,12 +204,12 @@ def user() -> str:
     return f"{printable(caller)[:64]} (as root)" if uid == 0 and caller else name
 
 
-def held(journal: Journal, wanted: Filter) -> list[Incident]:
+def held(journal: Journal, selection: Filter) -> list[Incident]:
     """The incidents with a held copy, the newest first. Raises JournalError."""
     from undisclosed.incidents.records import OPEN
 
-    found = journal.incidents.search(sender=wanted.sender, rule=wanted.rule, since=wanted.since, states=OPEN)
-    return [incident for incident in found if wanted.before is None or incident.at < wanted.before]
+    found = journal.incidents.search(sender=selection.sender, rule=selection.rule, since=selection.since, states=OPEN)
+    return [incident for incident in found if selection.before is None or incident.at < selection.before]
 
 
 def find_all(journal: Journal, references: Sequence[str]) -> list[Incident]:
@@ -217,9 +217,9 @@ def find_all(journal: Journal, references: Sequence[str]) -> list[Incident]:
     return list({incident.id: incident for incident in map(journal.incidents.find, references)}.values())
 
 
-def show_list(journal: Journal, wanted: Filter, output: Output) -> None:
+def show_list(journal: Journal, selection: Filter, output: Output) -> None:
     """Write the list of held mail. Raises JournalError."""
-    found = held(journal, wanted)
+    found = held(journal, selection)
     if output.json:
         for incident in found:
             output.line(incidents.json_line(incident))

@@ -63,10 +63,10 @@ def list_incidents(
     On a terminal the table fits its width. Elsewhere each incident is one line of tab-separated columns, below a line
     with their names.
     """
-    wanted = Filter.from_options(sender=sender, rule=rule, since=since, states=state or [], limit=limit)
+    selection = Filter.from_options(sender=sender, rule=rule, since=since, states=state or [], limit=limit)
     form: Form = "json" if as_json else "csv" if as_csv else "table"
     with opened_journal(config_file) as journal:
-        show_list(journal, wanted, form, Output(sys.stdout, sys.stderr, as_json))
+        show_list(journal, selection, form, Output(sys.stdout, sys.stderr, as_json))
 
 
 @app.command("show", cls=Command)
@@ -93,10 +93,14 @@ def show(reference: str, config_file: Path, as_json: bool) -> None:
             fail(error)
 
 
-def show_list(journal: Journal, wanted: Filter, form: Form, output: Output) -> None:
+def show_list(journal: Journal, selection: Filter, form: Form, output: Output) -> None:
     """Write the incidents that are meant, the newest first. Raises JournalError."""
     found = journal.incidents.search(
-        sender=wanted.sender, rule=wanted.rule, since=wanted.since, states=wanted.states, limit=wanted.limit
+        sender=selection.sender,
+        rule=selection.rule,
+        since=selection.since,
+        states=selection.states,
+        limit=selection.limit,
     )
     if form == "json":
         for incident in found:
@@ -109,7 +113,7 @@ def show_list(journal: Journal, wanted: Filter, form: Form, output: Output) -> N
         output.line("no incidents")
     else:
         output.table(_incident_table(found))
-        if len(found) == wanted.limit:
+        if len(found) == selection.limit:
             output.err.write(f"The newest {len(found)} are shown; --limit 0 shows all.\n")
 
 

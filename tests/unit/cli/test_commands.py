@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.factories import strangers, transaction
 from support.journals import KEY
 from support.terminal import into_closed_pipe, into_pipe, on_terminal
 from undisclosed import cli
+from undisclosed.cli.common import group
 from undisclosed.journal import migrate
 from undisclosed.journal.journal import Journal
 from undisclosed.policy.sections import JournalSection
@@ -130,6 +132,30 @@ def test_a_closed_pipe_is_quiet(config: str, command: tuple[str, ...], closed: s
     """No trace, and the exit status with which a shell reports SIGPIPE of other programs."""
     printed = into_closed_pipe(*command, "--config", config, closed=closed)
     assert (printed.status, printed.err) == (141, "")
+
+
+def test_an_explanation_into_a_closed_pipe_is_quiet(config: str) -> None:
+    """Whether it or the error about a file comes first."""
+    message = str(Path(config).parent / "message.eml")
+    for files in ((message, message), ("/nowhere", message), (message, "/nowhere")):
+        printed = into_closed_pipe("explain", *files, "--config", config, closed="stdout stderr")
+        assert printed.status == 141
+
+
+def test_another_pipe_that_breaks_is_an_error() -> None:
+    """A service that loses a pipe of its own must not end as quietly as a list does under head(1)."""
+    app = group()
+
+    @app.command("serve")
+    def serve() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    @app.command("other")
+    def other() -> None:
+        """Make `app` a group."""
+
+    with pytest.raises(RuntimeError, match="was closed"):
+        app(["serve"])
 
 
 @pytest.mark.parametrize("command", [("--help",), ("held", "list", "-h"), ("--version",)], ids=" ".join)
