@@ -76,16 +76,17 @@ class Supervisor:
 
     def __init__(self, snapshot: Snapshot, reload: Callable[[], Snapshot], log: structlog.BoundLogger) -> None:
         self._snapshot = snapshot
+        self._started_with = snapshot.policy
+        """The policy whose sections `milter` and `log` stay in force until a restart."""
         self._reload = reload
         self._log = log
         self._listener = Listener(snapshot.policy.milter)
-        self._size = snapshot.policy.milter.workers
-        """Workers at any time; a reload does not change it."""
         self._workers: dict[int, Worker] = {}
         self._stopping = False
         self._announced = False
-        """Whether the log has it that every worker uses the current snapshot."""
+        """Whether it was announced that every worker uses the current snapshot."""
         self._was_ready = False
+        """Whether there was an announcement before: then the next one is of a reload."""
         self._taken: Outcome | None = None
         """The outcome of a reload that is written once every worker uses the new snapshot."""
         self._outcomes = OutcomeFile.of_this_service()
@@ -106,7 +107,7 @@ class Supervisor:
         try:
             self._catch_signals()
             gc.freeze()  # else the first collection in a worker would copy every page that it shares with this process
-            for _ in range(self._size):
+            for _ in range(self._started_with.milter.workers):
                 self._start_worker()
             while not self._stopping:
                 self._wait(self._seconds_until_due())
@@ -158,7 +159,7 @@ class Supervisor:
         except ReloadRefused as error:
             self._refuse(Outcome(began, refused=str(error)))
             return
-        changed = self._snapshot.policy.changed_settings(new.policy, "milter", "log")
+        changed = self._started_with.changed_settings(new.policy, "milter", "log")
         if changed:
             self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
         self._snapshot = new
@@ -198,7 +199,7 @@ class Supervisor:
         if self._listener.in_place():
             self._socket_missing = False
             return
-        path = self._snapshot.policy.milter.socket
+        path = self._started_with.milter.socket
         if not self._socket_missing:
             self._log.error("socket_gone", socket=path, effect="Postfix defers mail until it is back")
         try:
@@ -283,12 +284,12 @@ class Supervisor:
     def _announce(self) -> None:
         """Say that the milter is ready, or has reloaded, once every worker uses the current snapshot."""
         ready = [worker for worker in self._workers.values() if not worker.pending_acks and not worker.retired]
-        if self._announced or len(ready) < self._size:
+        if self._announced or len(ready) < self._started_with.milter.workers:
             return
         policy = self._snapshot.policy
         self._log.info(
             "reloaded" if self._was_ready else "milter_ready",
-            socket=policy.milter.socket,
+            socket=self._started_with.milter.socket,
             workers=len(ready),
             mode=policy.mode.value,
             rules=len(policy.rules),

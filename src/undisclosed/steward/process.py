@@ -105,6 +105,8 @@ class _RoundLoop:
         outcomes: OutcomeFile,
     ) -> None:
         self._settings = settings
+        self._started_with = settings.context.policy
+        """The policy whose sections `journal`, `postfix` and `log` stay in force until a restart."""
         self._steward = Steward(settings.context, journal, queue, log, self._dispatch)
         send = partial(notices.send, config_dir=settings.context.policy.postfix.config_dir)
         self._dispatcher = notices.Dispatcher(journal, settings.context.gateway, send)
@@ -189,7 +191,7 @@ class _RoundLoop:
             status = f"reload refused, the old configuration stays in force: {reason}"
         else:
             policy = settings.context.policy
-            changed = before.policy.changed_settings(policy, "journal", "postfix", "log")
+            changed = self._started_with.changed_settings(policy, "journal", "postfix", "log")
             if changed:
                 self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
             self._settings = replace(settings, context=replace(before, policy=policy))
