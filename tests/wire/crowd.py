@@ -81,7 +81,7 @@ def send(one: Letter) -> Generator[bytes | Pause, bytes, str]:
 
 
 def verdict(answers: list[bytes]) -> str:
-    """What the milter made of a message, in the words of `Letter.due`."""
+    """The answer of the milter, in the words of `Letter.due`."""
     letters = {answer[:1].decode() for answer in answers}
     last = answers[-1]
     if last[:1].decode() == constants.SMFIR_REPLYCODE:

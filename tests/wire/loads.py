@@ -1,4 +1,4 @@
-"""What is played to a milter under load, and what it holds while that goes on: memory, descriptors, threads, time."""
+"""Loads for a milter, and the resources that it holds meanwhile: memory, descriptors, threads, time."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def milter(workers: int = 2, **over: Any) -> Iterator[Running]:
 
 @dataclass(frozen=True)
 class Held:
-    """What the workers hold at one moment, all of them together."""
+    """The resources that all workers hold at one moment."""
 
     kilobytes: int
     """Memory, their supervisor's included, what they share counted once (PSS)."""
@@ -111,7 +111,7 @@ def _memory(pid: int) -> int:
 
 def _descriptors(pid: int) -> Iterator[str]:
     for fd in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed while we looked
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             yield str(fd.readlink())
 
 

@@ -1,4 +1,4 @@
-"""The other end of the milter protocol: what Postfix would say, through the client that PyPI's `miltertest` is.
+"""The other end of the milter protocol, in the place of Postfix: the client of PyPI's `miltertest`.
 
 It minds what that client leaves to its caller: events that were negotiated to go unanswered, and a quarantine, after
 which the verdict still comes.
@@ -38,7 +38,7 @@ WORDS = {
 
 @dataclass
 class Verdict:
-    """What the milter made of one message."""
+    """The answer of the milter to one message."""
 
     word: str
     """accept, reject, tempfail or hold."""

@@ -1,4 +1,4 @@
-"""The milter protocol's packets, as bytes: what an MTA says, and how an answer is cut out of what comes back."""
+"""Packets of the milter protocol as bytes: the events of an MTA, and the splitting of the answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FINAL = {
 
 
 def packet(content: bytes) -> bytes:
-    """An event made by hand, from its letter on: what miltertest, strict about UTF-8, could not encode."""
+    """An event made by hand, from its letter on: miltertest encodes UTF-8 only."""
     return struct.pack("!I", len(content)) + content
 
 
@@ -76,7 +76,7 @@ def body(content: bytes) -> bytes:
 
 
 def answers(received: bytearray) -> Iterator[bytes]:
-    """Cut the whole packets off what was received so far; each without its length."""
+    """Take the complete packets from the received bytes; each without its length."""
     while len(received) >= 4:
         end = 4 + int.from_bytes(received[:4])
         if len(received) < end:

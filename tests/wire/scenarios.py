@@ -1,4 +1,4 @@
-"""Loads that a milter has to bear, in any size: what comes of each, for a test to judge and for a report to tell."""
+"""Load scenarios of any size; a test checks their results, and a report prints them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def play(crowd: Crowd, while_: Callable[[], bool], *, within: float = PROMPT) ->
         crowd.step(time.monotonic() + 0.1)
 
 
-# -- many sessions, few of which say something
+# -- many sessions, few of which send
 
 
 @dataclass(frozen=True)
 class Many:
-    """What came of many sessions at once."""
+    """The results of many sessions at once."""
 
     before: Held
     opened: Held
@@ -72,7 +72,7 @@ def many(
     """So many sessions at once, some of which send until so many messages have their verdict."""
     sender, opened = Sender(mixture or letters()), list[None]()
     with Crowd(running.address) as crowd:
-        sender.keep(crowd, 20, warm)  # what a worker keeps for good is not the sessions'
+        sender.keep(crowd, 20, warm)  # memory that a worker keeps for good does not count
         before = held(running.milter)
         for _ in range(sessions - sending):
             crowd.add(idle(opened))
@@ -96,7 +96,7 @@ def many(
 
 @dataclass(frozen=True)
 class Slow:
-    """What came of fast clients beside slow ones."""
+    """The results of fast clients beside slow ones."""
 
     alone: list[float]
     beside: list[float]
@@ -145,7 +145,7 @@ STAGES = ("connect", "negotiate", "mail", "rcpt", "data", "header", "eoh", "body
 
 
 def dying(stage: str) -> Script:
-    """A session whose client dies after this, on a message that is to be held."""
+    """A session whose client dies after this stage of a message that would be held."""
     if stage == "connect":
         return
     yield packets.NEGOTIATE
@@ -175,7 +175,7 @@ def dying(stage: str) -> Script:
 
 @dataclass(frozen=True)
 class Deaths:
-    """What is left of sessions that died."""
+    """The resources held before and after sessions that died."""
 
     before: Held
     after: Held
@@ -218,7 +218,7 @@ def deaths(running: Running, *, each: int, sending: int, warm: int = 0) -> Death
 
 @dataclass(frozen=True)
 class Long:
-    """What the workers held after each tenth of the messages."""
+    """The resources that the workers held after each tenth of the messages."""
 
     tenths: list[Held]
     verdicts: dict[str, int]

@@ -1,4 +1,4 @@
-"""The cases, played by the milter on its socket: every byte of the protocol passes, and Postfix is a client of ours."""
+"""The cases, played to the real milter on its socket; a client of the tests stands for Postfix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Stage:
         self._setting: object = None
 
     def play(self, case: Case) -> tuple[Seen, bytes | None]:
-        """What the milter answers, and the message as it would leave (None where it would not)."""
+        """The answer of the milter, and the message as it would leave (None where it would not)."""
         if self._setting != case.setting:
             journal = self._running.journal
             case.configure(self._running.config, milter={"socket": self._running.socket}, journal=journal)
@@ -86,7 +86,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.mark.parametrize("case", casefile.every_case(), ids=lambda case: case.name)
 def test_case(case: Case, stage: Stage) -> None:
-    """What the case expects; and after a rewrite no outside address is left in sight."""
+    """The answer is the one that the case expects; after a rewrite no outside address is visible."""
     actual, message = stage.play(case)
     assert actual == casefile.wanted(case)
     if actual.outcome == "rewritten":

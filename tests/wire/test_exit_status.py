@@ -1,4 +1,4 @@
-"""Exit statuses of services that cannot start, and the reason: last on standard error, and as the status text.
+"""Exit statuses of services that cannot start; the reason is last on standard error, and in the status text.
 
 systemd starts a service again after status 1, not after 2 (RestartPreventExitStatus=2).
 """
@@ -60,7 +60,7 @@ def end_of(running: Running, service: str, *options: str) -> Ended:
 
 
 def check(ended: Ended, status: int, reason: str) -> None:
-    """The status, and one and the same line for standard error and for `systemctl status`."""
+    """Check the status, and that standard error and `systemctl status` have the same line."""
     assert ended.status == status
     assert reason in ended.status_text
     text = ended.status_text.removeprefix("not running: ")
@@ -69,7 +69,7 @@ def check(ended: Ended, status: int, reason: str) -> None:
 
 @pytest.mark.parametrize("service", ["run", "steward"])
 def test_a_broken_file_is_for_an_administrator(start: Start, service: str) -> None:
-    """File, line, setting and remedy in one line. Once it is mended the next start succeeds."""
+    """One line has file, line number, setting and remedy. After the correction the next start succeeds."""
     running = start()
     running.milter.stop()
     correct = running.config.read_text()
@@ -84,7 +84,7 @@ def test_a_broken_file_is_for_an_administrator(start: Start, service: str) -> No
 
 @pytest.mark.parametrize("service", ["run", "steward"])
 def test_a_journal_of_another_key_or_version_is_for_an_administrator(start: Start, service: str) -> None:
-    """No later attempt would find it different."""
+    """A later attempt would fail as well."""
     running = start()
     running.milter.stop()
     key = running.directory / "key"
@@ -127,7 +127,7 @@ def occupied_path(running: Running) -> Iterator[None]:
 
 @contextmanager
 def no_directory(running: Running) -> Iterator[None]:
-    """The directory of the socket is not there, or not yet."""
+    """The directory of the socket does not exist, or not yet."""
     running.configure(milter={"socket": f"unix:{running.directory}/away/milter.sock"})
     yield
 
@@ -144,7 +144,7 @@ def no_directory(running: Running) -> Iterator[None]:
 def test_a_socket_that_cannot_be_had_is_tried_again(
     start: Start, obstacle: Callable[[Running], AbstractContextManager[None]], reason: str
 ) -> None:
-    """Whoever has it may go."""
+    """The other program may end, and the directory may appear."""
     running = start()
     running.milter.stop()
     with obstacle(running):
@@ -152,7 +152,7 @@ def test_a_socket_that_cannot_be_had_is_tried_again(
 
 
 def test_a_journal_that_is_away_is_tried_again(start: Start, postgres: Postgres) -> None:
-    """The steward can do nothing without one, and ends. The milter starts, and goes on refusing what would leak."""
+    """The steward can do nothing without a journal, and ends. The milter starts, and refuses what would leak."""
     url = postgres.create("away")
     running = start(journal={"url": url})
     running.milter.stop()

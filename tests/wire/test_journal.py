@@ -1,4 +1,4 @@
-"""The milter and its journal: what is recorded before the answer, and what the answer is when it cannot be."""
+"""The milter and its journal: records before answers, and the answers while the journal cannot be written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ machine they may take longer by chance; then they are asked for again."""
 
 
 def send(mta: Mta, action: str, number: int = 1) -> Verdict:
-    """A message that meets with this action."""
+    """Send a message on which this action is taken."""
     sender = f"{action}@council.test"
     header = (("From", sender), ("To", MANY), ("Message-ID", f"<{action}{number}@council.test>"))
     return mta.send(header, sender=sender, queue_id=f"4dX{action}{number}")
@@ -78,8 +78,8 @@ def test_a_message_is_recorded_before_it_is_answered(start: Start) -> None:
     assert incident.copies[0].queue_id == "4dXreject1"
 
 
-def test_monitor_mode_records_what_would_have_been(start: Start) -> None:
-    """With the action that was not taken."""
+def test_monitor_mode_records_the_action_that_was_not_taken(start: Start) -> None:
+    """The incident has the action of the rule, and the state `monitored`."""
     running = start(mode="monitor", **SETTINGS)
     with Mta(running.address).connect() as mta:
         assert [send(mta, action).word for action in ACTIONS] == ["accept"] * 4
@@ -103,7 +103,7 @@ def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
 
 
 def check_all_answers(running: Running, breaking: AbstractContextManager[None], reason: str) -> None:
-    """What is refused or held stays so; what would be delivered comes back; the rest does not notice."""
+    """Refused and held stay so; a rewrite or a warning becomes a temporary refusal; other mail passes as usual."""
     with Mta(running.address).connect() as mta:
         assert send(mta, "rewrite", 0).word == "accept"
 
@@ -163,7 +163,7 @@ def shared(postgres: Postgres) -> Iterator[str]:
 
 @contextmanager
 def stopped(postgres: Postgres) -> Iterator[None]:
-    """The server is not there for a while."""
+    """The server is stopped for a while."""
     postgres.stop()
     try:
         yield
@@ -173,7 +173,7 @@ def stopped(postgres: Postgres) -> Iterator[None]:
 
 @contextmanager
 def frozen(postgres: Postgres) -> Iterator[None]:
-    """The server is there and says nothing."""
+    """The server accepts connections and does not answer."""
     postgres.freeze()
     try:
         yield
@@ -199,7 +199,7 @@ def test_answers_while_the_server_is_away(
 
 
 def test_monitor_mode_delivers_without_a_record(start: Start) -> None:
-    """It delays nothing for our own failures; the log says that a record is missing."""
+    """Monitor mode delays no mail for a failure of the milter; the log says that a record is missing."""
     running = start(mode="monitor", **SETTINGS)
     with broken_journals.locked(running.directory, running.milter), Mta(running.address).connect() as mta:
         assert [send(mta, action).word for action in ACTIONS] == ["accept"] * 4

@@ -34,15 +34,15 @@ def test_many_sessions_of_which_some_send(running: Running) -> None:
 
 
 def test_every_session_of_a_worker_may_send_at_once() -> None:
-    """libmilter has a thread for each of 1,000 sessions: waiting for their turn must not be all that they do."""
+    """libmilter has a thread for each of 1,000 sessions: contention for the GIL must not stop them."""
     with milter(workers=1) as running:
         found = scenarios.many(running, sessions=1000, sending=1000, messages=1500, mixture=scenarios.ORDINARY)
     assert (found.failures, found.wrong) == ([], [])
     assert found.open_at_the_end == 1000
 
 
-def test_slow_clients_hold_nobody_up(running: Running) -> None:
-    """While 40 clients are in the middle of their headers, others get as many verdicts as they like."""
+def test_slow_clients_delay_no_others(running: Running) -> None:
+    """While 40 clients are in the middle of their headers, fast ones get 500 answers."""
     found = scenarios.slow(running, clients=40, pause=0.02, lines=10, fast=4, messages=500)
     assert (found.failures, found.wrong) == ([], [])
     assert found.messages >= 500
@@ -50,7 +50,7 @@ def test_slow_clients_hold_nobody_up(running: Running) -> None:
 
 
 def test_a_session_that_dies_at_any_stage_leaves_nothing(running: Running) -> None:
-    """Descriptors and threads are given back, and those who send meanwhile notice nothing."""
+    """Descriptors and threads are released, and other sessions go on meanwhile."""
     found = scenarios.deaths(running, each=15, sending=10)
     assert (found.failures, found.wrong) == ([], [])
     assert found.beside >= len(scenarios.STAGES)
@@ -58,7 +58,7 @@ def test_a_session_that_dies_at_any_stage_leaves_nothing(running: Running) -> No
 
 
 def test_mail_without_end_leaves_nothing(running: Running) -> None:
-    """After 3,000 messages of all kinds in sessions that come and go, nothing is held that was not at the start."""
+    """After 3,000 messages of all kinds in many sessions, the workers hold no more than at the start."""
     found = scenarios.long(running, messages=3000, sessions=30)
     assert (found.failures, found.wrong) == ([], [])
     assert sum(found.verdicts.values()) == 3000

@@ -1,4 +1,4 @@
-"""What the milter answers at each stage of the protocol, to a client that nobody here wrote."""
+"""The answers of the milter at each stage of the protocol, to an independent client (miltertest)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORDINARY = (("From", "clerk@council.test"), ("To", "parent@family.test"), ("Subj
 
 @pytest.fixture
 def running(start: Start) -> Running:
-    """A milter that rejects, rewrites or holds by who sends."""
+    """A milter that rejects, rewrites or holds, depending on the sender."""
     return start(
         rules=[
             rule(name="rewritten", senders=["rewrite@*"], action="rewrite"),
@@ -59,8 +59,8 @@ def test_an_mta_that_wants_every_event_answered_gets_its_answers(running: Runnin
     assert (held.word, held.body_chunks) == ("hold", 4)
 
 
-def test_an_mta_that_cannot_quarantine_is_turned_away(running: Running) -> None:
-    """A verdict that could not be carried out is not pretended: the connection fails, and mail is deferred."""
+def test_an_mta_that_cannot_quarantine_is_refused(running: Running) -> None:
+    """The milter gives no answer that could not be carried out: the connection fails, and Postfix defers the mail."""
     with pytest.raises((MilterError, ConnectionError)):
         Mta(running.address, actions=constants.SMFI_V1_ACTS)
     assert Mta(running.address).connect().send(ORDINARY).word == "accept"
@@ -83,7 +83,7 @@ def test_a_body_is_skipped_but_for_a_rewrite_that_needs_it(running: Running) -> 
 
 
 def test_many_messages_and_rset_anywhere_in_one_session(running: Running) -> None:
-    """A message that is given up at any stage leaves nothing to the next one."""
+    """A transaction that is given up at any stage leaves no state to the next one."""
     with Mta(running.address).connect() as mta:
         for stage in range(5):
             mta.mail("hold@council.test")
@@ -103,7 +103,7 @@ def test_many_messages_and_rset_anywhere_in_one_session(running: Running) -> Non
 
 
 def test_a_login_makes_mail_from_anywhere_outgoing(running: Running) -> None:
-    """The macro of MAIL carries it, for its own message only."""
+    """The macro of MAIL has the login, for that transaction only."""
     with Mta(running.address).connect("192.0.2.7") as mta:
         assert mta.send(HEADER).word == "accept"
         assert mta.send(HEADER, login="clerk").word == "reject"
@@ -117,8 +117,8 @@ def test_sendmail_gets_its_refusal_in_one_line(running: Running) -> None:
     assert reply.startswith("550 5.7.0 ")
 
 
-def test_nothing_in_names_breaks_the_reply(start: Start) -> None:
-    """A per cent sign is doubled for libmilter and arrives single; letters outside ASCII are spelled in it."""
+def test_no_character_of_the_organisations_name_breaks_the_reply(start: Start) -> None:
+    """A per cent sign is doubled for libmilter and arrives single; other letters are written in ASCII."""
     running = start(organisation={"name": "100% Cyngor Llŷn %s%n", "internal_domains": ["council.test"]})
     with Mta(running.address).connect() as mta:
         reply = mta.send(HEADER).reply
@@ -127,7 +127,7 @@ def test_nothing_in_names_breaks_the_reply(start: Start) -> None:
 
 
 def test_a_field_of_raw_bytes_is_counted(running: Running) -> None:
-    """Latin-1 in a display name reaches the milter as it is, and hides nothing."""
+    """Latin-1 in a display name reaches the milter as raw bytes, and hides no address."""
     value = b"M\xfcller <m@family.test>, " + MANY.encode()
     with Mta(running.address).connect() as mta:
         mta.envelope("clerk@council.test", ["parent@family.test"])
@@ -137,10 +137,10 @@ def test_a_field_of_raw_bytes_is_counted(running: Running) -> None:
     assert (verdict.word, "12 " in verdict.reply) == ("reject", True)
 
 
-def test_a_field_name_that_cannot_be_read_does_not_open_a_way_past(running: Running) -> None:
-    """pymilter raises on an 8-bit name before our code is reached: no verdict at all is what Postfix defers mail on.
+def test_an_8_bit_field_name_does_not_let_a_message_pass(running: Running) -> None:
+    """pymilter raises on an 8-bit name before the callback runs: without an answer Postfix defers the mail.
 
-    Postfix itself ends the header before such a field, so that no mail gets here in practice.
+    Postfix itself ends the header before such a field, so that no mail of it reaches a milter.
     """
     with Mta(running.address, timeout=2).connect() as mta:
         mta.envelope("clerk@council.test", ["parent@family.test"])
@@ -154,7 +154,7 @@ def test_a_field_name_that_cannot_be_read_does_not_open_a_way_past(running: Runn
     assert verdict.word in ("reject", "tempfail")
 
 
-def test_a_peer_that_speaks_nonsense_disturbs_nobody(running: Running) -> None:
+def test_a_peer_that_breaks_the_protocol_ends_its_own_connection_only(running: Running) -> None:
     """Random bytes, wrong lengths and a cut packet end their own connection; a session next to them goes on."""
     chance = random.Random(7)
     with Mta(running.address).connect() as mta:
@@ -177,8 +177,8 @@ def test_a_peer_that_speaks_nonsense_disturbs_nobody(running: Running) -> None:
             assert mta.send(HEADER).word == "reject"
 
 
-def test_the_messages_line_has_what_an_administrator_looks_for(running: Running) -> None:
-    """One line a message, with the figures and without the addresses."""
+def test_the_log_line_of_a_message_has_figures_and_no_addresses(running: Running) -> None:
+    """Each transaction has one line."""
     with Mta(running.address).connect() as mta:
         reply = mta.send(HEADER, queue_id="4dX1c23kLmz9Q").reply
     [line] = running.milter.log(event="message")

@@ -100,7 +100,7 @@ def test_reloads_at_the_same_time_are_all_answered(start: Start) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_that_does_not_answer_is_an_error(start: Start, name: str) -> None:
-    """A process that stands still: exit status 1 within ten seconds."""
+    """A process that is stopped (SIGSTOP): exit status 1 within ten seconds."""
     with service(start, name) as (_, process):
         assert process.reload_command().returncode == 0
         os.kill(process.pid, signal.SIGSTOP)
@@ -120,7 +120,7 @@ def process_id(message: str) -> str:
 
 
 def test_a_service_that_is_gone_is_an_error() -> None:
-    """At once, with what to do."""
+    """The command ends at once, and says what to do."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     done = reload(gone.pid, RUNTIME_DIRECTORY="/nonexistent")
@@ -128,8 +128,8 @@ def test_a_service_that_is_gone_is_an_error() -> None:
     assert f"process {gone.pid} is gone: start the service again" in done.stderr
 
 
-def test_without_a_runtime_directory_nothing_is_asked(start: Start) -> None:
-    """The command says how to reload, and sends no signal."""
+def test_without_a_runtime_directory_no_signal_is_sent(start: Start) -> None:
+    """The command says how to reload."""
     running = start()
     done = reload(running.milter.pid)
     assert done.returncode == 1
@@ -138,7 +138,7 @@ def test_without_a_runtime_directory_nothing_is_asked(start: Start) -> None:
 
 
 def test_the_outcome_is_for_the_services_user_only(start: Start) -> None:
-    """It quotes the configuration."""
+    """The file quotes the configuration."""
     running = start()
     assert running.milter.reload_command().returncode == 0
     directory = running.directory / "run-milter" / "reload"

@@ -27,7 +27,7 @@ MANY = (("From", "clerk@council.test"), ("To", ", ".join(strangers(11))))
 
 
 def answers(running: Running) -> bool:
-    """Whether a new session gets its verdict."""
+    """Whether a new session gets its answer."""
     try:
         with Mta(running.address).connect() as mta:
             return mta.send(MANY).word == "reject"
@@ -69,7 +69,7 @@ def test_workers_that_die_during_a_reload_are_replaced(start: Start) -> None:
 
 
 def is_dead(pid: int) -> bool:
-    """Whether a process has ended, and its parent has been told, though it may not have looked (proc(5))."""
+    """Whether a process is a zombie: it has ended, and its parent has the signal (proc(5))."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
@@ -78,8 +78,8 @@ def wait_for_deaths(running: Running, number: int) -> None:
     until(lambda: len(running.milter.log(event="worker_died")) == number, what=f"{number} deaths in the log")
 
 
-def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly(start: Start) -> None:
-    """The backoff doubles, so that a crash at start does not become a loop that eats the machine."""
+def test_a_worker_that_keeps_dying_is_replaced_after_longer_pauses(start: Start) -> None:
+    """The pause doubles, so that a crash at the start of each worker does not load the machine."""
     running = start(milter={"workers": 1})
     for number in (1, 2, 3):
         [pid] = until(running.milter.workers, what="a worker")
@@ -105,8 +105,8 @@ def test_the_supervisor_forks_without_threads(start: Start, postgres: Postgres) 
 
 
 @pytest.mark.parametrize("kind", ["unix", "inet"])
-def test_sigterm_answers_what_runs_and_leaves_nothing(start: Start, kind: str) -> None:
-    """Under load: every verdict is the right one or none, the exit is clean, and the socket is gone."""
+def test_sigterm_lets_callbacks_finish_and_leaves_no_process(start: Start, kind: str) -> None:
+    """Under load every answer is right or missing, the exit status is 0, and the socket is removed."""
     running = start(kind)
     wrong: list[str] = []
     sent = threading.Semaphore(0)
@@ -139,7 +139,7 @@ def test_sigterm_answers_what_runs_and_leaves_nothing(start: Start, kind: str) -
 
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 def test_no_orphan_survives_the_supervisor_and_another_can_start(start: Start, kind: str) -> None:
-    """kill -9 of the supervisor ends its workers, and a new one takes the place at once."""
+    """kill -9 of the supervisor ends its workers, and another supervisor can open the socket at once."""
     running = start(kind)
     workers = running.milter.workers()
     running.milter.kill()
@@ -165,7 +165,7 @@ def test_a_sound_file_is_taken_over_without_dropping_a_session(start: Start) -> 
 
 
 def test_a_broken_file_is_refused_and_the_old_policy_stays(start: Start) -> None:
-    """The log says why; a file that vanished is no different."""
+    """The log has the reason; a file that is missing is refused as well."""
     running = start()
     running.config.write_text("rules = 7")
     running.milter.reload()
@@ -178,7 +178,7 @@ def test_a_broken_file_is_refused_and_the_old_policy_stays(start: Start) -> None
 
 
 def test_what_a_reload_cannot_change_is_named(start: Start) -> None:
-    """A new socket needs a restart, and the log says so."""
+    """The log names the settings that need a restart."""
     running = start()
     running.configure(milter={"workers": 3}, log={"format": "console"})
     running.milter.reload()
@@ -211,7 +211,7 @@ def test_the_unix_socket_has_its_mode_and_group(start: Start) -> None:
 
 
 def test_a_second_supervisor_is_kept_away(start: Start) -> None:
-    """It says so and ends, and the first one goes on answering on its socket."""
+    """The second one logs the reason and ends, and the first one goes on."""
     running = start()
     second = run(running.config)
     assert second.returncode == 1
@@ -220,7 +220,7 @@ def test_a_second_supervisor_is_kept_away(start: Start) -> None:
 
 
 def test_a_file_in_the_sockets_place_is_not_harmed(tmp_path: Path, start: Start) -> None:
-    """No start, a clear word, and the file is as it was."""
+    """The milter does not start and logs the reason; the file is unchanged."""
     running = start()
     running.milter.stop()
     running.path.write_text("precious")
@@ -231,7 +231,7 @@ def test_a_file_in_the_sockets_place_is_not_harmed(tmp_path: Path, start: Start)
 
 
 def test_a_stale_socket_is_replaced(start: Start) -> None:
-    """What a machine that lost power left behind does not stop the next start."""
+    """A socket that was left behind at a power loss does not prevent the next start."""
     running = start()
     running.milter.stop()
     with socket.socket(socket.AF_UNIX) as left_behind:
@@ -254,7 +254,7 @@ def test_a_port_that_is_taken_is_named(start: Start) -> None:
 
 
 def test_a_frozen_worker_does_not_keep_the_supervisor_from_stopping(start: Start) -> None:
-    """A worker that hears nothing is killed, and the exit is within ten seconds."""
+    """A worker that does not answer is killed, and the milter ends within ten seconds."""
     running = start()
     os.kill(running.milter.workers()[0], signal.SIGSTOP)
     assert running.milter.stop() == 0
@@ -262,7 +262,7 @@ def test_a_frozen_worker_does_not_keep_the_supervisor_from_stopping(start: Start
 
 
 def test_a_frozen_worker_does_not_go_on_by_the_old_settings(start: Start) -> None:
-    """At a reload it is killed and replaced, and only then is the reload done."""
+    """At a reload it is killed and replaced; the reload is complete only then."""
     running = start()
     [frozen, _] = running.milter.workers()
     os.kill(frozen, signal.SIGSTOP)
@@ -276,7 +276,7 @@ def test_a_frozen_worker_does_not_go_on_by_the_old_settings(start: Start) -> Non
 
 
 def test_a_socket_that_somebody_removed_is_named_at_reload(start: Start) -> None:
-    """Postfix no longer finds the milter: the log says so, and what to do."""
+    """Postfix no longer finds the milter: the log says so."""
     running = start()
     running.path.unlink()
     running.milter.reload()
@@ -284,7 +284,7 @@ def test_a_socket_that_somebody_removed_is_named_at_reload(start: Start) -> None
 
 
 def test_a_thousand_sessions_at_once_are_all_answered(start: Start) -> None:
-    """None is refused, and the descriptors of those that went are given back."""
+    """No session is refused, and the descriptors of closed ones are released."""
     running = start(milter={"workers": 1})
     before = held(running.milter).sockets
     sessions = [Mta(running.address, timeout=60) for _ in range(1000)]
