@@ -45,6 +45,15 @@ class Steward(Milter):
         self._close()
         return processes.end(child, within=STOPS_WITHIN, leader=leader) if child is not None else None
 
+    def wait(self) -> int:
+        """Wait until it ends by itself, and return its exit status."""
+        child, self._child = self._child, None
+        if child is None:
+            raise RuntimeError("this steward is not running")
+        status = child.wait(DEADLINE)
+        self._close()
+        return status
+
     def kill(self) -> None:
         """Send SIGKILL to the unprivileged half, and wait until the root half has ended by itself."""
         child, self._child = self._child, None

@@ -93,26 +93,26 @@ class Office:
         return incident
 
     def ask(self, incident: Incident, verb: Verb, mode: ReleaseMode | None = None, actor: str = "admin") -> Request:
-        """Ask for something."""
+        """Add a request."""
         return self.journal.held.ask(incident.id, verb=verb, mode=mode, actor=actor, reason="a test")
 
     def answer(self, request: Request) -> tuple[str, str]:
-        """The answer to a request: its state, and the words."""
+        """The answer to a request: its state and its text."""
         [answered] = self.journal.held.answered([request.id])
         return answered.state, str(answered.answer)
 
     def answer_to_late_request(self, incident: Incident) -> tuple[str, str]:
-        """What a request hears that comes when all is over."""
+        """The answer to a request that comes after the release or deletion."""
         request = self.ask(incident, "release", "bcc")
         self.round()
         return self.answer(request)
 
     def state(self, incident: Incident) -> State:
-        """Its state now."""
+        """The current state of an incident."""
         return self.journal.incidents.get(incident.id).state
 
     def ends(self, incident: Incident, at: datetime) -> None:
-        """Have it expire at this moment, as if it had come as much earlier or later; a running steward notices."""
+        """Set the time of expiry in the journal; a running steward notices."""
         journal = self.context.policy.journal.url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(journal, timeout=10)) as database, database:
             until = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -123,7 +123,7 @@ class Office:
         return [str(entry["queue_id"]) for entry in self.gateway.postfix.queue("hold")]
 
     def received(self) -> Mapping[str, int]:
-        """How many messages each recipient has got, once nothing more is under way; notices are not counted."""
+        """The number of messages that each recipient got, once Postfix is idle; notices are not counted."""
         self.gateway.settle()
         letters = [delivery for delivery in self.gateway.sink.deliveries if delivery.sender]
         return Counter(recipient for delivery in letters for recipient in delivery.recipients)

@@ -1,4 +1,4 @@
-"""Notices through a real sendmail(1) and a real Postfix with our milter in its way."""
+"""Notices through a real sendmail(1) and a real Postfix with our milter attached."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def delivered(stage: Stage, message: EmailMessage, sender: str) -> Delivery:
 
 @pytest.mark.parametrize("languages", [("en",), ("cy", "en")])
 def test_a_notice_reaches_its_sender_as_it_was_written(stage: Stage, languages: tuple[str, ...]) -> None:
-    """From the null sender, to the sender alone; every field and both parts as they were; our milter lets it be."""
+    """From the null sender, to the sender only, with every field and both parts unchanged; our milter accepts it."""
     message = notice("held", *languages)
     delivery = delivered(stage, message, "clerk@council.test")
     assert (delivery.sender, delivery.recipients) == ("", ("clerk@council.test",))
@@ -55,7 +55,7 @@ def test_a_notice_reaches_its_sender_as_it_was_written(stage: Stage, languages: 
 
 
 def test_a_notice_about_a_subject_with_a_list_in_it(stage: Stage) -> None:
-    """Nothing of what the sender wrote becomes a recipient, a field or an address to read."""
+    """Text of the sender does not become a recipient, a field or a readable address."""
     about = incident(subject="all\r\nBcc: parent1@family.test\r\n\r\nparent2@family.test", message_id=None)
     delivery = delivered(stage, notice("held", about=about), "clerk@council.test")
     assert delivery.recipients == ("clerk@council.test",)
@@ -64,7 +64,7 @@ def test_a_notice_about_a_subject_with_a_list_in_it(stage: Stage) -> None:
 
 @pytest.mark.parametrize("sender", ['"the clerk"@council.test', "siân@council.test"])
 def test_unusual_senders_are_reached(stage: Stage, sender: str) -> None:
-    """An address in quotes, and one that needs SMTPUTF8."""
+    """A quoted local part, and an address that needs SMTPUTF8."""
     delivery = delivered(stage, notice("held", about=incident(sender=sender)), sender)
     assert delivery.recipients == (sender,)
     assert delivery.sender == ""

@@ -1,8 +1,10 @@
-"""Held mail on a real Postfix: released in each way, deleted, expired; and nothing lost wherever the steward dies."""
+"""Held mail on a real Postfix: released in each mode, deleted, expired, and never lost when the steward dies."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab import milter
+from lab import milter, processes
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
@@ -37,7 +39,7 @@ def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gatew
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
-    """The steward's place, with nothing held and nothing delivered."""
+    """A gateway with nothing held and nothing delivered."""
     standing.configure(standing.policy("quarantine"))
     yield from _office(standing)
 
@@ -65,7 +67,7 @@ def _office(standing: Gateway) -> Iterator[Office]:
     standing.settle()
 
 
-# -- the ways
+# -- the modes
 
 
 def visible(office: Office, recipient: str) -> set[str]:
@@ -74,23 +76,23 @@ def visible(office: Office, recipient: str) -> set[str]:
     return {parent for parent in PARENTS if parent.encode() in delivery.header}
 
 
-@pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
-def test_a_release_reaches_everybody_once(office: Office, way: ReleaseMode) -> None:
-    """Each recipient gets one message, that shows what the way lets it show; then nothing is held."""
+@pytest.mark.parametrize("mode", ["bcc", "split", "unchanged"])
+def test_a_release_reaches_every_recipient_once(office: Office, mode: ReleaseMode) -> None:
+    """Each recipient gets one message, with the addresses that the mode lets it show; then nothing is held."""
     incident = office.held()
-    request = office.ask(incident, "release", way)
+    request = office.ask(incident, "release", mode)
     office.round()
-    assert office.answer(request) == ("done", f"as {way}: a test")
+    assert office.answer(request) == ("done", f"as {mode}: a test")
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
     assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
     shown = {"bcc": set(), "unchanged": set(PARENTS)}
     for parent in PARENTS[:3]:
-        assert visible(office, parent) == shown.get(way, {parent})
-    assert visible(office, COLLEAGUE) == shown.get(way, set())
+        assert visible(office, parent) == shown.get(mode, {parent})
+    assert visible(office, COLLEAGUE) == shown.get(mode, set())
 
 
 def test_a_release_keeps_the_envelope_and_all_other_bytes(office: Office) -> None:
-    """DSN, SMTPUTF8 and body type go on to the next server; body and fields that are not edited do not change."""
+    """DSN parameters, SMTPUTF8 and BODY are passed on; the body and the fields without edits do not change."""
     with_everything = ["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=a+2Bb"]
     outcome = office.gateway.send(letter(7), sender=SENDER, to=PARENTS[:2], options=with_everything)
     assert outcome.accepted
@@ -124,7 +126,7 @@ def _lines_but_recipients(message: str) -> list[str]:
 
 
 def test_a_deleted_message_reaches_nobody(office: Office) -> None:
-    """It is gone, and the journal says who wanted that."""
+    """It is gone, and the journal has the actor."""
     incident = office.held()
     request = office.ask(incident, "delete")
     office.round()
@@ -135,8 +137,8 @@ def test_a_deleted_message_reaches_nobody(office: Office) -> None:
     ]
 
 
-def test_what_must_not_be_rewritten_goes_unchanged_or_not_at_all(office: Office) -> None:
-    """The reason is the answer; the message stays held, and can still be released as it is."""
+def test_a_message_with_an_obstacle_can_only_be_released_unchanged(office: Office) -> None:
+    """The obstacle is the answer to the other modes, and the message stays held."""
     incident = office.held(**{"Content-Type": "application/ms-tnef"})
     ways: tuple[ReleaseMode, ...] = ("bcc", "split")
     for way in ways:
@@ -150,8 +152,8 @@ def test_what_must_not_be_rewritten_goes_unchanged_or_not_at_all(office: Office)
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
 
 
-def test_of_two_requests_for_one_message_one_is_granted(office: Office) -> None:
-    """Nobody gets it twice because two people had the same thought."""
+def test_of_two_requests_for_one_message_the_first_is_carried_out(office: Office) -> None:
+    """Two people may ask for the same message; its recipients get it once."""
     incident = office.held()
     first, second = office.ask(incident, "release", "bcc"), office.ask(incident, "release", "unchanged")
     office.round()
@@ -161,8 +163,8 @@ def test_of_two_requests_for_one_message_one_is_granted(office: Office) -> None:
     assert visible(office, PARENTS[0]) == set()
 
 
-def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
-    """Also where the other one finishes its copy while this one is at work: the command waits for the answer."""
+def test_the_gateway_that_finishes_last_answers_in_the_same_round(office: Office) -> None:
+    """Also if the other gateway finishes its copy during that round: the command waits for the answer."""
     incident = office.held()
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(journal)) as database, database:
@@ -172,11 +174,11 @@ def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
     [twin] = [copy for copy in office.incident(incident.message_id or "").copies if copy.id != incident.copies[0].id]
     request = office.ask(incident, "release", "bcc")
 
-    def other_is_done(report: str) -> None:
+    def finish_other(report: str) -> None:
         if report == "after delete":
             assert office.journal.held.set_state(twin.id, State.RELEASED, why="as bcc", expected=State.HELD)
 
-    with office.steward(other_is_done) as steward:
+    with office.steward(finish_other) as steward:
         steward.round(datetime.now(UTC))
     assert office.answer(request) == ("done", "as bcc: a test")
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
@@ -185,7 +187,7 @@ def test_the_gateway_that_is_done_last_answers_at_once(office: Office) -> None:
 # -- when it is killed
 
 PARTS_OF_SPLIT = 4
-"""Three outside recipients, and one part for the colleague."""
+"""One for each of three outside recipients, and one for the colleague."""
 
 
 @pytest.mark.parametrize("mode", ["bcc", "split", "unchanged"])
@@ -242,7 +244,7 @@ def test_killed_between_any_two_calls_of_a_deletion(office: Office) -> None:
 
 
 def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
-    """postsuper -H moves it, shows everything to everybody, and tells nobody but the queue."""
+    """postsuper -H releases the message unchanged; the steward finds it in no listing any more."""
     incident = office.held()
     with office.steward() as steward:
         steward.round(datetime.now(UTC))
@@ -253,8 +255,8 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
     assert office.answer_to_late_request(incident) == ("refused", "no copy of the message is held any more")
 
 
-def test_held_mail_without_an_incident_is_found(office: Office) -> None:
-    """What somebody held with postsuper is shown, never expires, and can be released."""
+def test_held_mail_without_an_incident_is_adopted(office: Office) -> None:
+    """A message that a person held with postsuper is listed, never expires, and can be released."""
     with office.gateway.postfix.deferring():
         office.gateway.send(letter(99, To=PARENTS[0]), sender=SENDER, to=[PARENTS[0]])
         office.gateway.postfix.postsuper("-h", office.gateway.postfix.deferred())
@@ -269,7 +271,7 @@ def test_held_mail_without_an_incident_is_found(office: Office) -> None:
 
 
 def test_an_incident_that_the_milter_could_not_record_is_recorded_later(office: Office) -> None:
-    """As the milter would have done it: with the rule, and with an end."""
+    """With the rule and the time of expiry, as the milter and the steward would have done."""
     message_id = office.send()
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
     with sqlite3.connect(journal) as database:
@@ -297,8 +299,8 @@ def test_an_incident_that_the_milter_could_not_record_is_recorded_later(office: 
         ("UPDATE queue_copy SET arrived = '2020-01-01 00:00:00.000000' WHERE id = :copy", "arrived"),
     ],
 )
-def test_rows_that_somebody_else_wrote_are_refused(office: Office, change: str, words: str) -> None:
-    """Whatever stands in the journal: nothing leaves and nothing is deleted but what the policy lets."""
+def test_forged_rows_are_refused(office: Office, change: str, words: str) -> None:
+    """Whatever the journal contains, only what the policy allows is released or deleted."""
     incident = office.held()
     request = office.ask(incident, "release", "unchanged")
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
@@ -314,8 +316,8 @@ def test_rows_that_somebody_else_wrote_are_refused(office: Office, change: str, 
 # -- time
 
 
-def test_what_nobody_wanted_expires(office: Office) -> None:
-    """After hold.expire_days, and not before; a day before the sender is to be reminded."""
+def test_expiry(office: Office) -> None:
+    """After hold.expire_days, and not before; the sender gets a reminder a day before."""
     incident = office.held()
     office.round(later=timedelta(days=12))
     assert (office.state(incident), notices(office, incident)) == (State.HELD, ["held"])
@@ -333,16 +335,16 @@ def notices(office: Office, incident: Incident) -> list[str]:
 
 
 @pytest.mark.parametrize("office_under", [("quarantine", {"hold": {"on_expiry": "keep"}})], indirect=True)
-def test_what_is_to_be_kept_is_kept(office_under: Office) -> None:
-    """With on_expiry = "keep" it stays for the administrator."""
+def test_on_expiry_keep(office_under: Office) -> None:
+    """The message stays held for an administrator."""
     incident = office_under.held()
     office_under.round(later=timedelta(days=15))
     assert (office_under.state(incident), len(office_under.on_hold())) == (State.HELD, 1)
 
 
 @pytest.mark.parametrize("office_under", [("split", {})], indirect=True)
-def test_the_action_split_gives_each_a_copy_of_their_own(office_under: Office) -> None:
-    """At once, and without anybody's asking."""
+def test_the_action_split(office_under: Office) -> None:
+    """The steward releases the message at once: each recipient gets their own part."""
     message_id = office_under.send()
     office_under.round()
     assert office_under.incident(message_id).state is State.RELEASED
@@ -351,8 +353,8 @@ def test_the_action_split_gives_each_a_copy_of_their_own(office_under: Office) -
 
 
 @pytest.mark.parametrize("office_under", [("delay", {"hold": {"delay": "10m"}})], indirect=True)
-def test_the_action_delay_sends_it_hidden_later(office_under: Office) -> None:
-    """Not before hold.delay has passed; and what is deleted meanwhile does not leave."""
+def test_the_action_delay(office_under: Office) -> None:
+    """The steward releases as bcc after hold.delay; a message that was deleted meanwhile is not sent."""
     message_id, stopped = office_under.send(), office_under.send()
     office_under.round()
     office_under.round(later=timedelta(minutes=9))
@@ -370,7 +372,7 @@ def test_the_action_delay_sends_it_hidden_later(office_under: Office) -> None:
 
 
 def test_the_commands_and_the_process_without_rights(office: Office) -> None:
-    """Listed, shown, released and deleted from the command line, by a steward that has given root's rights up."""
+    """The commands list, show, release and delete held mail, by a steward without root's rights."""
     gateway = office.gateway
     user = (milter.unprivileged_user() or ("root", ""))[0]
     ids = [office.send() for _ in range(4)]
@@ -398,8 +400,8 @@ def test_the_commands_and_the_process_without_rights(office: Office) -> None:
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 3)
 
 
-def test_a_steward_that_is_killed_leaves_nothing_running_and_another_goes_on(office: Office) -> None:
-    """kill -9 of the half without rights ends the other half; what was asked meanwhile is done by the next steward."""
+def test_a_killed_steward_leaves_no_process_and_the_next_one_continues(office: Office) -> None:
+    """SIGKILL of the unprivileged half ends the root half too; the next steward carries out the open request."""
     gateway = office.gateway
     incident = office.held()
     steward = Steward(gateway.config, directory=gateway.state)
@@ -407,5 +409,23 @@ def test_a_steward_that_is_killed_leaves_nothing_running_and_another_goes_on(off
     steward.kill()
     assert gateway.command("held", "release", incident.reference, "--as", "bcc", "--no-wait").returncode == 0
     with steward:
+        until(lambda: office.state(incident) is State.RELEASED, what="the release")
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+
+
+def test_a_steward_whose_root_half_is_killed_ends_to_be_started_again(office: Office) -> None:
+    """Exit status 1, at its next request to the root half; the next steward continues."""
+    gateway = office.gateway
+    message_id = office.send()
+    steward = Steward(gateway.config, directory=gateway.state)
+    steward.start()
+    until(lambda: office.incident(message_id).state is State.HELD, what="the message to be held")
+    incident = office.incident(message_id)
+    [root_half] = processes.children(steward.pid)
+    os.kill(root_half, signal.SIGKILL)
+    office.ask(incident, "release", "bcc")
+    assert steward.wait() == 1
+    assert "(exit status 1): the root half of the steward has ended" in steward.log_file.read_text().splitlines()[-1]
+    with Steward(gateway.config, directory=gateway.state):
         until(lambda: office.state(incident) is State.RELEASED, what="the release")
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)

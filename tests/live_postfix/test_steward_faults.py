@@ -1,4 +1,4 @@
-"""The journal fails under the steward, in the middle of a release by a real Postfix: nothing lost, leaked or silent."""
+"""The journal fails during a release by a real Postfix: no message is lost, no address leaks, the sender is told."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def standing(
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
-    """The steward's place, with nothing held and nothing delivered, and a milter that can write its journal."""
+    """A gateway with nothing held and nothing delivered, whose milter can write its journal."""
     until(lambda: not _is_cut_off(standing), within=WITHIN, what="the milter to have its journal again")
     standing.postfix.empty()
     standing.sink.clear()
@@ -70,7 +70,7 @@ def office(standing: Gateway) -> Iterator[Office]:
 
 
 def _is_cut_off(gateway: Gateway) -> bool:
-    """Whether a worker of the milter waits until it can write the journal again."""
+    """Whether a worker of the milter cannot write the journal."""
     said = Counter(event["event"] for event in gateway.milter.log())
     return said["journal_failed"] != said["journal_works_again"]
 
@@ -97,7 +97,7 @@ def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
 
 
 def nothing_shown(office: Office) -> bool:
-    """Whether no copy that got out shows a parent's address."""
+    """Whether no delivered message shows a parent's address."""
     letters = [one for one in office.gateway.sink.deliveries if one.sender]
     return not any(parent.encode() in one.header for one in letters for parent in PARENTS)
 
@@ -114,21 +114,21 @@ def nothing_shown(office: Office) -> bool:
     ],
 )
 def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """The round ends with an error that says so; the next one after the fault goes on where this one was."""
+    """The round ends with an error that says so; after the fault the next round continues."""
     _released_once_although(office, postgres, "hangs", call)
 
 
 @pytest.mark.parametrize("standing", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("call", ["after send", "after delete"])
 def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """As when it hangs; with another server process afterwards."""
+    """As when it hangs, with a new server process afterwards."""
     _released_once_although(office, postgres, "stops", call)
 
 
 @SQLITE_ONLY
 @pytest.mark.parametrize("call", ["after set_state releasing", "after send", "after delete"])
 def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """As when it hangs; here the steward can read what it asks for all the while."""
+    """As when it hangs, but the steward can still read."""
     _released_once_although(office, postgres, "cannot be written", call)
 
 
@@ -163,13 +163,13 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, call: 
 
 
 def due(office: Office, incident: Incident) -> list[str]:
-    """The kinds of notices that its sender is to get."""
+    """The kinds of notices that are due about an incident."""
     notices = office.journal.notices.due(datetime.now(UTC))
     return [notice.kind for notice in notices if notice.incident_id == incident.id]
 
 
 def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, postgres: Postgres) -> None:
-    """Its sender is told all the same."""
+    """Its sender still gets the notice."""
     message_id = office.send()
     with ExitStack() as fault:
 
@@ -187,7 +187,7 @@ def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, pos
 
 
 def test_the_journal_hangs_once_a_message_has_expired(office: Office, postgres: Postgres) -> None:
-    """Its sender is told all the same."""
+    """Its sender still gets the notice."""
     message_id = office.send()
     later = datetime.now(UTC) + timedelta(days=office.context.policy.hold.expire_days, seconds=60)
     with ExitStack() as fault:
@@ -208,7 +208,7 @@ def test_the_journal_hangs_once_a_message_has_expired(office: Office, postgres: 
 
 
 def again(steward: Rounds) -> None:
-    """A round that may still meet what the fault has left behind, such as a broken connection."""
+    """Make a round; repeat it while it meets remains of the fault, such as a broken connection."""
 
     def works() -> bool:
         try:
@@ -224,11 +224,11 @@ UNREACHABLE = {
     "sqlite": ("is locked", "see what holds it open for writing: `fuser -v`"),
     "postgresql": ("connection", "see that the database runs"),
 }
-"""What is said of a journal that cannot be reached: the cause, and what to do."""
+"""Parts of the error for a journal that cannot be reached: the cause and the remedy."""
 
 
 def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) -> None:
-    """It says in its log that it fails, and why; killed then, the next one carries out what was asked."""
+    """The steward logs the failure and its reason; if it is killed then, the next one carries out the request."""
     incident = office.held()
     process = Steward(office.gateway.config, directory=office.gateway.state)
     process.start()
@@ -259,16 +259,16 @@ def test_killed_while_the_journal_is_away(office: Office, postgres: Postgres) ->
 
 FULL = ("disk I/O error", "see whether its disk is full")
 READ_ONLY = ("readonly database", "let the milter's user write the file")
-"""What is said of each: the cause, and what to do."""
+"""Parts of the error in each case: the cause and the remedy."""
 
 Breaking = Callable[[Office, Steward], AbstractContextManager[None]]
 
 FRAME = 24 + 4096
-"""Bytes of one page in SQLite's log (sqlite.org/walformat.html)."""
+"""Bytes of one page in SQLite's write-ahead log (sqlite.org/walformat.html)."""
 
 
 def full_after(pages: int) -> Breaking:
-    """The disk has room for so many more pages: here since no file of the steward's may grow further (EFBIG)."""
+    """The disk has room for this number of pages: simulated by a limit on the size of files (EFBIG)."""
 
     @contextmanager
     def full(office: Office, steward: Steward) -> Iterator[None]:
@@ -282,7 +282,7 @@ def full_after(pages: int) -> Breaking:
 
 @contextmanager
 def read_only(office: Office, _: Steward) -> Iterator[None]:
-    """SQLite may read the file and not write it."""
+    """SQLite can read the file but not write it."""
     with broken_journals.read_only(office.gateway.state, office.gateway.milter):
         yield
 
@@ -299,7 +299,7 @@ def read_only(office: Office, _: Steward) -> Iterator[None]:
 def test_the_journal_cannot_be_written_while_three_are_released(
     office: Office, breaking: Breaking, words: tuple[str, str], held: int, messages: range
 ) -> None:
-    """The log says why and what to do; afterwards everybody has each message once, and its sender is told.
+    """The log has cause and remedy; afterwards every recipient has each message once, and the sender is told.
 
     `held` and `messages` say where the fault meets the release: how many are on hold then, and have reached everybody.
     """
@@ -333,7 +333,7 @@ def test_the_journal_cannot_be_written_while_three_are_released(
 
 
 def _empty_log(office: Office) -> None:
-    """Have SQLite's log begin anew, so that it does not do that by itself, and need no room, just when it is full."""
+    """Empty SQLite's write-ahead log now: SQLite could empty it during the test, and then need no room."""
     with closing(sqlite3.connect(office.gateway.state / "journal.db", timeout=10)) as other:
 
         def emptied() -> bool:
@@ -344,7 +344,7 @@ def _empty_log(office: Office) -> None:
 
 
 def _wait_for_notices(steward: Steward, kind: str, number: int) -> None:
-    """Wait until senders have been told so often of this, and the steward has nothing more to write of it."""
+    """Wait until this number of notices was sent and recorded."""
 
     def told() -> bool:
         return len(steward.log(event="notice_sent", kind=kind)) == number
@@ -356,7 +356,7 @@ def _wait_for_notices(steward: Steward, kind: str, number: int) -> None:
 
 
 def test_what_the_milter_holds_meanwhile_is_recorded_later(office: Office, postgres: Postgres) -> None:
-    """What is to be held is held, and listed once the journal is back; what would be delivered comes back."""
+    """Mail to be held is held, and listed when the journal is back; a rewrite gets a temporary failure."""
     number = next(NUMBERS)
 
     def newsletter() -> Outcome:

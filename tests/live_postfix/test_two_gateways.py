@@ -1,4 +1,4 @@
-"""Two gateways on one PostgreSQL journal: each sees to what it holds itself, whoever asks, and wherever they ask."""
+"""Two gateways on one PostgreSQL journal: each releases the messages that it holds, wherever the request was made."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ WITHIN = 40.0
 """Seconds for any one thing: more than two rounds of a steward that nothing has woken."""
 
 NUMBERS = count(50_000)
-"""Of letters: two of one name would be one incident."""
+"""Numbers of letters: two letters with one Message-ID would be one incident."""
 
 
 class Host:
-    """A gateway as a whole: Postfix, milter and steward, with one configuration."""
+    """A gateway: Postfix, milter and steward, with one configuration."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -39,7 +39,7 @@ class Host:
         self.name = gateway_name(load(gateway.config))
 
     def go_down(self) -> None:
-        """Stop all of it, as a machine that is switched off; its hold queue stays on its disk."""
+        """Stop all of it, as when the machine is switched off; the hold queue stays on disk."""
         self.steward.stop()
         self.gateway.milter.stop()
         self.gateway.postfix.stop()
@@ -51,21 +51,21 @@ class Host:
         self.steward.start()
 
     def send(self, number: int, *to: str) -> None:
-        """Send a letter through this host, which answers that it was taken."""
+        """Send a letter through this host, which accepts it."""
         assert self.gateway.send(letter(number), sender=SENDER, to=to or (*PARENTS[:3], COLLEAGUE)).accepted
 
     def command(self, *arguments: str) -> tuple[int, str]:
-        """Run the real command with this host's configuration: its exit status, and what it printed."""
+        """Run a command with this host's configuration; returns its exit status and output."""
         done = self.gateway.command(*arguments)
         return done.returncode, done.stdout + done.stderr
 
     def holds(self) -> int:
-        """How many messages are in this host's hold queue."""
+        """The number of messages in this host's hold queue."""
         return len(self.gateway.postfix.queue("hold"))
 
 
 class Pair:
-    """Both hosts, what they have written down together, and what got out."""
+    """Both hosts, their common journal, and the deliveries."""
 
     def __init__(self, first: Host, second: Host, journal: Journal, sink: Sink) -> None:
         self.first, self.second, self.journal, self.sink = first, second, journal, sink
@@ -78,7 +78,7 @@ class Pair:
         return found
 
     def held(self, number: int, copies: int = 1) -> Incident:
-        """The incident about a letter, once every copy of it has been seen in a hold queue."""
+        """The incident about a letter, once all of its copies are held."""
 
         def all_seen() -> bool:
             states = [copy.state for copy in self.incident(number).copies]
@@ -88,7 +88,7 @@ class Pair:
         return self.incident(number)
 
     def received(self, number: int) -> Counter[str]:
-        """How many copies of a letter each recipient has got, once nothing more is under way."""
+        """The number of copies of a letter that each recipient got, once both hosts are idle."""
         for host_ in (self.first, self.second):
             host_.gateway.settle()
         name = f"Message-ID: <letter-{number}@council.test>".encode()
@@ -97,14 +97,14 @@ class Pair:
         return Counter(recipient for one in letters for recipient in one.recipients)
 
     def notices(self, number: int) -> list[tuple[str, ...]]:
-        """To whom notices about a letter have gone so far, one each."""
+        """The recipients of notices about a letter so far."""
         name = f"In-Reply-To: <letter-{number}@council.test>".encode()
         return [one.recipients for one in self.sink.deliveries if not one.sender and name in one.header]
 
 
 @pytest.fixture(scope="module")
 def standing(postgres: Postgres) -> Iterator[Pair]:
-    """Two hosts whose mail goes to one outside world; they stay for all tests here."""
+    """Two hosts that deliver to one sink; they stay for all tests here."""
     url = postgres.create("two_gateways")
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
@@ -132,7 +132,7 @@ def pair(standing: Pair) -> Pair:
 
 
 def test_a_command_on_one_host_releases_what_the_other_holds(pair: Pair) -> None:
-    """Each host has a name of its own in the journal; the one that holds the message carries the request out."""
+    """Each host has its own name in the journal; the one that holds the message carries out the request."""
     number = next(NUMBERS)
     pair.second.send(number)
     incident = pair.held(number)
@@ -146,7 +146,7 @@ def test_a_command_on_one_host_releases_what_the_other_holds(pair: Pair) -> None
 
 
 def test_one_host_that_is_down_does_not_stop_the_other(pair: Pair) -> None:
-    """The other holds, lists and releases; what is asked of the one that is down is done when it is back."""
+    """The other holds, lists and releases; requests to the stopped one are carried out when it is back."""
     waiting, other = next(NUMBERS), next(NUMBERS)
     pair.second.send(waiting)
     asleep = pair.held(waiting)
@@ -175,7 +175,7 @@ def test_one_host_that_is_down_does_not_stop_the_other(pair: Pair) -> None:
 
 @pytest.mark.parametrize("same", [False, True], ids=["other recipients", "the same recipients"])
 def test_one_message_through_both_is_one_incident(pair: Pair, same: bool) -> None:
-    """One reference and one notice; a release gives each recipient what each of the hosts had taken for them."""
+    """One reference and one notice; a release delivers the copies of both hosts."""
     number = next(NUMBERS)
     begun = [*PARENTS[:3], COLLEAGUE]
     rest = begun if same else [*PARENTS[3:6]]

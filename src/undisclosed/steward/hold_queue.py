@@ -15,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Final, Self
 
 from undisclosed.postfix.master_cf import LISTENER
 from undisclosed.steward.privileged import CONNECT_SECONDS, MAX_REASON, TOOL_SECONDS
+
+
+ENDED: Final = "the root half of the steward has ended"
 
 
 class HoldQueueError(Exception):
@@ -114,9 +117,10 @@ class HoldQueue:
         except OSError as error:
             # A late answer would be taken for the answer to the next request.
             self._connection.close()
-            raise RootHalfGoneError(f"the root half does not answer ({error})") from error
+            ended = isinstance(error, BrokenPipeError | ConnectionResetError)
+            raise RootHalfGoneError(ENDED if ended else f"the root half does not answer ({error})") from error
         if not answer:
-            raise RootHalfGoneError("the root half has gone")
+            raise RootHalfGoneError(ENDED)
         if answer != b"ok":
             raise HoldQueueError(answer.decode("ascii", "replace").removeprefix("no "))
         return fds[0]

@@ -50,12 +50,12 @@ class Reinjector:
         if smtp is not None:
             smtp.close()
 
-    def send(self, held: QueuedMessage, recipients: Sequence[Recipient], content: bytes) -> str:
-        """Send `content` with the envelope of `held` to these recipients; return the final answer.
+    def send(self, queued: QueuedMessage, recipients: Sequence[Recipient], content: bytes) -> str:
+        """Send `content` with the envelope of `queued` to these recipients; return the final answer.
 
         Postfix accepts the message for all recipients or for none. Raises ReinjectError, or UnansweredError.
         """
-        commands = [mail(held), *map(rcpt, recipients)]
+        commands = [mail(queued), *map(rcpt, recipients)]
         complete = False
         try:
             smtp = self._smtp = self._smtp or self._open()
@@ -108,15 +108,15 @@ def _expect(answer: tuple[int, bytes], expected: int) -> str:
 # -- SMTP commands and data -------------------------------------------------------------------------------------------
 
 
-def mail(held: QueuedMessage) -> bytes:
+def mail(queued: QueuedMessage) -> bytes:
     """MAIL FROM with the parameters of the original transaction."""
     options = [
-        f"RET={held.ret}" if held.ret else "",
-        f"ENVID={_xtext(held.envelope_id)}" if held.envelope_id else "",
-        "BODY=8BITMIME" if held.eight_bit else "",
-        "SMTPUTF8" if held.smtputf8 else "",
+        f"RET={queued.ret}" if queued.ret else "",
+        f"ENVID={_xtext(queued.envelope_id)}" if queued.envelope_id else "",
+        "BODY=8BITMIME" if queued.eight_bit else "",
+        "SMTPUTF8" if queued.smtputf8 else "",
     ]
-    return _line(" ".join([f"MAIL FROM:<{_path(held.sender)}>", *filter(None, options)]))
+    return _line(" ".join([f"MAIL FROM:<{_path(queued.sender)}>", *filter(None, options)]))
 
 
 def rcpt(recipient: Recipient) -> bytes:

@@ -36,37 +36,37 @@ class ReleasePart:
 
 
 def parts(
-    policy: Policy, held: QueuedMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
+    policy: Policy, queued: QueuedMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
 ) -> Iterator[ReleasePart]:
     """The parts that are still to be sent, one by one: none for recipients of a part that was `accepted` before.
 
     Raises rewrite.Unsafe with the reason, before the first part, if the message must not be rewritten.
     """
     served = places_served(accepted)
-    left = {place: recipient for place, recipient in enumerate(held.recipients) if place not in served}
+    left = {place: recipient for place, recipient in enumerate(queued.recipients) if place not in served}
     if not left:
         return iter(())
     if mode == "unchanged":
-        return iter((_part(held, mode, left, held.content),))
-    hidden = _Hidden(policy, held)
-    return iter((_part(held, mode, left, hidden.content),)) if mode == "bcc" else _split(policy, held, hidden, left)
+        return iter((_part(queued, mode, left, queued.content),))
+    hidden = _Hidden(policy, queued)
+    return iter((_part(queued, mode, left, hidden.content),)) if mode == "bcc" else _split(policy, queued, hidden, left)
 
 
-def message(held: QueuedMessage) -> Message:
+def message(queued: QueuedMessage) -> Message:
     """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
-    recipients = tuple(recipient.address for recipient in held.recipients)
-    return Message(held.sender, recipients, _fields(split(held.content)), held.client, held.queue_id)
+    recipients = tuple(recipient.address for recipient in queued.recipients)
+    return Message(queued.sender, recipients, _fields(split(queued.content)), queued.client, queued.queue_id)
 
 
-def body(held: QueuedMessage) -> bytes:
+def body(queued: QueuedMessage) -> bytes:
     """Everything after the header."""
-    return split(held.content).rest
+    return split(queued.content).rest
 
 
-def _part(held: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
+def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
     numbers = sorted(chosen)
-    places = parts_for(mode, numbers, len(held.recipients))
-    return ReleasePart(places, tuple(held.recipients[number] for number in numbers), content)
+    places = parts_for(mode, numbers, len(queued.recipients))
+    return ReleasePart(places, tuple(queued.recipients[number] for number in numbers), content)
 
 
 # -- the modes ---------------------------------------------------------------------------------------------------------
@@ -75,14 +75,14 @@ def _part(held: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content
 class _Hidden:
     """The message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be hidden."""
 
-    def __init__(self, policy: Policy, held: QueuedMessage) -> None:
+    def __init__(self, policy: Policy, queued: QueuedMessage) -> None:
         self._policy = policy
-        raw = split(held.content)
+        raw = split(queued.content)
         self._before, self._body = _fields(raw), raw.rest
         self._bytes = {id(field): line for field, (_, _, line) in zip(self._before, raw.fields, strict=True)}
         # Our own signatures are no obstacle to edits that break them: the released message is signed again.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
-        self._message = replace(message(held), fields=tuple(foreign))
+        self._message = replace(message(queued), fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
         if self._edits:
             rewrite.check_body(self._message, self._body)
@@ -131,7 +131,7 @@ class _Hidden:
 
 
 def _split(
-    policy: Policy, held: QueuedMessage, hidden: _Hidden, left: Mapping[int, Recipient]
+    policy: Policy, queued: QueuedMessage, hidden: _Hidden, left: Mapping[int, Recipient]
 ) -> Iterator[ReleasePart]:
     outside: dict[str, list[int]] = {}
     inside = []
@@ -142,17 +142,17 @@ def _split(
             outside.setdefault(recipient.address, []).append(place)
     for numbers in outside.values():
         # Try all before the first is sent: a message must not be refused when it is half released.
-        hidden.for_one(held.recipients[numbers[0]])
-    return _copies(held, hidden, inside, outside.values())
+        hidden.for_one(queued.recipients[numbers[0]])
+    return _copies(queued, hidden, inside, outside.values())
 
 
 def _copies(
-    held: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]
+    queued: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]
 ) -> Iterator[ReleasePart]:
     if inside:
-        yield _part(held, "split", inside, hidden.content)
+        yield _part(queued, "split", inside, hidden.content)
     for numbers in outside:
-        yield _part(held, "split", numbers, hidden.for_one(held.recipients[numbers[0]]))
+        yield _part(queued, "split", numbers, hidden.for_one(queued.recipients[numbers[0]]))
 
 
 # -- the header's bytes ------------------------------------------------------------------------------------------------

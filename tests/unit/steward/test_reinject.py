@@ -1,4 +1,4 @@
-"""The SMTP commands and data with which a held message is handed to Postfix again."""
+"""The SMTP commands and data of a re-injected message."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.steward.reinject import ReinjectError, data, mail, rcpt
 
 
-def test_commands_say_again_what_the_client_said() -> None:
-    """MAIL and RCPT carry the envelope on: xtext is encoded, and a local part that needs quotes gets them."""
+def test_commands_repeat_the_envelope() -> None:
+    """MAIL and RCPT have the parameters of the original transaction, in xtext and quoted where needed."""
     held = QueuedMessage(
         queue_id="4jXkbq5QPvzJ9sp",
         arrived=datetime(2026, 11, 22, 22, 42, 31, tzinfo=UTC),

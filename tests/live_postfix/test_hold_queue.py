@@ -1,4 +1,4 @@
-"""The root half, asked as somebody might who has taken the other half over; and the listener behind it."""
+"""The root half, with requests that only a compromised other half would send; and the private listener."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gateway(standing: Gateway) -> Gateway:
 
 @pytest.fixture
 def queue(gateway: Gateway) -> Iterator[HoldQueue]:
-    """A root half of our own."""
+    """A hold queue with its own root half."""
     with HoldQueue(gateway.postfix.config_dir) as queue:
         yield queue
 
@@ -67,8 +67,8 @@ def hold(gateway: Gateway, number: int) -> None:
         "délete ALL",
     ],
 )
-def test_what_is_no_verb_or_no_queue_id_is_refused(gateway: Gateway, queue: HoldQueue, request_: str) -> None:
-    """The answer is a no, nothing happens, and the next request is heard."""
+def test_malformed_requests_are_refused(gateway: Gateway, queue: HoldQueue, request_: str) -> None:
+    """The answer is "no", nothing is changed, and the next request is served."""
     hold(gateway, 1)
     connection: socket.socket = queue._connection
     connection.send(request_.encode())
@@ -76,8 +76,8 @@ def test_what_is_no_verb_or_no_queue_id_is_refused(gateway: Gateway, queue: Hold
     assert len(queue.list().held) == 1
 
 
-def test_nothing_is_deleted_but_from_the_hold_queue(gateway: Gateway, queue: HoldQueue) -> None:
-    """A message that waits for delivery is out of reach, though its id is known."""
+def test_only_the_hold_queue_can_be_deleted_from(gateway: Gateway, queue: HoldQueue) -> None:
+    """A message in another queue is not deleted, although its queue id is known."""
     with gateway.postfix.deferring():
         gateway.send(letter(2, To=PARENTS[0]), sender=SENDER, to=[PARENTS[0]])
         waiting = gateway.postfix.deferred()
@@ -87,8 +87,8 @@ def test_nothing_is_deleted_but_from_the_hold_queue(gateway: Gateway, queue: Hol
     gateway.settle()
 
 
-def test_many_are_read_and_deleted_at_once(gateway: Gateway, queue: HoldQueue) -> None:
-    """Each with its own bytes; and of those that are asked for, those that were there are named."""
+def test_several_messages_in_one_request(gateway: Gateway, queue: HoldQueue) -> None:
+    """Each is read with its own bytes; the answer to a deletion has the ids that were there."""
     for number in range(5):
         hold(gateway, number)
     held = queue.list().held
@@ -102,19 +102,19 @@ def test_many_are_read_and_deleted_at_once(gateway: Gateway, queue: HoldQueue) -
         queue.read([gone])
 
 
-def test_the_steward_hears_that_the_root_half_has_gone(gateway: Gateway) -> None:
-    """And does not wait for it."""
+def test_a_root_half_that_was_killed(gateway: Gateway) -> None:
+    """The next request fails at once."""
     queue = HoldQueue(gateway.postfix.config_dir)
     queue._root_half.kill()
     queue._root_half.wait()
-    with pytest.raises(RootHalfGoneError):
+    with pytest.raises(RootHalfGoneError, match="has ended"):
         queue.list()
     with queue:
         pass
 
 
-def test_without_the_listener_nothing_is_lost(gateway: Gateway, queue: HoldQueue) -> None:
-    """A Postfix to which only the milter was attached: the message stays held."""
+def test_a_missing_private_listener(gateway: Gateway, queue: HoldQueue) -> None:
+    """Postfix was detached: the request fails, and says why."""
     gateway.command("postfix", "detach", "--config-dir", str(gateway.postfix.config_dir))
     gateway.postfix.reload()
     try:
@@ -126,7 +126,7 @@ def test_without_the_listener_nothing_is_lost(gateway: Gateway, queue: HoldQueue
 
 
 class Proxy:
-    """Stands between us and the listener, and breaks the connection instead of passing one answer on."""
+    """A relay between steward and listener that breaks the connection in place of passing one answer on."""
 
     def __init__(self, queue: HoldQueue, instead_of: bytes) -> None:
         self._queue = queue
@@ -156,7 +156,7 @@ class Proxy:
     ("answer", "unknown"), [(b"250 2.0.0 Ok: queued", True), (b"354 ", False), (b"250 2.1.5 Ok", False)]
 )
 def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: bytes, unknown: bool) -> None:
-    """Only after the last dot it is not known whether Postfix has the message; before that it has not."""
+    """UnansweredError only after the final dot: before that, Postfix cannot have accepted the message."""
     hold(gateway, 3)
     [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     with Reinjector(Proxy(queue, answer).connect) as reinjector, pytest.raises(ReinjectError) as caught:
@@ -166,8 +166,8 @@ def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: by
     assert bool(gateway.sink.deliveries) is unknown
 
 
-def test_a_refused_recipient_takes_the_whole_message_back(gateway: Gateway, queue: HoldQueue) -> None:
-    """All recipients of a part are taken, or none; and the next message is handed over all the same."""
+def test_a_refused_recipient(gateway: Gateway, queue: HoldQueue) -> None:
+    """Postfix accepts a part for all recipients or for none; the next message is sent as usual."""
     hold(gateway, 4)
     [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     unspeakable = queue_file.Recipient("")
@@ -181,8 +181,8 @@ def test_a_refused_recipient_takes_the_whole_message_back(gateway: Gateway, queu
     assert len(gateway.sink.deliveries) == 1
 
 
-def test_size_and_recipient_limits_do_not_hold_for_what_was_once_taken(gateway: Gateway, queue: HoldQueue) -> None:
-    """A message that came in before a limit was lowered still gets out."""
+def test_the_private_listener_has_no_limits(gateway: Gateway, queue: HoldQueue) -> None:
+    """A message that was accepted before a limit was lowered can still be released."""
     hold(gateway, 5)
     [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
     gateway.postfix.set(message_size_limit="1000", smtpd_recipient_limit="1", smtpd_recipient_restrictions="reject")
