@@ -95,7 +95,8 @@ class OutcomeFile:
             fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(fd, "rb") as file:
                 written = json.loads(file.read(MAX_SIZE))
-            return Outcome(written["began"], written["refused"], tuple(written["restart"]), written["pid"])
+            restart = tuple(map(str, written["restart"]))
+            return Outcome(int(written["began"]), str(written["refused"]), restart, int(written["pid"]))
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
