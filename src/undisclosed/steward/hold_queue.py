@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, Final, Self
 from undisclosed.postfix.master_cf import LISTENER
 from undisclosed.steward.privileged import CONNECT_SECONDS, MAX_REASON, TOOL_SECONDS
 
-
 ENDED: Final = "the root half of the steward has ended"
 
 
