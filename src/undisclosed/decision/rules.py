@@ -46,18 +46,19 @@ class Decision:
 
     def as_log(self) -> dict[str, Any]:
         """The decision as a log line has it: counts and reasons, and no address."""
+        exposure = self.exposure
         line: dict[str, Any] = {
             "action": self.action.value,
             "scope": self.scope.value,
-            "count": self.exposure.count,
-            "organisations": self.exposure.organisations,
-            "partner": len(self.exposure.partner),
-            "internal": len(self.exposure.internal),
+            "count": len(exposure.external),
+            "organisations": exposure.organisations,
+            "partner": len(exposure.partner),
+            "internal": len(exposure.internal),
             "rule": self.rule,
             "reason": self.reason,
         }
-        if self.exposure.per_field:
-            line["fields"] = dict(self.exposure.per_field)
+        if exposure.per_field:
+            line["fields"] = dict(exposure.per_field)
         if self.obstacle:
             line["obstacle"] = self.obstacle.text
         return line
