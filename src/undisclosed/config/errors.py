@@ -67,7 +67,8 @@ def from_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...],
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, RefusedTogether):
             found += [
-                (one.where, ABSENT if one.value is None else one.value, str(one), one.fix) for one in cause.refused
+                (refused.where, ABSENT if refused.value is None else refused.value, str(refused), refused.fix)
+                for refused in cause.refused
             ]
         elif isinstance(cause, Refused):
             at = (*path, *cause.where)
@@ -132,11 +133,12 @@ def _missing(path: Sequence[str | int], setting: Setting | None) -> tuple[str, s
     if path == ("rules",):
         return "there is no rule, so nothing would be limited", f"add one: {_example_rule()}"
     if setting is None:
-        part = all_sections()[str(path[0])]
-        needed = "; ".join(f"{one.key} = {one.example}" for one in part.settings.values() if one.required)
-        return "this section is missing", f"add [{part.name}] with {needed}"
-    section = "the rule" if path[0] == "rules" else f"[{path[0]}]"
-    return "this setting is missing", f"add {path[-1]} = {setting.example} to {section}"
+        section = all_sections()[str(path[0])]
+        required = [each for each in section.settings.values() if each.required]
+        needed = "; ".join(f"{each.key} = {each.example}" for each in required)
+        return "this section is missing", f"add [{section.name}] with {needed}"
+    place = "the rule" if path[0] == "rules" else f"[{path[0]}]"
+    return "this setting is missing", f"add {path[-1]} = {setting.example} to {place}"
 
 
 def _example_rule() -> str:
@@ -159,21 +161,21 @@ def _unknown(path: Sequence[str | int]) -> tuple[str, str]:
     section = str(path[0]) if len(path) > 1 else ""
     known = list(all_sections()[section].settings)
     if not section:
-        known += [part for part in all_sections() if part]
-    containing = [one for one in known if len(key) > 4 and key.casefold() in one]
+        known += [section_name for section_name in all_sections() if section_name]
+    containing = [name for name in known if len(key) > 4 and key.casefold() in name]
     if near := containing or difflib.get_close_matches(key.casefold(), known, n=1, cutoff=0.75):
         return "there is no such setting", f"write {' or '.join(map(_heading, near))}"
-    if elsewhere := [part.name for part in all_sections().values() if key in part.settings]:
+    if elsewhere := [each.name for each in all_sections().values() if key in each.settings]:
         return "this section has no such setting", f"move it {' or '.join(map(_place, elsewhere))}"
-    everywhere = {one: part.name for part in all_sections().values() for one in part.settings}
+    everywhere = {name: each.name for each in all_sections().values() for name in each.settings}
     if far := difflib.get_close_matches(key.casefold(), everywhere, n=1, cutoff=0.75):
         return "there is no such setting", f"write {far[0]}, {_place(everywhere[far[0]])}, or remove it"
     return "there is no such setting", f"remove it, or write one of {', '.join(map(_heading, known))}"
 
 
 def _heading(name: str) -> str:
-    part = all_sections().get(name)
-    return name if part is None else f"[[{name}]]" if part.repeated else f"[{name}]"
+    section = all_sections().get(name)
+    return name if section is None else f"[[{name}]]" if section.repeated else f"[{name}]"
 
 
 def _place(section: str) -> str:

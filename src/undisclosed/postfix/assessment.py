@@ -57,7 +57,7 @@ def assess(
     ]
 
 
-# -- the lists -----------------------------------------------------------------------------------------------------
+# -- the lists ---------------------------------------------------------------------------------------------------------
 
 
 def _lists(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def _action(expected: Expected, milter: Milter, where: str, general: Group, fix:
         yield Finding(Level.NOTE, f"{text}: changing that for another milter would change it for ours.", fix)
 
 
-# -- mail returned by a content filter -----------------------------------------------------------------------------
+# -- mail returned by a content filter ---------------------------------------------------------------------------------
 
 
 def _takes_mail_back(config: PostfixConfig, service: Service) -> bool:
@@ -180,7 +180,7 @@ def _filtered_mail(expected: Expected, service: Service) -> Finding:
     return Finding(Level.NOTE, text, "make sure that only the filter can connect to it")
 
 
-# -- settings that turn milters off-----------------------------------------------------------------------------------
+# -- settings that turn milters off ------------------------------------------------------------------------------------
 
 
 class Switch(NamedTuple):
@@ -231,7 +231,7 @@ def _switched_off(config: PostfixConfig) -> Iterator[Finding]:
             yield Finding(Level.PROBLEM, f"{group.where}: {switch.text}", group.remedy(switch.remedy))
 
 
-# -- the protocol --------------------------------------------------------------------------------------------------
+# -- the protocol ------------------------------------------------------------------------------------------------------
 
 
 def _protocol(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
@@ -258,7 +258,7 @@ def _yes(values: Mapping[str, str], parameter: str) -> bool:
     return values.get(parameter, "").strip().casefold() == "yes"
 
 
-# -- networks and other settings--------------------------------------------------------------------------------------
+# -- networks and other settings ---------------------------------------------------------------------------------------
 
 
 def _networks(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:

@@ -134,7 +134,7 @@ def status(policy: Policy, config_dir: Path) -> list[Finding]:
     return _findings(policy, postconf, config, _our_milter(policy, config, None, postconf))
 
 
-# -- attach and detach ---------------------------------------------------------------------------------------------
+# -- attach and detach -------------------------------------------------------------------------------------------------
 
 
 class _Files(NamedTuple):
@@ -319,7 +319,7 @@ def _next_steps(directory: Path, dry_run: bool, differs: bool) -> tuple[str, ...
     return (f"Postfix works as before until you run: postfix -c {directory} reload",)
 
 
-# -- the policy, the host and the drafts-----------------------------------------------------------------------------
+# -- the policy, the host and the drafts -------------------------------------------------------------------------------
 
 
 def _our_milter(policy: Policy, config: PostfixConfig, record: Record | None, postconf: Postconf) -> OurMilter:

@@ -79,7 +79,7 @@ class Postconf:
         if int(version.partition(".")[0] or 0) < 3:
             raise PostfixError(self.directory, f"Postfix {version} is too old", "use Postfix 3.0 or later")
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- asking --------------------------------------------------------------------------------------------------------
 
     def raw(self, names: Iterable[str]) -> dict[str, str]:
         """The values that main.cf itself gives to some parameters, with variables as they are written."""
@@ -168,7 +168,7 @@ class Postconf:
             )
         return done.stdout
 
-    # -- editing ---------------------------------------------------------------------------------------------------
+    # -- editing -------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def draft(self, main_cf: bytes, master_cf: bytes) -> Iterator[Postconf]:
