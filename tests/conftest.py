@@ -1,4 +1,4 @@
-"""What tests of several rooms share: databases for the journal."""
+"""Fixtures that tests of several rooms share: databases for the journal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The one PostgreSQL of the test run. Whoever stops or freezes it has it run again at the end."""
+    """The one PostgreSQL of the test run. A test that stops or freezes it starts it again."""
     with Postgres() as server:
         yield server
 

@@ -256,7 +256,7 @@ def _recorded_event(transaction: Transaction, copy: QueueCopy) -> Event:
     )
 
 
-# SQLAlchemy takes ten times as long to build a statement as SQLite to run it: each is built once, with parameters.
+# SQLAlchemy takes ten times as long to build a statement as SQLite to run it: each is built once.
 
 
 def _same_message() -> sa.Select[Any]:

@@ -1,4 +1,4 @@
-"""What this host is called in the journal."""
+"""This host's name in the journal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from undisclosed.policy import Policy
 from undisclosed.policy.sections import PostfixSection
 
-USUAL: Path = PostfixSection().config_dir
+DEFAULT_CONFIG_DIR: Path = PostfixSection().config_dir
 
 
 def gateway_name(policy: Policy) -> str:
@@ -18,4 +18,4 @@ def gateway_name(policy: Policy) -> str:
     """
     directory = policy.postfix.config_dir
     name = socket.gethostname()
-    return name if directory == USUAL else f"{name}:{directory}"
+    return name if directory == DEFAULT_CONFIG_DIR else f"{name}:{directory}"

@@ -1,4 +1,4 @@
-"""The journal's database: made and upgraded in one step, refused when it is not ours, and never waited for long."""
+"""The journal's database: made and upgraded in one step, refused with another version or key, given up in time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOON = 20.0
 
 
 def open_journal(url: str, key: bytes = KEY) -> Journal:
-    """A Journal in a database that may be anything."""
+    """A Journal in any database, also one that cannot be used."""
     return Journal(JournalSection(url=url), key)
 
 
@@ -45,7 +45,7 @@ def sqlite_url(path: Path) -> str:
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """Whatever happens within is over soon."""
+    """Check that the block ends soon."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < SOON
@@ -55,7 +55,7 @@ def in_time() -> Iterator[None]:
 
 
 def test_a_database_without_tables_names_the_command(journal_url: str) -> None:
-    """Whether the file is missing or the database empty."""
+    """With a missing file and with an empty database."""
     with closing(open_journal(journal_url)) as journal:
         for attempt in (
             journal.check,
@@ -67,8 +67,8 @@ def test_a_database_without_tables_names_the_command(journal_url: str) -> None:
                 attempt()
 
 
-def test_an_upgrade_makes_what_the_code_expects(make_journal: MakeJournal, journal_url: str) -> None:
-    """The migrations and the tables say the same; and the latest one is the version that is looked for."""
+def test_the_migrations_make_the_tables_of_the_code(make_journal: MakeJournal, journal_url: str) -> None:
+    """The migrated schema equals the metadata, and the latest migration is the version that the code checks for."""
     journal = make_journal()
     journal.check()
     with engines.engine(journal_url).connect() as connection:
@@ -77,7 +77,7 @@ def test_an_upgrade_makes_what_the_code_expects(make_journal: MakeJournal, journ
 
 
 def test_an_upgrade_of_a_sound_database_changes_nothing(journal: Journal, journal_url: str) -> None:
-    """It may be run at every deployment."""
+    """The command may be run at every deployment."""
     journal.filing.record(transaction())
     before = journal.incidents.search()
     migrate.upgrade(JournalSection(url=journal_url), KEY)
@@ -88,7 +88,7 @@ def test_an_upgrade_of_a_sound_database_changes_nothing(journal: Journal, journa
     ("version", "fix"), [("0000", "journal upgrade"), ("9999", "upgrade undisclosed on this host")]
 )
 def test_another_version_is_refused(journal: Journal, journal_url: str, version: str, fix: str) -> None:
-    """An older one with the command, a newer one with what to do instead; a newer one is never touched."""
+    """An older one with the upgrade command, a newer one with another remedy; the upgrade refuses a newer one."""
     with engines.engine(journal_url).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
     with closing(open_journal(journal_url)) as other, pytest.raises(WrongVersionError, match=fix):
@@ -154,7 +154,7 @@ def test_the_remedy_for_an_unreleased_journal_works(tmp_path: Path) -> None:
 
 
 def test_another_key_is_refused(journal: Journal, journal_url: str) -> None:
-    """By reading, by writing and by an upgrade: hashes of two keys never stand in one journal."""
+    """By reading, writing and an upgrade: one journal never has hashes of two keys."""
     key = b"k" * 32
     upgrade = partial(migrate.upgrade, JournalSection(url=journal_url), key)
     with closing(open_journal(journal_url, key)) as other:
@@ -165,7 +165,7 @@ def test_another_key_is_refused(journal: Journal, journal_url: str) -> None:
 
 
 def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> None:
-    """Only a fingerprint of it."""
+    """The database has only its fingerprint."""
     with engines.engine(journal_url).connect() as connection:
         kept = connection.scalar(sa.select(tables.journal_info.c.fingerprint))
     assert kept is not None
@@ -175,13 +175,13 @@ def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> N
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///relative.db", "mysql://x/y", "postgresql+psycopg2://x/y"])
 def test_a_database_of_another_kind_is_refused(url: str) -> None:
-    """One in memory would be another one for every worker."""
+    """Also one in memory: each worker would have its own."""
     with pytest.raises(UnusableError, match=r"journal\.url"):
         engines.engine(url)
 
 
 def test_a_password_is_in_no_error(tmp_path: Path) -> None:
-    """Errors go to the log and to terminals."""
+    """Errors are logged and shown on terminals."""
     url = f"postgresql://ann:secret@/x?host={tmp_path}"
     with closing(open_journal(url)) as journal, pytest.raises(JournalError) as caught, in_time():
         journal.check()
@@ -194,7 +194,7 @@ def test_a_password_is_in_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
 @pytest.mark.parametrize(("mode", "wanted"), [(0o700, 0o600), (0o750, 0o640), (0o2770, 0o660), (0o755, 0o640)])
 def test_roots_commands_leave_files_to_the_milters_user(tmp_path: Path, umask: int, mode: int, wanted: int) -> None:
-    """The database, its log and its shared memory belong to whom the directory belongs to, whatever the umask."""
+    """Database, log and shared memory get the owner of the directory, with any umask."""
     owner = 54321 if os.geteuid() == 0 else os.geteuid()
     directory = tmp_path / "state"
     directory.mkdir()
@@ -216,21 +216,21 @@ def test_roots_commands_leave_files_to_the_milters_user(tmp_path: Path, umask: i
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    """It is not made: whose would it be?"""
+    """It is not created: its owner would be a guess."""
     missing = pytest.raises(JournalError, match=r"the directory .*/no of journal\.url does not exist")
     with missing:
         migrate.upgrade(JournalSection(url=f"sqlite:///{tmp_path}/no/journal.db"), KEY)
 
 
-def test_looking_makes_no_file(tmp_path: Path) -> None:
-    """A command that only reads leaves nothing behind, least of all a database of root's."""
+def test_reading_makes_no_file(tmp_path: Path) -> None:
+    """A command that only reads leaves no file, which might belong to root."""
     with closing(open_journal(f"sqlite:///{tmp_path}/journal.db")) as journal, pytest.raises(WrongVersionError):
         journal.incidents.search()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_locked_file_is_given_up_after_two_seconds(tmp_path: Path) -> None:
-    """And reading goes on meanwhile."""
+    """Meanwhile the journal can be read."""
     path = tmp_path / "journal.db"
     with closing(open_journal(sqlite_url(path))) as journal, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -243,7 +243,7 @@ def test_a_locked_file_is_given_up_after_two_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 100, 4096, 20_000])
 def test_a_corrupt_file_is_an_error(tmp_path: Path, size: int) -> None:
-    """Wherever it was cut off or overwritten; it is never taken for an empty journal, and nothing else is raised."""
+    """Cut off or overwritten at any place: JournalError, and never an empty journal."""
     path = tmp_path / "journal.db"
     url = sqlite_url(path)
     content = path.read_bytes()
@@ -254,7 +254,7 @@ def test_a_corrupt_file_is_an_error(tmp_path: Path, size: int) -> None:
 
 
 def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
-    """An open connection to what was moved away would record into nothing."""
+    """A connection to the moved file would write records that nobody reads."""
     path = tmp_path / "journal.db"
     with closing(open_journal(sqlite_url(path))) as journal:
         shutil.copy(path, tmp_path / "backup")
@@ -269,7 +269,7 @@ def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
 
 
 def test_sqlite_calls_no_python(tmp_path: Path) -> None:
-    """A function that Python gave a connection is destroyed by it: on a thread of libmilter's a worker dies of that."""
+    """A Python function of a connection is destroyed with it: on one of libmilter's threads that crashes the worker."""
     connected = engines.engine(sqlite_url(tmp_path / "journal.db")).connect()
     with connected, pytest.raises(sa.exc.OperationalError, match="no such function"):
         connected.exec_driver_sql("SELECT 'a' REGEXP 'a'")
@@ -281,7 +281,7 @@ def test_sqlite_calls_no_python(tmp_path: Path) -> None:
 
 @pytest.fixture
 def remote(postgres: Postgres) -> Iterator[Journal]:
-    """A journal in PostgreSQL, with a connection that was used."""
+    """A journal in PostgreSQL, with an open connection."""
     url = postgres.create("failing")
     migrate.upgrade(JournalSection(url=url), KEY)
     with closing(open_journal(url)) as journal:
@@ -291,7 +291,7 @@ def remote(postgres: Postgres) -> Iterator[Journal]:
 
 
 def test_a_frozen_server_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None:
-    """With a connection or without one; when it goes on, so does the journal."""
+    """With an open connection and without; once the server goes on, the journal works again."""
     postgres.freeze()
     try:
         for attempt in (lambda: remote.filing.record(transaction()), remote.incidents.search, remote.probe):
@@ -302,8 +302,8 @@ def test_a_frozen_server_is_given_up_in_time(postgres: Postgres, remote: Journal
     remote.filing.record(transaction())
 
 
-def test_a_server_that_was_restarted_costs_nothing(postgres: Postgres, remote: Journal) -> None:
-    """Stopped, it is an error at once; afterwards the first use succeeds although every connection is dead."""
+def test_a_restarted_server_causes_no_error(postgres: Postgres, remote: Journal) -> None:
+    """A stopped one is an error at once; after the start the first use succeeds, although all connections are dead."""
     with closing(open_journal(postgres.url("failing"))) as other:
         other.check()
         postgres.stop()
@@ -317,7 +317,7 @@ def test_a_server_that_was_restarted_costs_nothing(postgres: Postgres, remote: J
 
 
 def test_a_lock_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None:
-    """Somebody's open transaction on our tables does not hold up mail."""
+    """Another program's open transaction on the tables does not delay mail."""
     with engines.engine(postgres.url("failing")).begin() as connection:
         connection.execute(sa.text("LOCK TABLE incident"))
         with in_time(), pytest.raises(JournalError):
@@ -326,7 +326,7 @@ def test_a_lock_is_given_up_in_time(postgres: Postgres, remote: Journal) -> None
 
 
 def test_waiting_for_work_ends_when_the_server_does(postgres: Postgres, remote: Journal) -> None:
-    """The steward is not deaf for good: it hears of it, and can listen again."""
+    """The steward gets an error, and can wait again once the server runs."""
     remote.wait(0)
     postgres.stop()
     try:
@@ -340,7 +340,7 @@ def test_waiting_for_work_ends_when_the_server_does(postgres: Postgres, remote: 
 
 
 def test_a_database_that_cannot_hold_every_name_is_refused(postgres: Postgres) -> None:
-    """Welsh does not fit into Latin-1."""
+    """Latin-1 lacks letters of Welsh."""
     url = postgres.create("narrow", "--encoding", "LATIN1", "--template", "template0")
     with pytest.raises(JournalError, match="keeps text as LATIN1"):
         migrate.upgrade(JournalSection(url=url), KEY)

@@ -1,4 +1,4 @@
-"""The journal, the same in SQLite and in PostgreSQL: what is recorded, merged, asked, told and forgotten."""
+"""The journal in SQLite and in PostgreSQL: records, merged incidents, requests, notices and pruning."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def unrecorded(**over: Any) -> UnrecordedMail:
 
 
 def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None:
-    """Every fact of it, in the incident, its copy and its first event."""
+    """All its fields, in the incident, its copy and the first event."""
     copy = journal.filing.record(transaction(obstacle="signed", login="clerk"))
     [incident] = journal.incidents.search()
     assert incident.copies == (copy,)
@@ -72,13 +72,13 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
         ("monitor", State.MONITORED),
     ],
 )
-def test_what_is_done_to_a_message_is_its_first_state(journal: Journal, outcome: str, state: State) -> None:
-    """Held mail is pending until the hold queue is seen to have it."""
+def test_the_outcome_gives_a_copy_its_first_state(journal: Journal, outcome: str, state: State) -> None:
+    """Held mail is pending until the steward has seen it in the hold queue."""
     assert journal.filing.record(transaction(outcome=outcome)).state is state
 
 
 def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
-    """From several gateways, and within an hour either way: their clocks may differ."""
+    """Also from several gateways, and up to an hour earlier or later: their clocks may differ."""
     first = journal.filing.record(transaction())
     second = journal.filing.record(
         transaction(gateway="mx2.council.test", queue_id="4dX2", at=NOON - timedelta(minutes=59))
@@ -90,7 +90,7 @@ def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
 
 
 def test_the_same_message_hours_later_is_another_incident(journal: Journal) -> None:
-    """The sender sent it again, and is to learn of it again. The reference finds the newest."""
+    """It was sent again, and its sender gets notices again. The reference finds the newest incident."""
     journal.filing.record(transaction())
     later = journal.filing.record(transaction(at=NOON + timedelta(minutes=61)))
     assert len(journal.incidents.search()) == 2
@@ -98,14 +98,14 @@ def test_the_same_message_hours_later_is_another_incident(journal: Journal) -> N
 
 
 def test_messages_without_an_id_are_never_merged(journal: Journal) -> None:
-    """A short queue id that is used again gives the same reference to another message."""
+    """Postfix uses a short queue id again: another message then gets the same reference."""
     journal.filing.record(transaction(message_id=None))
     journal.filing.record(transaction(message_id=None))
     assert len(journal.incidents.search()) == 2
 
 
 def test_a_queue_id_that_is_used_again_is_another_message(journal: Journal) -> None:
-    """Although the first one is still held."""
+    """Even while the first one is still held."""
     first = journal.filing.record(transaction())
     second = journal.filing.record(transaction(reference="ZZZZ-2222", message_id="<2@council.test>"))
     assert first.incident_id != second.incident_id
@@ -113,7 +113,7 @@ def test_a_queue_id_that_is_used_again_is_another_message(journal: Journal) -> N
 
 
 def test_gateways_that_record_at_the_same_moment_make_one_incident(make_journal: MakeJournal) -> None:
-    """Eight at once, as when a relay fans one message out; nobody waits in vain."""
+    """Eight at the same time, as when a relay sends one message through all; each records its copy."""
     journals = [make_journal() for _ in range(8)]
     start = threading.Barrier(8)
 
@@ -131,7 +131,7 @@ HOSTILE = "line\nend \0 \x1b[2J \udcff \u202e =cmd|' /C calc'!A0 '); DROP TABLE 
 
 
 def test_any_text_of_a_message_can_be_recorded(journal: Journal) -> None:
-    """Control characters, raw bytes, NUL and SQL stay text; only what no database takes is replaced."""
+    """Control characters and SQL are kept as text; NUL and bytes that are not UTF-8 are replaced."""
     everywhere = dict.fromkeys(("sender", "subject", "message_id", "client", "login", "reason", "obstacle"), HOSTILE)
     journal.filing.record(transaction(**everywhere, queue_id=HOSTILE))
     [incident] = journal.incidents.search()
@@ -140,15 +140,15 @@ def test_any_text_of_a_message_can_be_recorded(journal: Journal) -> None:
     assert incident.copies[0].queue_id == spelled
 
 
-def test_a_subject_without_end_is_cut(journal: Journal) -> None:
-    """What a header may hold (60,000 bytes) is more than anybody reads in a list."""
+def test_a_long_subject_is_cut(journal: Journal) -> None:
+    """A header field may have 60,000 bytes; a list shows the first few."""
     journal.filing.record(transaction(subject="s" * 60_000))
     assert journal.incidents.search()[0].subject == "s" * 998
 
 
 @pytest.mark.parametrize("form", ["hashed", "plain", "none"])
 def test_addresses_are_recorded_as_the_setting_says(make_journal: MakeJournal, form: str) -> None:
-    """As keyed hashes, in the clear, or not at all: and the same address is one, however it is written."""
+    """As keyed hashes, plainly, or not at all; two spellings of an address are one address."""
     journal = make_journal(addresses=form)
     visible = tuple(addresses("Parent1@FAMILY1.test, parent1@family1.test, parent2@family2.test"))
     copy = journal.filing.record(transaction(visible=visible))
@@ -167,7 +167,7 @@ def test_addresses_are_recorded_as_the_setting_says(make_journal: MakeJournal, f
 
 
 def test_many_addresses_are_recorded_at_once(journal: Journal) -> None:
-    """More than SQLite takes parameters in one statement of older versions (999)."""
+    """Older versions of SQLite take at most 999 parameters in one statement."""
     visible = tuple(one for text in strangers(2600) for one in addresses(text))
     copy = journal.filing.record(transaction(visible=visible, count=2600))
     assert len(journal.incidents.exposed(copy.incident_id)) == 2600
@@ -181,7 +181,7 @@ def test_subjects_are_left_out_where_the_setting_says_so(make_journal: MakeJourn
 
 
 def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> None:
-    """By sender (a glob in any case; % and _ are ordinary letters), rule, time, state, number."""
+    """By sender (a glob in any case; % and _ are ordinary characters), rule, time, state and number."""
     for number, (sender, rule, outcome) in enumerate(
         [
             ("clerk@council.test", "a", "hold"),
@@ -215,7 +215,7 @@ def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> N
 
 
 def test_an_incidents_state_is_that_of_its_least_final_copy(journal: Journal) -> None:
-    """As long as one copy is held, the incident is; the filter sees it the same way."""
+    """An incident is held while one copy is; the filter by state agrees."""
     first = journal.filing.record(transaction())
     second = journal.filing.record(transaction(gateway="mx2", queue_id="4dX2"))
     assert journal.held.set_state(first.id, State.RELEASED)
@@ -228,15 +228,15 @@ def test_an_incidents_state_is_that_of_its_least_final_copy(journal: Journal) ->
 
 @pytest.mark.parametrize("prefix", ["K7QF-3M2D", "k7qf3m2d", "K7", "k7qf-", " k7qf-3 "])
 def test_a_reference_is_found_by_its_beginning(journal: Journal, prefix: str) -> None:
-    """As somebody types what was read out to them."""
+    """In any case, with and without the dash, with blanks around it."""
     journal.filing.record(transaction())
     journal.filing.record(transaction(reference="ZZZZ-2222", message_id="<2@council.test>"))
     assert journal.incidents.find(prefix).reference == "K7QF-3M2D"
 
 
 @pytest.mark.parametrize("prefix", ["", "-", "X", "K7QF-3M2D2", "%", "_", "K7QF-3M2%", "'"])
-def test_what_is_no_reference_is_not_found(journal: Journal, prefix: str) -> None:
-    """No pattern of SQL's, and nothing at all, finds anything."""
+def test_other_text_is_not_a_reference(journal: Journal, prefix: str) -> None:
+    """Patterns of SQL and the empty text find no incident."""
     journal.filing.record(transaction())
     with pytest.raises(NotFoundError):
         journal.incidents.find(prefix)
@@ -251,7 +251,7 @@ def test_a_beginning_of_several_references_is_ambiguous(journal: Journal) -> Non
 
 
 def test_a_state_changes_only_from_the_expected_one(journal: Journal) -> None:
-    """Two stewards' steps do not overtake each other; each change is an event that says from what."""
+    """Two stewards cannot overtake each other; the event of each change has the state before."""
     copy = journal.filing.record(transaction())
     until = NOON + timedelta(days=14)
     assert journal.held.set_state(copy.id, State.HELD, expected=State.PENDING, size=4711, until=until)
@@ -271,7 +271,7 @@ def test_a_state_changes_only_from_the_expected_one(journal: Journal) -> None:
 
 
 def test_held_mail_without_a_record_is_adopted_once(journal: Journal) -> None:
-    """As quarantine by no rule; found again, it is the same copy."""
+    """As quarantined by no rule; found again, it is the same copy."""
     copy = journal.filing.adopt(unrecorded())
     assert journal.filing.adopt(unrecorded()) == copy
     [incident] = journal.incidents.search()
@@ -281,7 +281,7 @@ def test_held_mail_without_a_record_is_adopted_once(journal: Journal) -> None:
 
 
 def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> None:
-    """A write that came through late, after the steward had found the message, makes no second copy."""
+    """A record that is filed after the steward has found the message adds no second copy."""
     found = journal.filing.adopt(unrecorded())
     copy = journal.filing.record(transaction())
     [incident] = journal.incidents.search()
@@ -291,8 +291,8 @@ def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> No
     assert journal.filing.adopt(unrecorded()).id == copy.id
 
 
-def test_parts_of_a_release_are_remembered(journal: Journal) -> None:
-    """Once is enough; each copy has its own."""
+def test_accepted_parts_of_a_release_are_recorded_once(journal: Journal) -> None:
+    """Recorded again, a part is left as it is; each copy has its own parts."""
     first, second = journal.filing.record(transaction()), journal.filing.record(transaction(queue_id="4dX2"))
     for places in ([1, 3], [2], [3]):
         journal.held.record_accepted(first.id, parts_for("split", places, 5))
@@ -300,8 +300,8 @@ def test_parts_of_a_release_are_remembered(journal: Journal) -> None:
     assert journal.held.accepted_parts(second.id) == set()
 
 
-def test_what_was_put_down_is_filed_by_whoever_reads_next(make_journal: MakeJournal) -> None:
-    """Also where the milter was killed right after it had put it down; and once, however many read at once."""
+def test_a_reader_files_the_transactions_in_the_inbox(make_journal: MakeJournal) -> None:
+    """Also those of a milter that was killed after it had put them; once, with several readers at the same time."""
     make_journal().inbox.put([transaction()])
     readers = [make_journal() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -313,8 +313,8 @@ def test_what_was_put_down_is_filed_by_whoever_reads_next(make_journal: MakeJour
 
 
 @pytest.mark.parametrize("form", ["hashed", "plain", "none"])
-def test_what_was_put_down_is_filed_as_it_would_have_been_recorded(make_journal: MakeJournal, form: str) -> None:
-    """Field for field, the addresses as the setting says."""
+def test_a_filed_transaction_equals_one_that_was_recorded_at_once(make_journal: MakeJournal, form: str) -> None:
+    """In every field; addresses in the form that the setting says."""
     journal = make_journal(addresses=form)
     put_down = transaction(visible=tuple(addresses("ann@home.example, bob@home.example")))
     journal.filing.record(put_down)
@@ -328,8 +328,8 @@ def test_what_was_put_down_is_filed_as_it_would_have_been_recorded(make_journal:
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("hold", State.NEVER_QUEUED)])
-def test_a_message_that_postfix_did_not_get_is_withdrawn(journal: Journal, outcome: str, state: State) -> None:
-    """The record stays, and says so; another message with the queue id of the first is not meant."""
+def test_a_message_that_postfix_did_not_get_is_marked(journal: Journal, outcome: str, state: State) -> None:
+    """The record stays, with that state; another message with the same queue id is not changed."""
     one = transaction(outcome=outcome)
     journal.inbox.put([one])
     other = journal.filing.record(
@@ -342,7 +342,7 @@ def test_a_message_that_postfix_did_not_get_is_withdrawn(journal: Journal, outco
 
 
 def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> None:
-    """For every copy, both; for one, its own. An answered one is not open any more."""
+    """A request for all copies reaches both gateways, one for a copy only its own; an answered one is not open."""
     first = journal.filing.record(transaction())
     second = journal.filing.record(transaction(gateway="mx2.council.test", queue_id="4dX2"))
     later = NOON + timedelta(minutes=5)
@@ -368,8 +368,8 @@ def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> No
         journal.held.answer(single.id + 1, "done", "")
 
 
-def test_stewards_that_conclude_a_request_at_the_same_moment_answer_it_once(make_journal: MakeJournal) -> None:
-    """The first answer stands, and is the one event; what comes later changes nothing."""
+def test_a_request_answered_by_several_stewards_has_one_answer(make_journal: MakeJournal) -> None:
+    """The first answer is kept, with one event; later answers change nothing."""
     journals = [make_journal() for _ in range(8)]
     copy = journals[0].filing.record(transaction())
     request = journals[0].held.ask(copy.incident_id, verb="release", mode="bcc", actor="ann", reason="ok")
@@ -389,7 +389,7 @@ def test_stewards_that_conclude_a_request_at_the_same_moment_answer_it_once(make
 
 
 def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
-    """However many copies ask for it; sent or suppressed, it is never due again."""
+    """Several copies make one notice; sent or suppressed, it is not due again."""
     copy = journal.filing.record(transaction())
     assert journal.notices.add(copy.incident_id, "held", NOON)
     assert not journal.notices.add(copy.incident_id, "held", NOON)
@@ -409,8 +409,8 @@ def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
     ]
 
 
-def test_a_note_is_an_event_with_its_details(journal: Journal) -> None:
-    """Of the incident, or of one copy."""
+def test_an_event_is_kept_with_its_details(journal: Journal) -> None:
+    """Text that is not UTF-8 is replaced."""
     copy = journal.filing.record(transaction())
     journal.held.add_event(copy.incident_id, copy.id, "steward", "sent twice", "no answer \udcff", recipients=3)
     event = journal.incidents.events(copy.incident_id)[-1]
@@ -422,8 +422,8 @@ def test_a_note_is_an_event_with_its_details(journal: Journal) -> None:
     )
 
 
-def test_old_records_are_forgotten_unless_mail_is_held(make_journal: MakeJournal) -> None:
-    """With all that belongs to them; a message that still waits keeps its record whatever its age."""
+def test_old_incidents_are_pruned_unless_mail_is_held(make_journal: MakeJournal) -> None:
+    """With all their rows in other tables; an incident with held mail is kept at any age."""
     journal = make_journal(retention_days=30)
     for number in range(3):
         copy = journal.filing.record(
@@ -448,8 +448,8 @@ def test_old_records_are_forgotten_unless_mail_is_held(make_journal: MakeJournal
     assert [one.incident_id for one in journal.notices.due(NOON)] == [3]
 
 
-def test_wait_ends_when_somebody_asks(make_journal: MakeJournal) -> None:
-    """Another process's request wakes the steward long before its time is over; without one it waits."""
+def test_wait_ends_at_a_request(make_journal: MakeJournal) -> None:
+    """A request by another process ends the wait at once; without one it lasts its whole time."""
     journal, other = make_journal(), make_journal()
     copy = journal.filing.record(transaction())
     assert journal.wait(30)  # the first one returns at once

@@ -1,1 +1,1 @@
-"""The journal's schema, version by version."""
+"""The migrations of the journal's tables, run by `undisclosed journal upgrade`."""

@@ -1,4 +1,4 @@
-"""What alembic runs a migration in: the connection and the transaction of `undisclosed journal upgrade`."""
+"""Alembic's environment: migrations run in the connection and transaction of `undisclosed journal upgrade`."""
 
 from alembic import context
 

@@ -12,5 +12,5 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    """To this version."""
+    """Upgrade to this version."""
     ${upgrades if upgrades else "pass"}

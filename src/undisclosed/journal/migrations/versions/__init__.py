@@ -1,1 +1,1 @@
-"""The journal's schema, version by version."""
+"""One file a version of the tables. Until the first release there is one, which every change of the tables edits."""

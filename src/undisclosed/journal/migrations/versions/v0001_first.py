@@ -14,7 +14,7 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """From nothing."""
+    """Make all tables."""
     op.create_table(
         "incident",
         sa.Column("id", ID, nullable=False),
