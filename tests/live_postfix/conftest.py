@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -24,6 +25,7 @@ from lab import milter, toml
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
+from support.postfix_directories import SIGNING, directory
 
 
 class StartGateway(Protocol):
@@ -37,6 +39,13 @@ class StartGateway(Protocol):
         socket: str = "unix",
         **sections: toml.Scalar | toml.Table | Sequence[toml.Table],
     ) -> Gateway: ...
+
+
+@pytest.fixture
+def config() -> Iterator[Path]:
+    """A configuration directory with a small main.cf that has a signer; no Postfix runs on it."""
+    with directory(SIGNING) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

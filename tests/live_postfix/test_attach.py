@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from support.postfix_directories import (
     LISTS,
     MAIN_CF,
     RECORD,
-    SIGNING,
     US,
     age,
     assert_attached,
@@ -29,13 +28,6 @@ from support.postfix_directories import (
 from undisclosed.postfix import PostfixError
 from undisclosed.postfix import postconf as postconf_module
 from undisclosed.postfix.milter_lists import milters
-
-
-@pytest.fixture
-def config() -> Iterator[Path]:
-    """A directory with a small main.cf that has a signer."""
-    with directory(SIGNING) as path:
-        yield path
 
 
 @pytest.mark.parametrize("case", MAIN_CF)

@@ -6,7 +6,6 @@ import fcntl
 import grp
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from support import children
 from support.postfix_directories import (
     RECORD,
-    SIGNING,
     age,
     assert_attached,
     attach,
@@ -27,13 +25,6 @@ from support.postfix_directories import (
 )
 from undisclosed.postfix import PostfixError, config_files
 from undisclosed.postfix.milter_lists import milters
-
-
-@pytest.fixture
-def config() -> Iterator[Path]:
-    """A directory with a small main.cf that has a signer."""
-    with directory(SIGNING) as path:
-        yield path
 
 
 def test_owner_group_and_mode_are_kept(config: Path) -> None:

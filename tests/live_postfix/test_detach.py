@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from support.postfix_directories import (
     DEBIAN_MASTER_CF,
     RECORD,
-    SIGNING,
     US,
     age,
     assert_attached,
@@ -22,13 +20,6 @@ from support.postfix_directories import (
     postconf,
     wanting,
 )
-
-
-@pytest.fixture
-def config() -> Iterator[Path]:
-    """A directory with a small main.cf that has a signer."""
-    with directory(SIGNING) as path:
-        yield path
 
 
 def test_later_edits_stay_and_our_settings_go(config: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from lab import milter
-from support.paths import DEPLOY
+from support.systemd_units import UNITS, copied, run, settings
 from undisclosed.cli import DEFAULT_CONFIG
 from undisclosed.policy.sections import JournalSection, MilterSection
 
@@ -18,30 +15,10 @@ EXPOSURE_LIMIT = 10
 """Tenths of systemd's exposure scale, which ends at 10.0: the unit is at 0.5, and an unhardened one above 9."""
 
 
-def settings() -> dict[str, list[str]]:
-    """Every setting of the unit with its values in order."""
-    found: dict[str, list[str]] = {}
-    for line in (DEPLOY / "systemd" / "undisclosed.service").read_text().splitlines():
-        if match := re.match(r"(\w+)=(.*)", line):
-            found.setdefault(match[1], []).append(match[2])
-    return found
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run one of systemd's tools, without a pager and without a terminal."""
-    environment = {**os.environ, "SYSTEMD_PAGER": "cat", "LC_ALL": "C.UTF-8"}
-    return subprocess.run(
-        [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
-    )
-
-
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit with the program's path as it is here: systemd looks whether the file exists."""
-    text = (DEPLOY / "systemd" / "undisclosed.service").read_text()
-    there = tmp_path / "undisclosed.service"
-    there.write_text(text.replace("/opt/undisclosed/bin/undisclosed", str(milter.console_script())))
-    return there
+    """The unit, with the program's path as it is here."""
+    return copied("undisclosed.service", tmp_path)
 
 
 def test_systemd_has_nothing_to_say_against_the_unit(unit: Path) -> None:
@@ -63,7 +40,7 @@ def test_unit_is_hardened(unit: Path) -> None:
 
 def test_unit_stops_and_reloads_as_the_supervisor_expects() -> None:
     """The supervisor alone gets SIGTERM, has more than its ten seconds, and a reload tells its outcome."""
-    unit = settings()
+    unit = settings("undisclosed.service")
     assert (unit["Type"], unit["KillMode"], unit["Restart"]) == (["notify"], ["mixed"], ["on-failure"])
     assert unit["ExecReload"] == ["/opt/undisclosed/bin/undisclosed reload $MAINPID"]
     assert unit["RuntimeDirectory"] == ["undisclosed"]
@@ -72,13 +49,13 @@ def test_unit_stops_and_reloads_as_the_supervisor_expects() -> None:
 
 def test_unit_starts_again_unless_an_administrator_has_to_correct_something() -> None:
     """After exit status 1 for as long as it takes; not after 2. RestartSec=1 alone ends at the limit of five starts."""
-    unit = settings()
+    unit = settings("undisclosed.service")
     assert (unit["RestartPreventExitStatus"], unit["StartLimitIntervalSec"]) == (["2"], ["0"])
 
 
 def test_unit_agrees_with_the_defaults_of_the_program() -> None:
     """Configuration, key and socket are where the program looks for them when the configuration says nothing."""
-    unit = settings()
+    unit = settings("undisclosed.service")
     socket = MilterSection().endpoint.path
     assert socket is not None
     assert unit["ExecStart"] == [f"/opt/undisclosed/bin/undisclosed run --config {DEFAULT_CONFIG}"]
@@ -92,14 +69,14 @@ def test_user_and_socket_directory_are_made_as_the_unit_needs_them(tmp_path: Pat
     (tmp_path / "var/spool/postfix").mkdir(parents=True)
     postfix = tmp_path / "postfix.conf"
     postfix.write_text("g postfix - -\n")
-    made = run("systemd-sysusers", f"--root={tmp_path}", DEPLOY / "systemd" / "undisclosed.sysusers", postfix)
+    made = run("systemd-sysusers", f"--root={tmp_path}", UNITS / "undisclosed.sysusers", postfix)
     assert made.returncode == 0, made.stderr
-    created = run("systemd-tmpfiles", f"--root={tmp_path}", "--create", DEPLOY / "systemd" / "undisclosed.tmpfiles")
+    created = run("systemd-tmpfiles", f"--root={tmp_path}", "--create", UNITS / "undisclosed.tmpfiles")
     assert created.returncode == 0, created.stderr
 
     users = _ids(tmp_path / "etc/passwd")
     groups = _ids(tmp_path / "etc/group")
-    assert settings()["User"] == ["undisclosed"]
+    assert settings("undisclosed.service")["User"] == ["undisclosed"]
     assert users["undisclosed"] != 0
     socket = MilterSection().endpoint.path
     assert socket is not None

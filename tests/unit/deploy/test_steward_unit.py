@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from lab import milter
-from support.paths import DEPLOY
+from support.systemd_units import copied, run, settings
 from undisclosed.cli import DEFAULT_CONFIG
 from undisclosed.policy.sections import JournalSection
 
@@ -18,30 +14,11 @@ EXPOSURE_LIMIT = 25
 """Tenths of systemd's exposure scale: a part of it is root and must read what others own."""
 
 
-def settings(name: str) -> dict[str, list[str]]:
-    """Every setting of a unit with its values in order."""
-    found: dict[str, list[str]] = {}
-    for line in (DEPLOY / "systemd" / name).read_text().splitlines():
-        if match := re.match(r"(\w+)=(.*)", line):
-            found.setdefault(match[1], []).append(match[2])
-    return found
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run one of systemd's tools, without a pager and without a terminal."""
-    environment = {**os.environ, "SYSTEMD_PAGER": "cat", "LC_ALL": "C.UTF-8"}
-    return subprocess.run(
-        [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
-    )
-
-
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """Both units with the program's path as it is here: systemd looks whether the file exists."""
-    for name in ("undisclosed.service", "undisclosed-steward.service"):
-        text = (DEPLOY / "systemd" / name).read_text()
-        (tmp_path / name).write_text(text.replace("/opt/undisclosed/bin/undisclosed", str(milter.console_script())))
-    return tmp_path / "undisclosed-steward.service"
+    """The unit, with the program's path as it is here, beside the milter's, which it names."""
+    copied("undisclosed.service", tmp_path)
+    return copied("undisclosed-steward.service", tmp_path)
 
 
 def test_systemd_has_nothing_to_say_against_the_unit(unit: Path) -> None:
