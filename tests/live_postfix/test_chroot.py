@@ -18,7 +18,7 @@ from live_postfix.stage import Stage, attached
 
 
 @pytest.fixture(scope="module", params=["unix", "inet"])
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def attached_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A Postfix of its own, chrooted, with the milter attached."""
     socket = "unix" if request.param == "unix" else f"inet:{processes.reserve_port()}@127.0.0.1"
     with (
@@ -26,8 +26,14 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         PrivatePostfix(outside=sink.port, chroot=True) as postfix,
         attached(postfix, sink, socket=socket) as stage,
     ):
-        stage.policy("reject", rules=RULES)
         yield stage
+
+
+@pytest.fixture
+def stage(attached_stage: Stage) -> Stage:
+    """The gateway with a rule for each kind of message, and with nothing held or delivered."""
+    attached_stage.policy("reject", rules=RULES)
+    return attached_stage
 
 
 def test_every_verdict_gets_through(stage: Stage) -> None:
@@ -45,8 +51,6 @@ def test_every_verdict_gets_through(stage: Stage) -> None:
 
 def test_sendmail_meets_its_rule_too(stage: Stage) -> None:
     """cleanup(8) is chrooted as well when mail comes from pickup(8)."""
-    stage.sink.clear()
-    stage.postfix.empty()
     for number, kind in enumerate(("rewrite", "quarantine")):
         stage.postfix.sendmail(["-i", "-f", sender(kind), *RECIPIENTS], letter(number, kind))
     assert wrongs(stage, [Answer(0, "rewrite", 250), Answer(1, "quarantine", 250)]) == []
