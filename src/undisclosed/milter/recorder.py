@@ -1,10 +1,10 @@
-"""Records transactions from the milter's callbacks, for which each waits a moment at most.
+"""Records the transactions of the milter's callbacks in the journal.
 
 A callback that waits stalls other sessions of its worker (libmilter's thread pool). So it inserts one row, and waits at
-most WAIT seconds; once a write has failed the next ones fail at once, until the background thread has written again.
+most WAIT seconds. After a write has failed the next ones fail at once, until the background thread has written again.
 
-A recorded transaction survives a crash of the process at commit, and a power loss after sync(), about 10 ms later:
-while Postfix syncs the message itself.
+A recorded transaction survives a crash of the process from the commit on, and a power loss after sync(), about 10 ms
+later. Postfix syncs the message itself at about the same time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TICK: Final = 0.01
 """Seconds between two rounds of the background thread while messages are recorded."""
 
 QUIET: Final = 0.05
-"""Seconds without a callback after which the worker files the transactions in the inbox, so that no message waits for
-the interpreter or the journal's lock. A reader of the journal, such as the steward, files them before."""
+"""Seconds without a callback after which the worker files the transactions of the inbox: while messages pass, filing
+would compete with them for the GIL and the journal's lock. A reader such as the steward files them itself first."""
 
 PROBE_EVERY: Final = 1.0
 """Seconds between two attempts to write to a broken journal."""
@@ -108,7 +108,7 @@ class Recorder:
                 self._missed += 1
             raise
         self._fresh = True
-        if not self._wake.is_set():  # an awake thread would contend with this one for the interpreter
+        if not self._wake.is_set():  # wake the background thread once only: it competes with this one for the GIL
             self._wake.set()
 
     def _submit(self, transaction: Transaction) -> None:
@@ -141,7 +141,7 @@ class Recorder:
             self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
 
     def withdraw(self, transaction: Transaction, why: str) -> None:
-        """Have it recorded that Postfix does not have a message. Returns at once."""
+        """Record, in the background, that Postfix does not have a message. Returns at once."""
         self._do(lambda: self._inbox.mark_not_queued(transaction, why))
 
     def use(self, inbox: Inbox, gateway: str) -> None:
@@ -177,7 +177,7 @@ class Recorder:
                 self._probe()
                 continue
             if self._fresh:
-                self._fresh = False  # before sync: a later record is the next round's
+                self._fresh = False  # before sync: a record that comes during it is synced in the next round
                 self._try(self._inbox.sync)  # takes as long as the disk does
                 quiet_at = time.monotonic() + QUIET
             self._do_jobs()
