@@ -82,7 +82,7 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         told_when="delivered",
     ),
     Action.SPLIT: Effect(
-        words="delivered to each outside recipient as a separate copy that shows only their own address",
+        words="delivered to each outside recipient as a separate message that shows only their own address",
         outcome="hold",
         at_end=True,
         released_as="split",

@@ -237,10 +237,10 @@ class Rule(Section):
         examples=[3],
     )
     action: Action = Field(
-        description="`accept`, `warn` (deliver, tell the sender), `rewrite` (deliver with the external addresses taken"
-        " out of sight), `split` (each of them gets a copy of their own, with only their own address), `delay` (hold"
-        " for hold.delay, then deliver with them out of sight), `quarantine` (hold until someone decides) or `reject`."
-        " Each but `accept` needs a threshold.",
+        description="`accept`, `warn` (deliver, tell the sender), `rewrite` (deliver with the external addresses"
+        " hidden), `split` (send each external recipient a separate message that shows only their own address), `delay`"
+        " (hold for hold.delay, then deliver with the external addresses hidden), `quarantine` (hold until someone"
+        " decides) or `reject`. Each but `accept` needs a threshold.",
         examples=["reject"],
     )
 

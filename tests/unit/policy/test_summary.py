@@ -104,7 +104,7 @@ def test_the_whole_description() -> None:
         ({"action": "rewrite"}, "it is delivered with the outside addresses hidden; the sender is told."),
         (
             {"action": "split"},
-            "it is delivered to each outside recipient as a separate copy that shows only their own address",
+            "it is delivered to each outside recipient as a separate message that shows only their own address",
         ),
         (
             {"action": "delay"},
