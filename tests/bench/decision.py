@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
@@ -49,9 +50,9 @@ def stages(session: Session, addresses: int, number: int) -> Iterator[Stage]:
 
     yield "MAIL", lambda: session.mail(f"<{SENDER}>", "")
     for recipient in people(2, number):
-        yield "RCPT", lambda recipient=recipient: session.rcpt(f"<{recipient}>")  # type: ignore[misc]  # a default
+        yield "RCPT", partial(session.rcpt, f"<{recipient}>")
     for name, value in header(addresses, number):
-        yield "header", lambda name=name, value=value: session.header(name, value)  # type: ignore[misc]  # a default
+        yield "header", partial(session.header, name, value)
     yield "end of header", end
 
 

@@ -33,7 +33,9 @@ def failures(bounce: Delivery) -> list[Failure]:
 def readable(bounce: Delivery) -> str:
     """What a person reads: the first part, its lines joined."""
     first = next(part for part in message_from_bytes(bounce.data).walk() if part.get_content_type() == "text/plain")
-    return " ".join(first.get_payload().split())  # type: ignore[union-attr]  # text/plain has text
+    text = first.get_payload()
+    assert isinstance(text, str)
+    return " ".join(text.split())
 
 
 def _failure(block: Message) -> Failure:

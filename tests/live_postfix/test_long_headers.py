@@ -92,4 +92,5 @@ def test_a_field_that_postfix_cuts(stage: Stage, action: str, number: int) -> No
     stage.gateway.settle()
     assert 1500 < count(stage) < 2000
     assert outcome.accepted == (action != "reject")
+    assert len(stage.sink.deliveries) == (action == "rewrite")
     assert not [found for delivery in stage.sink.deliveries for found in leaks(delivery.header)]

@@ -281,7 +281,9 @@ def test_the_sender_is_told_of_each_step(story: Story) -> None:
 def test_no_notice_shows_an_address(story: Story) -> None:
     """Each goes to the sender alone, quotes the reference of its message, and repeats nobody's address."""
     references = {one: incident.reference for one, incident in story.incidents.items()}
-    for notice in (one for one in story.deliveries if not one.sender):
+    notices = [delivery for delivery in story.deliveries if not delivery.sender]
+    assert len(notices) == NOTICES.total()
+    for notice in notices:
         texts = [part.get_content() for part in held.parts(notice)]
         assert (notice.recipients, len(texts)) == ((SENDER,), 2)
         assert shown(notice.data) | shown("".join(texts).encode()) == set()

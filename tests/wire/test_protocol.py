@@ -142,16 +142,17 @@ def test_an_8_bit_field_name_does_not_let_a_message_pass(running: Running) -> No
 
     Postfix itself ends the header before such a field, so that no mail of it reaches a milter.
     """
-    with Mta(running.address, timeout=2).connect() as mta:
+    no_answer = (TimeoutError, MilterError, ConnectionError)
+    with contextlib.suppress(*no_answer), Mta(running.address, timeout=2).connect() as mta:
         mta.envelope("clerk@council.test", ["parent@family.test"])
         mta.packet(b"LT\xf6\0x@y.test\0")
         mta.header(HEADER)
-        try:
-            verdict = mta.end_of_header()
-        except (TimeoutError, MilterError, ConnectionError):
-            return
-    assert verdict is not None
-    assert verdict.word in ("reject", "tempfail")
+        verdict = mta.end_of_header()
+        assert verdict is not None
+        assert verdict.word in ("reject", "tempfail")
+    with Mta(running.address).connect() as mta:
+        assert mta.send(ORDINARY).word == "accept"
+        assert mta.send(HEADER).word == "reject"
 
 
 def test_a_peer_that_breaks_the_protocol_ends_its_own_connection_only(running: Running) -> None:
