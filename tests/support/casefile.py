@@ -207,12 +207,12 @@ def _expand(text: bytes) -> bytes:
 
 
 def internal(case: Case) -> tuple[str, ...]:
-    """The domains whose addresses may stay in sight."""
+    """The domains whose addresses may stay visible."""
     return tuple(case.expected["internal"].split(", "))
 
 
 def wanted(case: Case) -> Seen:
-    """What every player is to see."""
+    """The expected result, for every player."""
     facts: dict[str, object] = {
         key: None if case.expected[key] == "none" else case.expected[key]
         for key in ("action", "rule", "scope", "obstacle")
@@ -228,11 +228,11 @@ def wanted(case: Case) -> Seen:
 def seen(
     case: Case, line: Mapping[str, Any], *, outcome: str, stage: str, reply: Iterable[str] = (), message: bytes | None
 ) -> Seen:
-    """What a player saw: the message's line in the log, what became of it, when, the reply lines, what went on."""
+    """The observed result: the log line, the outcome, its stage, the reply lines, and the message afterwards."""
     facts = {key: line.get(key) for key in wanted(case).facts}
     lines = [text.replace(line.get("reference") or "\0", "{reference}") for text in reply]
     header, body = _halves(case, message)
-    # What the log says and what happened are the same, or both are shown.
+    # If log line and outcome differ, the comparison shows both.
     outcome = outcome if outcome == line.get("outcome") else f"{outcome}, and the log says {line.get('outcome')}"
     return Seen(facts, stage, outcome, tuple(lines) if case.reply else _outline(case, lines), header, body)
 

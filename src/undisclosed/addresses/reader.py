@@ -167,7 +167,7 @@ def _ends_entry(tokens: Tokens, kind: str, angle: list[int]) -> bool:
 
 
 def _literal_end(tokens: Tokens, index: int) -> int:
-    """Where the domain literal ends that begins here: a@[IPv6:2001:db8::1]."""
+    """The end of the domain literal that begins at `index`: a@[IPv6:2001:db8::1]."""
     end = index + 1
     while tokens.kind(end) not in ("]", "[", "at", ""):
         end += 1

@@ -31,7 +31,7 @@ class Address(NamedTuple):
     """One address, as it was written and as it is compared."""
 
     text: str
-    """The bare addr-spec as it was written, without comments, folding and marks that nobody sees."""
+    """The bare addr-spec as it was written, without comments, folding and invisible characters."""
     local: str
     """The local part without quotes, case-folded."""
     domain: str

@@ -64,7 +64,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class SavedMessage:
-    """A saved message as the milter would get it, and what it is called."""
+    """A saved message as the milter would get it."""
 
     file: str
     message: Message

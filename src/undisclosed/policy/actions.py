@@ -1,4 +1,4 @@
-"""The modes and the actions of a policy, and the one table of what each action does."""
+"""The modes and the actions of a policy, and the table of the effects of each action."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Mode(StrEnum):
 
 
 class Action(StrEnum):
-    """What a rule may ask for. `tempfail` is not among them: it answers a failure and is never a policy."""
+    """The actions that a rule can name. `tempfail` is not among them: it answers a failure and is never a policy."""
 
     ACCEPT = "accept"
     WARN = "warn"
@@ -33,36 +33,36 @@ class Action(StrEnum):
 
     @property
     def effect(self) -> Effect:
-        """What it does to a message, in enforce mode."""
+        """Its effect on a message in enforce mode."""
         return EFFECTS[self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What an action does to a message in enforce mode."""
+    """The effect of an action on a message in enforce mode."""
 
     words: str
-    """It in words, after "the message is"; `{delay}` and `{reply}` stand for hold.delay and the reply's codes."""
+    """The effect in words, after "the message is"; `{delay}` is hold.delay, `{reply}` the codes of the reply."""
     outcome: ActionOutcome | None = None
-    """It as the journal records it. None: nothing is recorded."""
+    """The outcome in the journal. None: nothing is recorded."""
     at_end: bool = False
-    """Whether it waits for the end of the message: libmilter takes header edits and a quarantine only there."""
+    """Whether it happens at the end of the message: libmilter accepts header edits and quarantine only there."""
     stops: bool = False
-    """Whether the message does not go on unless a person acts."""
+    """Whether the message is not delivered unless a person acts."""
     released_as: OwnRelease | None = None
-    """How the steward releases the held message by itself. None: it waits for a person, or is not held."""
+    """The way in which the steward releases the message by itself. None: it does not."""
     first_notice: FirstNotice | None = None
-    """The first notice to the sender. None: the sender has the SMTP reply, or there is nothing to tell."""
+    """The first notice to the sender. None: the SMTP reply is enough."""
     told_when: NoticeTime | None = None
-    """What must have become of the message before that notice is true."""
+    """The state of the message in which the first notice is true."""
 
     @property
     def holds(self) -> bool:
-        """Whether the message goes into Postfix's hold queue, if only for a moment."""
+        """Whether the message enters Postfix's hold queue, even if only for a moment."""
         return self.outcome == "hold"
 
     def notice_when(self, time: NoticeTime) -> FirstNotice | None:
-        """The first notice, if it is due once the message is held, released or delivered."""
+        """The first notice, if it is due when the message is in this state."""
         return self.first_notice if self.told_when == time else None
 
 
@@ -111,4 +111,4 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         stops=True,
     ),
 }
-"""What each action does. All other code asks this table; `milter/session.py` alone matches on the action itself."""
+"""The effects of all actions. Other code uses this table; only `milter/session.py` matches on the action itself."""

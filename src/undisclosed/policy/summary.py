@@ -26,14 +26,14 @@ def describe(policy: Policy, width: int | None = None) -> str:
         ("What counts", _counting(policy)),
         (
             "Rules: the first that matches decides",
-            [*_rules(policy), "Where none matches, the message passes as it is."],
+            [*_rules(policy), "If none matches, the message is delivered as it is."],
         ),
         ("Rewriting", _rewriting(policy)),
         ("Refusing", _refusing(policy)),
         ("Holding", _holding(policy)),
         ("Recording", _recording(policy)),
-        ("Not used in this version, wherever they stand", [f"{_all_not_used()}."]),
-        ("Mind", warnings(policy)),
+        ("Not used in this version", [f"{_all_not_used()}."]),
+        ("Warnings", warnings(policy)),
     ]
     return "\n\n".join(_section(title, items, width) for title, items in sections if items)
 
@@ -61,10 +61,10 @@ def _section(title: str, items: Sequence[str], width: int | None) -> str:
 def _mode(policy: Policy) -> str:
     if policy.mode is Mode.MONITOR:
         return (
-            'Mode "monitor": each message is decided on, and the decision is logged, but nothing is changed, delayed or'
-            " refused. What is said below would happen."
+            'Mode "monitor": each decision is logged, but no message is changed, delayed or refused. The policy below'
+            " is not carried out."
         )
-    return 'Mode "enforce": what is said below is done.'
+    return 'Mode "enforce": the policy below is carried out.'
 
 
 def _scope(policy: Policy) -> list[str]:
@@ -101,8 +101,8 @@ def _counting(policy: Policy) -> list[str]:
     if removed:
         providers += f", but not {listed(removed)}"
     return [
-        f"The distinct external addresses that a recipient can read in {fields}. Who received it as Bcc and stands in"
-        " none of them is not visible, and does not count.",
+        f"The distinct external addresses that a recipient can read in {fields}. Bcc recipients"
+        " who are in none of these fields are not visible, and are not counted.",
         "An organisation is a registered domain; at a personal-mail provider each address is an organisation of its own"
         f" ({providers}).",
     ]
@@ -154,10 +154,10 @@ def _rewriting(policy: Policy) -> list[str]:
 def _refusing(policy: Policy) -> list[str]:
     if not policy.can_end_in(Action.REJECT):
         return []
-    whom = f"whom to ask ({policy.organisation.help})" if policy.organisation.help else "whom to ask"
+    whom = f"a contact ({policy.organisation.help})" if policy.organisation.help else "a contact"
     return [
-        "The reply says how many outside addresses would have been visible, never what the limit is; what to do;"
-        f" {whom}; and a reference that is in the log, too.",
+        "The reply has the number of outside addresses that would have been visible (never the limit), advice,"
+        f" {whom}, and a reference that is also in the log.",
     ]
 
 

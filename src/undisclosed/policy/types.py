@@ -136,7 +136,7 @@ def _network(value: object) -> object:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     fix = 'write an address or a network in quotes, such as "192.0.2.0/24" or "2001:db8::/32"'
-    if not isinstance(value, str):  # a number would do for ipaddress, and mean an address nobody thinks of
+    if not isinstance(value, str):  # ipaddress accepts a number as an address, which is never meant
         raise Refused("not a network", fix)
     try:
         return ip_network(value)

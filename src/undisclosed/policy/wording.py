@@ -1,4 +1,4 @@
-"""Parts of the configuration in words: lists, limits, and what an action does."""
+"""Parts of the configuration in words: lists, limits, and the effect of an action."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def _more_than(limit: int, noun: str, ending: str) -> str:
 
 
 def effect(policy: Policy, action: Action) -> str:
-    """What an action does, after "the message is"."""
+    """The effect of an action in words, after "the message is"."""
     reply = f"{policy.reply.code} {policy.reply.enhanced}"
     return action.effect.words.format(delay=duration_text(policy.hold.delay), reply=reply)

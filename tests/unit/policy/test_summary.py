@@ -14,7 +14,7 @@ from undisclosed.policy.summary import describe
 
 WHOLE = """\
 The mail of Exampleshire County Council
-  Mode "enforce": what is said below is done.
+  Mode "enforce": the policy below is carried out.
 
 Which mail
   Mail from a client that has logged in.
@@ -27,8 +27,8 @@ Whose addresses
   External: all others.
 
 What counts
-  The distinct external addresses that a recipient can read in To and Cc. Who received it as Bcc and
-    stands in none of them is not visible, and does not count.
+  The distinct external addresses that a recipient can read in To and Cc. Bcc recipients who are in
+    none of these fields are not visible, and are not counted.
   An organisation is a registered domain; at a personal-mail provider each address is an
     organisation of its own ({providers} domains are known).
 
@@ -36,18 +36,18 @@ Rules: the first that matches decides
   1. list server: Mail from *-bounces@lists.council.test or the null sender is delivered as it is.
   2. too many in sight: If mail from anybody would show its recipients more than 10 outside
     addresses, it is refused (550 5.7.0), and the sender is told why.
-  Where none matches, the message passes as it is.
+  If none matches, the message is delivered as it is.
 
 Refusing
-  The reply says how many outside addresses would have been visible, never what the limit is; what
-    to do; whom to ask (the service desk, extension 100); and a reference that is in the log, too.
+  The reply has the number of outside addresses that would have been visible (never the limit),
+    advice, a contact (the service desk, extension 100), and a reference that is also in the log.
 
 Recording
   Every message on which a rule acts is recorded in sqlite:////var/lib/undisclosed/journal.db before
     Postfix has the answer: without a record nothing is delivered changed or with a warning.
   Visible addresses are recorded as keyed hashes; subjects are too.
 
-Not used in this version, wherever they stand
+Not used in this version
   [console] and [metrics].
 """
 
@@ -163,7 +163,7 @@ def test_the_rest_in_words() -> None:
         scope={"authenticated": False, "networks": []},
         counting={"personal_mail_add": ["village-net.test"], "personal_mail_remove": ["bt.com"]},
     )
-    assert 'Mode "monitor": each message is decided on' in told
+    assert 'Mode "monitor": each decision is logged' in told
     assert "Partners, whose addresses are not counted: police.test and every domain below nhs.test." in told
     assert "and village-net.test, but not bt.com)" in told
     assert "logged in" not in told
@@ -254,7 +254,7 @@ def test_warnings(over: dict[str, Any], warning: str) -> None:
 def test_a_sound_policy_has_no_warnings(over: dict[str, Any]) -> None:
     """Needless warnings would keep administrators from reading any."""
     assert warnings(policy(**over)) == []
-    assert "Mind" not in words(**over)
+    assert "Warnings" not in words(**over)
 
 
 def test_settings_that_nothing_uses_are_named_where_they_are_set() -> None:
