@@ -168,7 +168,7 @@ def test_the_rest_in_words() -> None:
     assert "and village-net.test, but not bt.com)" in told
     assert "logged in" not in told
     assert "Mail from a client whose address is not known, if" in told
-    assert "whom to ask; and a reference" in told
+    assert "a contact, and a reference" in told
 
 
 def test_no_line_is_wider_than_a_terminal() -> None:
