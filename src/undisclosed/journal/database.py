@@ -39,8 +39,8 @@ class Database:
 
     def check(self) -> None:
         """Raises WrongVersionError, WrongKeyError, or JournalError where the database cannot be reached."""
-        with self.read():
-            pass  # a new connection is checked before its first transaction
+        with self.read() as connection:
+            self._verify(lambda query: connection.scalar(sa.text(query)))
 
     def probe(self) -> None:
         """Write a little, to see whether writing works again. Raises JournalError."""
