@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What deploy/quickstart and deploy/test share: the packages and the virtual environment that they need.
-# Sourced, never run. Nothing here starts, stops or configures a mail server of the host.
+# Packages and virtual environment for deploy/quickstart and deploy/test. To be sourced. It does not start, stop or
+# configure a mail server of the host.
 
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$project/.venv
-python=/usr/bin/python3 # the system's: an unprivileged milter cannot run one that lives below /root
+python=/usr/bin/python3 # the system's: an unprivileged milter cannot run one below /root
 install_log=
 assume_yes=
 
@@ -27,7 +27,7 @@ packages=(
     util-linux                                # setpriv, flock
 )
 
-fail() { # MESSAGE...: say what is wrong and what to do, and end
+fail() { # MESSAGE...: print the error and the remedy, and exit
     printf '%s%s%s\n' "$red" "$1" "$plain" >&2
     shift
     (($# == 0)) || printf '%s\n' "$@" >&2
@@ -53,14 +53,14 @@ require_root() {
     fi
 }
 
-missing_packages() { # print those of the packages that are not installed
+missing_packages() { # print the packages that are not installed
     local name
     for name in "${packages[@]}"; do
         [[ $(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || echo "$name"
     done
 }
 
-other_mail_server() { # print what is installed that Debian would remove to make room for Postfix
+other_mail_server() { # print the installed mail server that Debian would remove for Postfix
     dpkg-query -W -f='${Package}\t${db:Status-Status}\t${Provides}\n' |
         awk -F'\t' '$2 == "installed" && $1 != "postfix" && $3 ~ /mail-transport-agent/ { print $1 }'
     if [[ -e /usr/sbin/sendmail ]] && ! dpkg-query -S /usr/sbin/sendmail >/dev/null 2>&1; then
@@ -82,14 +82,14 @@ ask_about_other_mail_server() {
     [[ $answer == [yY]* ]] || fail "Stopped: nothing was changed."
 }
 
-# Debian starts a service as soon as its package is installed. Postfix's must not start, nor PostgreSQL's, nor those of
-# the mail filters that tests and comparisons install: the host did not ask for them. invoke-rc.d and deb-systemd-invoke ask
-# /usr/sbin/policy-rc.d; it is put back however this script ends.
+# Debian starts a service when its package is installed. Those of Postfix, PostgreSQL and the mail filters must not start
+# on this host. invoke-rc.d and deb-systemd-invoke ask /usr/sbin/policy-rc.d, which is replaced during the installation
+# and restored however this script ends.
 policy=/usr/sbin/policy-rc.d
 policy_before=$policy.before-undisclosed
 
 forbid_postfix_service() {
-    restore_service_policy # a run that was killed may have left ours
+    restore_service_policy # a killed run may have left ours
     if [[ -e $policy || -L $policy ]]; then
         mv "$policy" "$policy_before"
     fi
@@ -118,7 +118,7 @@ finish() {
     restore_service_policy
 }
 
-# A signal is acted on when the command in the foreground has ended: never in the middle of dpkg.
+# Bash handles a signal when the foreground command has ended: never in the middle of dpkg.
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -141,7 +141,7 @@ stop_spinner() {
     printf '\r\e[K'
 }
 
-step() { # LABEL COMMAND...: run it with its output in the log; one line on the terminal, with the time it took
+step() { # LABEL COMMAND...: run the command with its output in the log; print one line with its duration
     local label=$1 began=$SECONDS status=0
     shift
     [[ -n $install_log ]] || install_log=$(mktemp /tmp/undisclosed-install.XXXXXX)
@@ -156,12 +156,12 @@ step() { # LABEL COMMAND...: run it with its output in the log; one line on the 
     printf '  %s✓%s %s %s%d s%s\n' "$green" "$plain" "$label" "$dim" $((SECONDS - began)) "$plain"
 }
 
-latest_word() { # what the running step said last, cut to fit beside its label
+latest_word() { # print the last line of the running step's output, cut to fit beside its label
     tail -c 400 "$install_log" | tr '\r' '\n' | tr -cd '[:print:]\n' | grep -v '^ *$' | tail -n 1 | cut -c 1-50 || true
 }
 
 apt() {
-    # Nothing may ask, no file of the host's is overwritten, and no service of it is restarted (needrestart).
+    # No questions, no overwritten configuration files, no restarted services (needrestart).
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get --quiet --yes \
         -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@"
 }
@@ -189,16 +189,16 @@ require_python() {
         fail "Python 3.11 or later is needed, and $python is $("$python" --version)." "$systems have it."
 }
 
-make_environment() { # EXTRA: the virtual environment with the project and this extra of pyproject.toml in it
+make_environment() { # EXTRA: make .venv with the project and this extra of pyproject.toml
     local extra=$1 stamp=$venv/.set-up-$1 made_for=$venv/.made-for here mark
-    # Its scripts start only where it was made, with the Python it was made by.
+    # Its scripts work only in the directory and with the Python for which it was made.
     here=$(printf '%s\n' "$project" "$("$python" --version)")
     if [[ -e $made_for && $(<"$made_for") != "$here" ]]; then
         rm -rf "$venv"
     elif [[ -e $venv && $(readlink -f "$venv/bin/python") != "$(readlink -f "$python")" ]]; then
         fail "$venv was made with another Python than the system's ($python)." "Move it away and start again."
     fi
-    # What is in it depends on pyproject.toml alone: the project itself is linked, not copied.
+    # Its contents depend on pyproject.toml alone: the project itself is linked, not copied.
     mark=$(sha256sum <"$project/pyproject.toml")
     [[ ! -e $stamp || $(<"$stamp") != "$mark" ]] || return 0
     [[ -x $venv/bin/pip ]] || step "Virtual environment .venv" "$python" -m venv "$venv"
@@ -208,7 +208,7 @@ make_environment() { # EXTRA: the virtual environment with the project and this 
     echo "$mark" >"$stamp"
 }
 
-set_up() { # EXTRA: all of the above, one run at a time
+set_up() { # EXTRA: packages and environment, one run at a time
     local lock
     require_debian
     require_root
