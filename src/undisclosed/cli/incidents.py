@@ -130,7 +130,7 @@ def show_one(journal: Journal, reference: str, output: Output) -> None:
     output.table(_copy_table(incident))
     output.line("")
     output.line("Events", "bold")
-    output.table(_event_table(events))
+    output.table(_event_table(incident, events))
 
 
 def json_line(incident: Incident, events: Iterable[Event] | None = None) -> str:
@@ -225,7 +225,11 @@ def _copy_table(incident: Incident) -> Table:
     return Table(columns, rows, head=5)
 
 
-def _event_table(events: Iterable[Event]) -> Table:
-    columns = (Column("when"), Column("who"), Column("what"), Column("why", "wrap"))
-    rows = [(local_time(event.at), event.actor, event.what, event.why) for event in events]
-    return Table(columns, rows, head=3)
+def _event_table(incident: Incident, events: Iterable[Event]) -> Table:
+    columns = (Column("when"), Column("queue id"), Column("who"), Column("what"), Column("why", "wrap"))
+    queue_ids = {copy.id: copy.queue_id for copy in incident.copies}
+    rows = [
+        (local_time(event.at), queue_ids.get(event.copy_id or 0, "-"), event.actor, event.what, event.why)
+        for event in events
+    ]
+    return Table(columns, rows, head=4)

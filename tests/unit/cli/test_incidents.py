@@ -46,6 +46,20 @@ def test_json_has_everything(journal: Journal) -> None:
     assert content["events"][0]["what"] == "recorded"
 
 
+def test_each_event_names_its_copy(journal: Journal) -> None:
+    """By the queue id, so that the events of several copies can be told apart."""
+    journal.filing.record(transaction(queue_id="4dX1c23kLmz9Q"))
+    journal.filing.record(transaction(queue_id="4dX1c23kLmz9R"))
+    out = io.StringIO()
+    show_one(journal, "k7", Output(out, out))
+    events = [line.split("\t") for line in out.getvalue().partition("Events\n")[2].splitlines()]
+    assert events[0] == ["when", "queue id", "who", "what", "why"]
+    assert [event[1:4] for event in events[1:]] == [
+        ["4dX1c23kLmz9Q", "milter", "recorded"],
+        ["4dX1c23kLmz9R", "milter", "recorded"],
+    ]
+
+
 def test_a_list_says_when_there_is_more(journal: Journal) -> None:
     """On standard error, so that it is no row; an empty list says so."""
     out, err = io.StringIO(), io.StringIO()
