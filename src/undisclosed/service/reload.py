@@ -20,8 +20,9 @@ DIRECTORY: Final = "reload"
 """The directory in RUNTIME_DIRECTORY that the service writes to. The steward gives up root's rights; systemd gives
 RUNTIME_DIRECTORY itself back to root with each command of the unit, but not what is in it (systemd.exec(5))."""
 
-ANSWER_TIMEOUT: Final = 9.0
-"""Seconds to wait for an outcome: with the start of the command itself it ends within ten."""
+ANSWER_TIMEOUT: Final = 8.0
+"""Seconds to wait for an outcome: with the start of the command itself it ends within ten. A worker that does not take
+the new configuration is killed after five, and replaced."""
 
 POLL_INTERVAL: Final = 0.05
 """Seconds between two looks for an outcome."""
