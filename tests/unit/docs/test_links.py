@@ -21,6 +21,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w/.-])(?:src|tests|deploy|docs)/[\w./-]*[\w/]")
 IN_A_ROOM = re.compile(rf"`((?:{ROOMS})/[\w./-]+)`")
 
+TEST_FILE = re.compile(r"`(test_\w+\.py)\b")
+
 
 def _anchor(heading: str) -> str:
     """The name under which a heading can be linked to, as code hosts make it."""
@@ -45,10 +47,11 @@ def test_every_relative_link_resolves(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_path_exists(page: Path) -> None:
-    """Paths from the top of the repository anywhere in the text; paths in a room where they stand in backticks."""
+    """Paths from the top of the repository anywhere in the text; in backticks, paths in a room and test files."""
     text = page.read_text()
     missing = [path for path in PATH.findall(text) if not (PROJECT / path).exists() and "/." not in path]
     missing += [path for path in IN_A_ROOM.findall(text) if not (PACKAGE / path).exists()]
+    missing += [name for name in TEST_FILE.findall(text) if not list((PROJECT / "tests").rglob(name))]
     assert missing == []
 
 
