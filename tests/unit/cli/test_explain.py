@@ -19,15 +19,15 @@ from undisclosed.policy import Policy
 
 
 class Terminal(io.StringIO):
-    """Text that takes itself for a terminal."""
+    """A stream in memory that says it is a terminal."""
 
     def isatty(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
 
 class Shell:
-    """Runs the command in a directory and keeps what it printed."""
+    """Runs the command in a directory and keeps its output."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -35,12 +35,12 @@ class Shell:
         self.err: TextIO = io.StringIO()
 
     def printed(self) -> str:
-        """What came out so far."""
+        """The standard output so far."""
         assert isinstance(self.out, io.StringIO)
         return self.out.getvalue()
 
     def complaints(self) -> str:
-        """What came out on standard error so far."""
+        """The standard error so far."""
         assert isinstance(self.err, io.StringIO)
         return self.err.getvalue()
 
@@ -74,13 +74,13 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def mail(count: int, **more: str) -> bytes:
-    """A message to so many strangers."""
+    """A message to this many strangers."""
     fields = {"From": "clerk@council.test", "Message-ID": "<1@council.test>", "To": ", ".join(strangers(count)), **more}
     return "".join(f"{name}: {value}\n" for name, value in fields.items()).encode() + b"\nhello\n"
 
 
-def test_a_table_tells_everything(shell: Shell) -> None:
-    """Somebody who reads the table knows what happens, why, what was in sight, and what the sender reads."""
+def test_the_text_has_every_fact(shell: Shell) -> None:
+    """The effect, the reason, the visible addresses, and the reply to the sender."""
     assert shell.explain([shell.save("school.eml", mail(95))], policy()) == 1
     text = shell.printed()
     for part in (
@@ -102,28 +102,28 @@ def test_a_table_tells_everything(shell: Shell) -> None:
 
 
 def test_a_rewrite_is_shown(shell: Shell) -> None:
-    """The table shows the header as it is and as it would leave; a long field is shortened."""
+    """The header before and after; a long field is shortened."""
     assert shell.explain([shell.save("a.eml", mail(95))], policy(rules=[rule(action="rewrite")])) == 0
     text = shell.printed()
     assert "header then\tTo: clerk@council.test\n" in text
     assert "characters)" in text
 
 
-def test_monitor_mode_is_told_at_once(shell: Shell) -> None:
-    """Nobody must read "refused" of a message that is delivered."""
+def test_in_monitor_mode_the_action_is_only_recorded(shell: Shell) -> None:
+    """The text must not say "refused" of a message that is delivered."""
     assert shell.explain([shell.save("a.eml", mail(95))], policy(mode="monitor")) == 1
     assert "reject - only recorded: in monitor mode it is delivered unchanged" in shell.printed()
 
 
 def test_colours_are_for_terminals(shell: Shell) -> None:
-    """A terminal gets colours."""
+    """The action is red on a terminal."""
     shell.out = Terminal()
     shell.explain([shell.save("a.eml", mail(95))], policy())
     assert re.search(r"\x1b\[[0-9;]*31m\s*reject", shell.printed())
 
 
 def test_json_lines(shell: Shell) -> None:
-    """With --json every message is one object on a line of its own, all addresses included."""
+    """With --json every message is one object on one line, with all addresses."""
     files = [shell.save("a.eml", mail(95)), shell.save("b.eml", mail(1))]
     assert shell.explain(files, policy(), as_json=True) == 1
     first, second = map(json.loads, shell.printed().splitlines())
@@ -142,13 +142,13 @@ def test_standard_input(shell: Shell) -> None:
     ("action", "status"), [("accept", 0), ("warn", 0), ("rewrite", 0), ("quarantine", 1), ("reject", 1)]
 )
 def test_the_exit_status_says_whether_it_would_be_stopped(shell: Shell, action: str, status: int) -> None:
-    """1 where the message does not go on its way, 0 where it does."""
+    """1 if the message would be held or refused, 0 if it would be delivered."""
     rules = [rule(action=action), rule(name="the rest", more_than_addresses=0, action="warn")]
     assert shell.explain([shell.save("a.eml", mail(11))], policy(rules=rules), as_json=True) == status
 
 
 def test_one_bad_file_does_not_stop_the_others(shell: Shell) -> None:
-    """A file that is no message gets a line on standard error and status 2, and the others their verdicts."""
+    """A file that is not a message gets a line on standard error and status 2; the others are explained."""
     files = [
         str(shell.directory),
         shell.save("a.eml", mail(95)),
@@ -163,8 +163,8 @@ def test_one_bad_file_does_not_stop_the_others(shell: Shell) -> None:
     ]
 
 
-def test_a_message_cannot_speak_to_the_terminal(shell: Shell) -> None:
-    """Escape sequences and marks of direction in a message are spelled out, and rich's markup stays text."""
+def test_a_message_cannot_control_the_terminal(shell: Shell) -> None:
+    """Escape sequences and direction marks are written as escapes, and rich's markup stays text."""
     shell.out = Terminal()
     hostile = "a\x1b[2J\x9b2J\u202e[red]b[/red]@family.test"
     raw = b"From: clerk@council.test\nTo: \xff <x@y.test>, b@y.test\nCc: " + f'"{hostile}"'.encode() + b"@evil.test\n\n"
@@ -189,8 +189,8 @@ def test_a_stream_without_utf8_is_no_reason_to_stop(tmp_path: Path) -> None:
     assert b"\\u0177" in raw.getvalue()
 
 
-def test_progress_is_for_terminals_that_see_no_verdicts(shell: Shell) -> None:
-    """A bar is drawn where the verdicts go to a file, and nowhere else: it would be in their way, or in a log."""
+def test_progress_is_shown_only_where_the_output_is_elsewhere(shell: Shell) -> None:
+    """A bar is drawn on a terminal if the output goes to a file; else it would be among the output, or in a log."""
     files = [shell.save(f"{number}.eml", mail(1)) for number in range(30)]
     shell.err = Terminal()
     shell.explain(files, policy(), as_json=True)

@@ -33,10 +33,10 @@ def lines_of(table: Table, width: int | None) -> list[str]:
 
 
 class Terminal(io.StringIO):
-    """Text that takes itself for a terminal, of 80 columns since it does not say how many."""
+    """A stream in memory that says it is a terminal; without a width it counts as 80 columns wide."""
 
     def isatty(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
 
