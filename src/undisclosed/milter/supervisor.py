@@ -115,7 +115,7 @@ class Supervisor:
                 self._check_socket()
                 self._replace_dead_workers()
         finally:
-            sd_notify.send("STOPPING=1")
+            sd_notify.send("STOPPING=1", status="stopped")
             self._listener.remove()
             self._end_workers()
             self._log.info("milter_stopped")

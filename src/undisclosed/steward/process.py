@@ -140,7 +140,7 @@ class _RoundLoop:
                     self._log.info("steward_works_again")
                 self._failure = ""
                 pauses.reset()
-        sd_notify.send("STOPPING=1")
+        sd_notify.send("STOPPING=1", status="stopped")
 
     def _dispatch(self, now: datetime) -> None:
         for result in self._dispatcher.dispatch(self._settings.context.policy, self._settings.templates, now):
