@@ -14,6 +14,7 @@ from lab import client
 from lab.postfix import PrivatePostfix
 from lab.waiting import until
 from support.postfix_directories import DEBIAN_MASTER_CF, US, age, attach, detach, directory, wanting
+from support.terminal import into_pipe, on_terminal
 from undisclosed.policy import Policy
 from undisclosed.postfix import Finding, Level, status
 
@@ -187,6 +188,34 @@ def test_after_monitor_mode_attach_must_be_run_again() -> None:
         assert len([text for text in made.problems() if "default_action=accept" in text]) == 2
         attach(made.policy(), made.config_dir)
         assert made.problems() == []
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+POLICY = """\
+[organisation]
+name = "Exampleshire County Council"
+internal_domains = ["council.test"]
+
+[[rules]]
+name = "too many in sight"
+more_than_addresses = 10
+action = "reject"
+"""
+
+
+@pytest.mark.parametrize("width", [80, 132])
+def test_findings_fit_the_terminal_and_are_lines_in_a_pipe(tmp_path: Path, width: int) -> None:
+    """On a terminal a remedy has a line of its own; in a pipe each line begins with the level of its finding."""
+    policy = tmp_path / "config.toml"
+    policy.write_text(POLICY)
+    with directory() as config_dir:
+        arguments = ("postfix", "status", "--config", str(policy), "--config-dir", str(config_dir))
+        terminal, pipe = on_terminal(width, *arguments), into_pipe(*arguments)
+    assert (terminal.status, pipe.status) == (1, 1)
+    assert max(map(len, terminal.out.splitlines())) <= width
+    assert "         -> run: undisclosed postfix attach" in terminal.out
+    assert {line.partition(":")[0] for line in pipe.out.splitlines()} == {"note", "problem"}
 
 
 # -- the socket ----------------------------------------------------------------------------------------------------
