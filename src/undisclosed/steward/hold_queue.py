@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from undisclosed.postfix.master_cf import LISTENER
-from undisclosed.steward.privileged import CONNECT_SECONDS, MAX_REASON, TOOL_SECONDS
+from undisclosed.steward.privileged import CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
 
 ENDED: Final = "the root half of the steward has ended"
 
@@ -58,7 +58,7 @@ class HoldQueue:
     def __init__(self, config_dir: Path) -> None:
         """Start the root half. To be called before root's rights are dropped."""
         self._connection, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection.settimeout(TOOL_SECONDS + CONNECT_SECONDS)
+        self._connection.settimeout(TOOL_TIMEOUT + CONNECT_TIMEOUT)
         with other_end:
             fd = other_end.fileno()
             self._root_half = subprocess.Popen(  # noqa: S603  our own program

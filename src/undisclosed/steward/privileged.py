@@ -34,8 +34,8 @@ MAX_QUEUE_IDS: Final = 50
 """Queue ids in one request: starting one of Postfix's tools takes ten times as long as its work for one message."""
 
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
-TOOL_SECONDS: Final = 60.0
-CONNECT_SECONDS: Final = 10.0
+TOOL_TIMEOUT: Final = 60.0
+CONNECT_TIMEOUT: Final = 10.0
 MAX_REQUEST: Final = 4096
 MAX_REASON: Final = 500
 
@@ -92,7 +92,7 @@ class Server:
                 stderr=errors,
                 env={"PATH": PATH, "LC_ALL": "C", "TZ": "UTC"},
                 cwd="/",
-                timeout=TOOL_SECONDS,
+                timeout=TOOL_TIMEOUT,
                 check=False,
             )
             if done.returncode != 0:
@@ -108,7 +108,7 @@ class Server:
         with os.fdopen(fd, "rb") as printed:
             queue = os.pread(printed.fileno(), MAX_REQUEST, 0).decode("utf-8", "surrogateescape").strip()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.settimeout(CONNECT_SECONDS)
+            listener.settimeout(CONNECT_TIMEOUT)
             listener.connect(f"{queue}/private/{self._listener}")
             listener.settimeout(None)
             return listener.detach()
