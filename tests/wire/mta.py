@@ -59,17 +59,19 @@ class Mta:
         *,
         protocol: int = packets.OFFERED_PROTOCOL,
         actions: int = packets.OFFERED_ACTIONS,
-        timeout: float = 20,
+        timeout: float = 60,
     ) -> None:
-        if isinstance(address, Path):
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(timeout)
-            self.socket.connect(str(address))
-        else:
-            self.socket = socket.create_connection(address, timeout)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.milter = MilterConnection(self.socket)
-        _, self.protocol = self.milter.optneg_mta(actions, protocol)
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET)
+        self.socket.settimeout(timeout)
+        try:
+            self.socket.connect(str(address) if isinstance(address, Path) else address)
+            if self.socket.family == socket.AF_INET:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.milter = MilterConnection(self.socket)
+            _, self.protocol = self.milter.optneg_mta(actions, protocol)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +93,12 @@ class Mta:
 
     def connect(self, address: str = "127.0.0.1", port: int = 40000) -> Self:
         """The client of the session."""
-        self.say(constants.SMFIC_CONNECT, hostname="client", family=constants.SMFIA_INET, port=port, address=address)
+        client = {"hostname": "client", "family": constants.SMFIA_INET, "port": port, "address": address}
+        try:
+            self.say(constants.SMFIC_CONNECT, **client)
+        except BaseException:
+            self.socket.close()  # the caller has no context to leave yet
+            raise
         return self
 
     def mail(self, sender: str, *, login: str = "") -> None:

@@ -63,7 +63,8 @@ def test_an_mta_that_cannot_quarantine_is_refused(running: Running) -> None:
     """The milter gives no answer that could not be carried out: the connection fails, and Postfix defers the mail."""
     with pytest.raises((MilterError, ConnectionError)):
         Mta(running.address, actions=constants.SMFI_V1_ACTS)
-    assert Mta(running.address).connect().send(ORDINARY).word == "accept"
+    with Mta(running.address).connect() as mta:
+        assert mta.send(ORDINARY).word == "accept"
 
 
 def test_a_body_is_skipped_but_for_a_rewrite_that_needs_it(running: Running) -> None:
