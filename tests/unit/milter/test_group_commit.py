@@ -40,7 +40,7 @@ class Job:
         """Submit numbers from threads, the first before the others; returns when the job has begun."""
         rounds = len(self.rounds)
         first = pool.submit(self.group.submit, numbers[0], LONG)
-        until(lambda: len(self.rounds) > rounds, within=LONG, what="the first to begin")
+        until(lambda: len(self.rounds) > rounds, what="the first to begin")
         return [first, *(pool.submit(self.group.submit, number, within) for number in numbers[1:])]
 
 
@@ -57,7 +57,7 @@ def pool() -> ThreadPoolExecutor:
 
 
 def _wait_for(job: Job, waiting: int) -> None:
-    until(lambda: len(job.group._waiting) == waiting, within=LONG, what=f"{waiting} to wait")
+    until(lambda: len(job.group._waiting) == waiting, what=f"{waiting} to wait")
 
 
 def test_items_one_by_one_are_a_round_each(job: Job) -> None:
@@ -128,7 +128,7 @@ def test_an_item_handled_after_its_thread_left_is_reported(job: Job, pool: Threa
         _wait_for(job, 2)
         job.may_go.release()
         first.result(LONG)
-        until(lambda: len(job.rounds) == 2, within=LONG, what="the second round")
+        until(lambda: len(job.rounds) == 2, what="the second round")
         with pytest.raises(TimeoutError):
             third.result(LONG)
         assert job.late == []
@@ -143,9 +143,9 @@ def test_the_leader_that_takes_too_long_is_reported_too(job: Job, pool: ThreadPo
     job.hold()
     with pool:
         alone = pool.submit(job.group.submit, 1, 0.05)
-        until(lambda: bool(job.rounds), within=LONG, what="it to begin")
+        until(lambda: bool(job.rounds), what="it to begin")
         before = time.monotonic()
-        until(lambda: time.monotonic() > before + 0.1, within=LONG, what="the time to be over")
+        until(lambda: time.monotonic() > before + 0.1, what="the time to be over")
         job.may_go.release()
         with pytest.raises(TimeoutError):
             alone.result(LONG)

