@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 from faults.table import PAGE, Row, named_in, page
-
-HERE = Path(__file__).parent
+from faults.write_page import all_tests
 
 ROW = Row("It breaks", {250: 3, 0: 1}, {"worker_died": 2}, {}, "by itself", 0.24, 0, 0)
 
 
 def test_each_fault_has_its_row() -> None:
     """Otherwise: `tests/faults/run`."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", str(HERE)]
-    collected = subprocess.run(
-        [*command, f"--ignore={__file__}"], capture_output=True, text=True, check=True, cwd=HERE.parents[1]
-    ).stdout
-    tests = [line.rpartition("/")[2] for line in collected.splitlines() if "::" in line]
+    tests = all_tests()
     assert tests
     assert sorted(named_in(PAGE.read_text())) == sorted(tests)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,14 +28,25 @@ class Collector:
 
 
 def main(arguments: list[str]) -> int:
-    """Returns pytest's exit status; the page is written where that is 0."""
+    """Returns pytest's exit status; the page is written if it is 0 and no fault was left out."""
     collector = Collector()
     # The page's own test is not asked: it may only be right once the page is written.
     status = pytest.main([str(HERE), f"--ignore={HERE / 'test_page.py'}", *arguments], plugins=[collector])
-    if status == pytest.ExitCode.OK:
+    if status == pytest.ExitCode.OK and set(collector.rows) == set(all_tests()):
         PAGE.write_text(page(PAGE.read_text(), collector.rows))
         print(f"{len(collector.rows)} faults written to {PAGE}")
+    else:
+        print(f"{PAGE} is unchanged: not every fault was injected, or not every test passed")
     return int(status)
+
+
+def all_tests() -> list[str]:
+    """Every test that injects a fault, by the name that its row has."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", str(HERE)]
+    collected = subprocess.run(
+        [*command, f"--ignore={HERE / 'test_page.py'}"], capture_output=True, text=True, check=True, cwd=HERE.parents[1]
+    ).stdout
+    return [line.rpartition("/")[2] for line in collected.splitlines() if "::" in line]
 
 
 if __name__ == "__main__":
