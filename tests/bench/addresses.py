@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What reading addresses costs: against the standard library, by the length of a field, and on hostile repeats.
+"""The cost of reading addresses: against the standard library, by the length of a field, and on hostile repeats.
 
 Run `.venv/bin/python tests/bench/addresses.py`. Every line shows what was measured and what is demanded; the exit
 status is 1 if a demand was missed. Times are processor time, the best of several runs, so that a busy machine changes

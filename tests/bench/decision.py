@@ -1,4 +1,4 @@
-"""What a message costs in the milter's own code, without Postfix, libmilter and the kernel: warm, and with cold caches.
+"""The cost of a message in the milter's own code, without Postfix, libmilter and kernel: warm, and with cold caches.
 
     .venv/bin/python tests/bench/decision.py
 

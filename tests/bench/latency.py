@@ -1,4 +1,4 @@
-"""What the milter adds to one message: the median in a single SMTP session, against a Postfix without a milter.
+"""The latency that the milter adds to a message: the median in one SMTP session, against a Postfix without a milter.
 
     .venv/bin/python tests/bench/latency.py [--messages N] [--rounds N]
 

@@ -92,7 +92,7 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _due(self, direction: str, content: bytes) -> Act | None:
-        """What is to be done at this packet; once."""
+        """The action armed for this packet, which is disarmed by that."""
         place = direction, chr(content[0])
         with self._lock:
             containing, act = self._armed.get(place, (b"", None))

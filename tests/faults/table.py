@@ -18,7 +18,7 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was seen of one fault."""
+    """The observations of one fault."""
 
     fault: str
     answers: Mapping[int, int]

@@ -16,7 +16,7 @@ from live_postfix.stage import Stage
 from support import broken_journals as broken
 
 UNRECORDED = {**RIGHT, "rewrite": 451}
-"""What a client is told while nothing can be recorded."""
+"""The reply codes while nothing can be recorded."""
 
 
 def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str) -> None:

@@ -16,7 +16,7 @@ def test_each_fault_has_its_row() -> None:
 
 
 def test_the_sums_of_the_page_are_zero() -> None:
-    """What the last run wrote: nothing over the limit, nothing lost."""
+    """The last run found no message over the limit and none lost."""
     rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.endswith("` |") and "`test_" in line]
     assert rows
     assert {(row[-3], row[-2]) for row in rows} == {("0", "0")}

@@ -14,7 +14,7 @@ import pytest
 from faults.trial import Trial
 
 VERSION, ACTIONS, PROTOCOL = 6, 0x1FF, 0x1FFFFF & ~0x100000
-"""What Postfix offers: all of version 6 but for leading blanks (mfapi.h, mfdef.h)."""
+"""The features that Postfix offers: all of version 6 but for leading blanks (mfapi.h, mfdef.h)."""
 QUARANTINE, CHANGE_HEADERS = 0x20, 0x10
 
 ACCEPT = ord("a")

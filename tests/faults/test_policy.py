@@ -25,7 +25,7 @@ def test_the_policy_is_swapped_under_load(trial: Trial) -> None:
         assert {answer.code for answer in load.go_on(12)} == {550}
         swap(trial)
         later = load.go_on(24)
-        # What a client had begun before the reload ends under the policy it began with: one message each at most.
+        # A message begun before the reload ends under the policy it began with: at most one a client.
         assert [answer.code for answer in later].count(550) <= load.clients
     assert load.sessions == load.clients
     assert set(load.codes()) == {250, 550}

@@ -81,7 +81,7 @@ ENOUGH = 400
 
 
 def test_a_worker_is_out_of_memory(trial: Trial) -> None:
-    """What it cannot do any more is told to come back; once it is replaced, or has memory again, all is as ever."""
+    """Messages that it cannot judge are deferred; once it is replaced or has memory again, all are judged as usual."""
     [worker, _] = trial.milter.workers()
     trial.letter = long_field
     with trial.load(per_session=4) as load:

@@ -31,7 +31,7 @@ from live_postfix.load import letter as plain_letter
 from live_postfix.stage import Stage
 
 RIGHT = {"ordinary": 250, "rewrite": 250, "quarantine": 250, "reject": 550}
-"""What a client is told where nothing fails."""
+"""The reply code of each kind of message while nothing fails."""
 
 PAUSE = 0.03
 """Seconds between two messages of a client."""
@@ -44,7 +44,7 @@ ALL_IS_WELL = frozenset(
 POSTFIX_WARNS = re.compile(
     r"warning: (?:milter \S+: )?(connect to Milter service|can't (?:read|write) SMFIC_\w+).*?(?:: ([A-Z][a-z ]+))?$"
 )
-"""What Postfix says of a milter that does not answer: which event it was, and the system's reason."""
+"""Postfix's warning about a milter that does not answer: the event, and the system's reason."""
 
 
 @dataclass

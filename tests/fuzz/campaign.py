@@ -35,7 +35,7 @@ _WRITTEN = re.compile(r"Test unit written to (.+)")
 
 
 class Outcome(NamedTuple):
-    """What came of one target's run."""
+    """The result of one target's run."""
 
     executions: int
     seconds: float
@@ -104,7 +104,7 @@ def main() -> int:
 
 
 def _why(said: str) -> list[str]:
-    """What the target raised, its last lines."""
+    """The last lines of the exception that the target raised."""
     before = said.partition("==")[0].strip().splitlines()
     return before[-4:]
 

@@ -1,4 +1,4 @@
-"""What other programs find in a header value: readers that share nothing with the product, to judge it by.
+"""The addresses that other programs find in a header value: readers that share nothing with the product, to check it.
 
 Each gives pairs of local part and domain, in lower case. They see less than a person does, and now and then something
 that nobody would: so what counts as an address here is what any of them surely takes for one.
@@ -29,12 +29,12 @@ _LENIENT = {"strict": False} if "strict" in inspect.signature(getaddresses).para
 
 
 def plain(text: str) -> set[Pair]:
-    """What the expression finds that everybody writes first."""
+    """The addresses that the most obvious regular expression finds."""
     return {(local.lower(), domain.lower()) for local, domain in _PLAIN.findall(text)}
 
 
 def library(value: str) -> set[Pair]:
-    """What the standard library finds, strict and lenient."""
+    """The addresses that the standard library finds, strict and lenient."""
     found: set[Pair] = set()
     for options in ({}, _LENIENT):
         try:
@@ -58,7 +58,7 @@ def decoded(value: str) -> str:
 
 
 def outside(value: str, *, internal: Collection[str] = INTERNAL, exempt: Collection[Pair] = ()) -> set[Pair]:
-    """What any of the readers finds of addresses that are not the organisation's own, nor exempt.
+    """The addresses found by any of the readers that are not the organisation's own, nor exempt.
 
     The library takes words before an address for a part of it: that is the same address.
     """

@@ -49,7 +49,7 @@ def session() -> Iterator[bytes]:
 
 
 def dictionary(path: Path) -> None:
-    """What means something in a header, for libFuzzer to put in (its option -dict)."""
+    """Tokens with a meaning in a header, for libFuzzer to insert (its option -dict)."""
     words = [
         *MARKS,
         "@outside.test",

@@ -50,7 +50,7 @@ FOLLOWS = {  # which events libmilter's engine takes after which (its table next
     "C": "QM", "M": "RAQ", "R": "RTLNAQ", "T": "LNAQ", "L": "LNAQ", "N": "BEAQ", "B": "BEAQ",
 }  # fmt: skip
 BETWEEN = "CMQA"
-"""What may come while no message is under way."""
+"""The events that may come between two messages."""
 
 
 class Registered:
@@ -90,7 +90,7 @@ def _is_text(text: str) -> bool:
 
 @dataclass
 class Context:
-    """What libmilter keeps of a connection, as strict as it is with what it is told."""
+    """The state that libmilter keeps of a connection, with the checks that it makes of calls."""
 
     private: Any = None
     macros: dict[str, str] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Context:
 
 @dataclass
 class Sent:
-    """What the MTA knows of the message under way."""
+    """The MTA's record of the message under way."""
 
     rules: Policy
     sender: str

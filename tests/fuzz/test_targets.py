@@ -46,7 +46,7 @@ def test_an_address_that_stays_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("policy", [b"P\5", b"P\1", b"P\2", b"P\3"])
 def test_a_message_let_pass_is_noticed(policy: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the action, a session that accepts what shows too much does not pass."""
+    """A session that accepts a message over the limit fails the target, under each action."""
     row = b"\0".join([b"\0", policy, *ENVELOPE, FROM, b"LTo:a@x.test, b@y.test", b"Nq", b"E"])
     session.check(row)
     monkeypatch.setattr(session, "LIMIT", 1)  # as if the milter counted one less

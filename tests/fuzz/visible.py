@@ -44,7 +44,7 @@ def check(data: bytes) -> None:
 
 
 def _goes_on(value: str) -> None:
-    """What stands before or behind an entry of a list does not hide it."""
+    """Text before or after an entry of a list does not hide the entry."""
     wanted = ("zed", "last.test")
     for whole in (f"zed@last.test, {value}", f"{value} , zed@last.test"):
         assert wanted in {each.key for each in addresses(whole)}, f"hidden by what stands beside it: {whole!r}"

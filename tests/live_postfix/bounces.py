@@ -1,4 +1,4 @@
-"""What a bounce tells the sender (RFC 3464)."""
+"""The contents of a bounce (RFC 3464)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.sink import Delivery
 
 
 class Failure(NamedTuple):
-    """What became of one recipient."""
+    """The failure of one recipient."""
 
     recipient: str
     status: str
@@ -31,7 +31,7 @@ def failures(bounce: Delivery) -> list[Failure]:
 
 
 def readable(bounce: Delivery) -> str:
-    """What a person reads: the first part, its lines joined."""
+    """The text for a person: the first part, its lines joined."""
     first = next(part for part in message_from_bytes(bounce.data).walk() if part.get_content_type() == "text/plain")
     text = first.get_payload()
     assert isinstance(text, str)

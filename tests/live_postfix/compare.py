@@ -16,5 +16,5 @@ def same(one: bytes, other: bytes) -> bool:
 
 
 def body(message: bytes) -> bytes:
-    """What comes after the header, with LF line ends."""
+    """The body, with LF line ends."""
     return message.replace(b"\r\n", b"\n").partition(b"\n\n")[2]

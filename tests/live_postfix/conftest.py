@@ -75,7 +75,7 @@ def postfix(installed_postfix: PrivatePostfix, sink: Sink) -> Iterator[PrivatePo
     yield installed_postfix
     sink.answer()
     installed_postfix.restore()
-    # What is under way arrives before the next test begins, not in the middle of it.
+    # Mail under way is delivered before the next test begins, not in the middle of it.
     installed_postfix.wait_until_idle()
     installed_postfix.empty()
 

@@ -20,7 +20,7 @@ from support.delivered_header import leaks
 from support.factories import rule, strangers
 
 KINDS = ("ordinary", "rewrite", "quarantine", "reject")
-"""What is sent in turn: a message within the limit, and three beyond it, by the rule that they meet."""
+"""The kinds of messages, sent in turn: a message within the limit, and three beyond it, by the rule that they meet."""
 
 RULES = [rule(name=kind, senders=[f"{kind}@council.test"], action=kind) for kind in KINDS[1:]]
 """The rules under which each kind meets its action."""
@@ -35,7 +35,7 @@ NO_ANSWER = 0
 
 
 class Answer(NamedTuple):
-    """What a client was told in the end about one message of its own."""
+    """The final reply to one message."""
 
     number: int
     kind: str
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 
 def sender(kind: str) -> str:
-    """Whose envelope sender has the rule of this kind."""
+    """The envelope sender that the rule of this kind is for."""
     return f"{kind}@council.test"
 
 
@@ -156,7 +156,7 @@ class Whereabouts:
 
 
 def wrongs(stage: Stage, answers: Sequence[Answer], letter: Letter = letter) -> list[str]:
-    """What went wrong with these messages, one sentence each, once the gateway has settled; all that were ever sent.
+    """The errors in the handling of all messages, one sentence each, once the gateway has settled.
 
     A message that was taken is, once, where its kind belongs: outside, as it was or hidden, or on hold. One that was
     not taken is nowhere. None that is over the limit is outside as it was, whatever its client was told.

@@ -229,7 +229,7 @@ def test_a_refusal_reaches_the_user_of_sendmail(stage: Stage) -> None:
 
 
 def test_sendmail_can_be_held(stage: Stage) -> None:
-    """What a script on the host sends waits like any other."""
+    """Mail that a script on the host sends is held as well."""
     [letter] = BREACHES[1].letters
     stage.policy("quarantine")
     stage.postfix.sendmail(["-i", "-f", letter.sender, *letter.recipients], letter.message)

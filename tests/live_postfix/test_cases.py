@@ -29,7 +29,7 @@ def stage(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Stage]:
 
 
 def play(stage: Stage, case: Case) -> tuple[Seen, bytes | None]:
-    """What became of the message, and the message as it left or waits (None where it does neither)."""
+    """The outcome, and the message as it was delivered or is held (None if neither)."""
     gateway = stage.gateway
     stage.under(
         case.setting,
@@ -90,7 +90,7 @@ def same_header(case: Case, message: bytes) -> bool:
 
 @pytest.mark.parametrize("case", casefile.every_case(), ids=lambda case: case.name)
 def test_case(case: Case, stage: Stage) -> None:
-    """What the case expects; and after a rewrite no outside address is left in sight."""
+    """The outcome is the expected one; after a rewrite no outside address is visible."""
     actual, message = play(stage, case)
     assert actual == replace(casefile.wanted(case), stage="")  # at which stage a milter answered Postfix does not tell
     if actual.outcome == "rewritten":

@@ -23,7 +23,7 @@ OURS = "council.test"
 PARTNER = "partner.example"
 EVERYBODY = (*PARENTS[:3], COLLEAGUE)
 REWRITTEN = "newsletter@council.test"
-"""Whose mail is rewritten at once; everybody else's is held."""
+"""The sender whose mail is rewritten at once; all other mail is held."""
 
 NUMBERS = count(500000)
 """Of letters that are made here: two of one name would be one incident."""
@@ -31,7 +31,7 @@ NUMBERS = count(500000)
 
 @pytest.fixture(scope="module")
 def keys() -> dict[str, Key]:
-    """What stands in the DNS, by name: our signer's key, the one that it replaced, and a partner's."""
+    """The published keys by selector: our signer's key, the one that it replaced, and a partner's."""
     made = Key.make(OURS, "lab"), Key.make(OURS, "before"), Key.make(PARTNER, "mail")
     return {key.selector: key for key in made}
 
@@ -111,7 +111,7 @@ def held(office: Office, key: Key, *fields: bytes) -> tuple[Incident, bytes]:
 
 
 def released(office: Office, incident: Incident, way: ReleaseMode) -> tuple[Delivery, ...]:
-    """What reached the sink of a message that was released."""
+    """The deliveries of a message that was released."""
     request = office.ask(incident, "release", way)
     office.round()
     assert office.answer(request)[0] == "done"
@@ -159,7 +159,7 @@ def test_a_signature_of_others_that_stays_true_is_kept(office: Office, keys: dic
 
 
 def test_a_signature_of_others_over_the_recipients_is_never_broken(office: Office, keys: dict[str, Key]) -> None:
-    """What it covers is not edited: hiding is refused, and unchanged it verifies beside ours."""
+    """Signed fields are not edited: hiding is refused, and unchanged it verifies beside ours."""
     incident, _ = held(office, keys["mail"], b"to", b"cc")
     ways: tuple[ReleaseMode, ...] = ("bcc", "split")
     for way in ways:

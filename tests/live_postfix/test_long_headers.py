@@ -34,7 +34,7 @@ def letter(*fields: tuple[str, Sequence[str]]) -> bytes:
 
 
 def count(stage: Stage) -> int:
-    """What the milter counted in the last message."""
+    """The number that the milter counted in the last message."""
     found: int = stage.gateway.milter.log(event="message")[-1]["count"]
     return found
 

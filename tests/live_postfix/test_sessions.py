@@ -90,7 +90,7 @@ def test_a_client_that_hangs_up_in_the_middle(stage: Stage) -> None:
 
 
 def test_a_message_that_postfix_itself_refuses(stage: Stage) -> None:
-    """What is refused for its size leaves the session sound: the next message of it is judged as any."""
+    """A message refused for its size does not affect the session: the next one is judged as usual."""
     usual = stage.postfix.get("message_size_limit")
     stage.postfix.set(message_size_limit="20000")
     small = letter(1, "quarantine@council.test", 11)

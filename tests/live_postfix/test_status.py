@@ -35,7 +35,7 @@ class Host:
         return wanting(mode, f"unix:{self.socket}", **sections)
 
     def status(self, policy: Policy | None = None) -> list[Finding]:
-        """What is found here."""
+        """The findings of status on this host."""
         return status(policy or self.policy(), self.config_dir)
 
     def problems(self, policy: Policy | None = None) -> list[str]:

@@ -70,7 +70,7 @@ NOTICES = Counter(
     + [(name(letter), SENT) for letter in RELEASED.values()]
     + [(name(DELETED), GONE), (name(EXPIRED), REMINDER), (name(EXPIRED), TOO_LATE)]
 )
-"""What the sender is told about which message: less than the rate limit would let through."""
+"""The notices that the sender gets, by message: fewer than the rate limit would let through."""
 
 
 def shown(data: bytes) -> set[str]:
@@ -80,14 +80,14 @@ def shown(data: bytes) -> set[str]:
 
 @dataclass(frozen=True)
 class Story:
-    """What was seen when all was over; and before, what the commands said."""
+    """The observations at the end, and the output of the commands before."""
 
     listed: CompletedProcess[str]
     listed_json: CompletedProcess[str]
     answers: Mapping[str, CompletedProcess[str]]
     """Of each release by its way, and of the deletion."""
     early: tuple[Delivery, ...]
-    """What got out before anything was released, notices included."""
+    """The deliveries before any release, notices included."""
     deliveries: tuple[Delivery, ...]
     left: CompletedProcess[str]
     """The list of held mail in the end."""
@@ -97,11 +97,11 @@ class Story:
     events: Mapping[str, tuple[Event, ...]]
 
     def copies(self, letter: Letter) -> list[Delivery]:
-        """What got out of one of the ten."""
+        """The deliveries of one of the ten."""
         return [one for one in self.deliveries if one.sender and name(one.data) == name(letter)]
 
     def reference(self, letter: Letter) -> str:
-        """What the sender and the administrator call it."""
+        """The reference of its incident."""
         return self.incidents[name(letter)].reference
 
 
@@ -181,7 +181,7 @@ def _notices(office: Office) -> Counter[tuple[str, str]]:
 
 
 def told(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
-    """What senders were told: about which message, and the notice's subject without its reference."""
+    """The notices, by the message they are about and their subject without the reference."""
     headers = [message_from_bytes(one.data) for one in deliveries if not one.sender]
     return Counter((str(one["In-Reply-To"]), str(one["Subject"]).rpartition(" (")[0]) for one in headers)
 

@@ -80,7 +80,7 @@ def findings(
     place: Place = REACHED,
     account: Account | None = POSTFIX,
 ) -> list[Finding]:
-    """What is found in a configuration, with every socket in the same state."""
+    """The findings for a configuration, with every socket in the same state."""
     ours = OURS if enforce else replace(OURS, default_action="accept")
     expected = Expected(ours, enforce, tuple(ip_network(word) for word in networks.split()), authenticated)
     return assess(configuration, expected, dict.fromkeys(targets(configuration, ours), place), account)

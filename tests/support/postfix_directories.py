@@ -114,7 +114,7 @@ def detach(policy: Policy, config_dir: Path, dry_run: bool = False) -> Plan:
 
 
 def postconf(config_dir: Path, *arguments: str) -> str:
-    """What postconf(1) says about a directory, without its warnings."""
+    """The output of postconf(1) for a directory, without its warnings."""
     command = ["/usr/sbin/postconf", "-c", str(config_dir), *arguments]
     done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", errors="surrogateescape")
     age(config_dir)
@@ -134,7 +134,7 @@ def wanting(mode: str = "enforce", socket: str = "", **sections: object) -> Poli
 
 
 def fingerprint(path: Path) -> tuple[int, int, int, int, int, int]:
-    """What tells a file that was left alone from one that was replaced by an equal one."""
+    """The identity of a file: it differs after a replacement by an equal file."""
     facts = path.lstat()
     return facts.st_ino, facts.st_mtime_ns, facts.st_mode, facts.st_uid, facts.st_gid, facts.st_size
 

@@ -27,7 +27,7 @@ RULES = [
     rule(name="held", senders=["hold@*"], action="quarantine"),
     rule(name="refused"),
 ]
-"""What `letters` counts on."""
+"""The rules that the messages of `letters` are made for."""
 
 
 def fields(people: int, *more: tuple[str, str]) -> list[tuple[str, str]]:

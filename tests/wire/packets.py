@@ -10,9 +10,9 @@ from miltertest import constants
 from miltertest.codec import encode_msg, encode_optneg
 
 OFFERED_PROTOCOL: int = constants.SMFI_V6_PROT & ~constants.SMFIP_HDR_LEADSPC
-"""What Postfix offers to leave out."""
+"""The protocol steps that Postfix offers to leave out."""
 OFFERED_ACTIONS: int = constants.SMFI_V6_ACTS
-"""What Postfix offers to do."""
+"""The actions that Postfix offers."""
 
 END_OF_HEADER: bytes = encode_msg(constants.SMFIC_EOH)
 END_OF_MESSAGE: bytes = encode_msg(constants.SMFIC_BODYEOB)

@@ -25,7 +25,7 @@ TITLES = {kind.name: kind.title for kind in KINDS}
 
 
 def options(words: Sequence[str]) -> argparse.Namespace:
-    """What was asked for."""
+    """The options."""
     parser = argparse.ArgumentParser(
         prog="tests/bench/compare",
         description="What a milter costs: none, one that does nothing, rspamd and MIMEDefang with the same rule, and"

@@ -1,4 +1,4 @@
-"""What is compared: each program as a child of ours, with a configuration, a directory and a socket of its own.
+"""The programs that are compared: each as a child process, with a configuration, a directory and a socket of its own.
 
 Nothing of the host's is used: no service, no file below /etc, no port but free ones of 127.0.0.1.
 """

@@ -1,4 +1,4 @@
-"""What the measurements say: medians, ratios, and whether the figures that were aimed at are reached. Pure."""
+"""The results of the measurements: medians, ratios, and whether the figures that were aimed at are reached. Pure."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Figures:
         return min(counts.values(), default=0)
 
     def contestants(self, kind: str) -> list[str]:
-        """Who was measured with a kind of message, in order of first sight."""
+        """The contestants measured with a kind of message, in order of their first record."""
         return list(dict.fromkeys(record.contestant for record in self.records if record.kind == kind))
 
     def median(self, kind: str, contestant: str) -> Sample:

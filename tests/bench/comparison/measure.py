@@ -22,7 +22,7 @@ FEWEST = 12
 """Messages sent at least, however few were asked for."""
 
 SETTINGS = {
-    # What becomes of a message behind the milter is kept out.
+    # The delivery of a message after the milter is not measured.
     "default_transport": "discard",
     "relay_transport": "discard",
     "relayhost": "",

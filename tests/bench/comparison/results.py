@@ -15,7 +15,7 @@ PACKAGES = {"Postfix": "postfix", "libmilter": "libmilter1.0.1", "rspamd": "rspa
 
 
 class Results(NamedTuple):
-    """What was measured, and on what."""
+    """The measurements, and the machine they were taken on."""
 
     machine: Mapping[str, str]
     records: Sequence[Record]
@@ -26,7 +26,7 @@ class OtherMachineError(ValueError):
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on, each in a few words."""
+    """The versions and hardware that the figures depend on."""
     cores = Path("/proc/cpuinfo").read_text()
     model = cores.partition("model name")[2].partition("\n")[0].strip(" \t:") or platform.machine()
     memory = int(Path("/proc/meminfo").read_text().partition("MemTotal:")[2].split()[0]) / 1e6
@@ -43,7 +43,7 @@ def _version(package: str) -> str:
 
 
 def load(path: Path) -> Results:
-    """What the file holds; nothing where there is none yet."""
+    """The contents of the file; empty if there is none yet."""
     if not path.exists():
         return Results({}, [])
     kept = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What a group of processes has used of the machine."""
+"""Processor time and memory of a group of processes."""
 
 from __future__ import annotations
 
