@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -143,10 +144,6 @@ def end(child: subprocess.Popen[bytes], *, within: float, leader: int | None = N
     return child.returncode
 
 
-_RESERVED: list[socket.socket] = []
-"""The sockets that keep the ports of `reserve_port` until this process ends."""
-
-
 def reserve_port() -> int:
     """A TCP port on 127.0.0.1 for a server to listen on; no other program is given it while this process runs.
 
@@ -157,6 +154,6 @@ def reserve_port() -> int:
     reservation = socket.socket()
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reservation.bind(("127.0.0.1", 0))
-    _RESERVED.append(reservation)
+    atexit.register(reservation.close)
     port: int = reservation.getsockname()[1]
     return port

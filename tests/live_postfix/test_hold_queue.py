@@ -136,20 +136,23 @@ class Proxy:
         """A connection as `HoldQueue.inject` gives it."""
         ours, theirs = socket.socketpair()
         listener = self._queue.inject()
-        threading.Thread(target=self._pass_on, args=(theirs, listener), daemon=True).start()
-        threading.Thread(target=self._answer, args=(listener, theirs), daemon=True).start()
+        threading.Thread(target=self._relay, args=(theirs, listener), daemon=True).start()
         return ours
 
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.close()
+    def _relay(self, client: socket.socket, listener: socket.socket) -> None:
+        with client, listener:
+            requests = threading.Thread(target=self._pass_on, args=(client, listener), daemon=True)
+            requests.start()
+            while (data := listener.recv(65536)) and self._instead_of not in data:
+                client.sendall(data)
+            client.shutdown(socket.SHUT_RDWR)
+            requests.join()
 
-    def _answer(self, source: socket.socket, target: socket.socket) -> None:
-        while (data := source.recv(65536)) and self._instead_of not in data:
-            target.sendall(data)
-        target.shutdown(socket.SHUT_RDWR)
+    @staticmethod
+    def _pass_on(client: socket.socket, listener: socket.socket) -> None:
+        while data := client.recv(65536):
+            listener.sendall(data)
+        listener.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.parametrize(
