@@ -71,7 +71,9 @@ def test_the_line_of_a_message_names_no_recipient(lines: Lines) -> None:
     assert len(lines) == 1
     assert "@family" not in repr(lines)
     assert lines[0]["sender"] == "clerk@council.test"
-    assert lines[0]["reference"] in send(session, ("To", MANY)).reply.lines[-1]  # type: ignore[union-attr]
+    refusal = send(session, ("To", MANY))
+    assert isinstance(refusal, Refuse)
+    assert lines[0]["reference"] in refusal.reply.lines[-1]
 
 
 @pytest.mark.parametrize(
