@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, tzinfo
 from email.errors import HeaderParseError
 from email.headerregistry import Address as HeaderAddress
-from email.headerregistry import HeaderRegistry, MessageIDHeader
+from email.headerregistry import HeaderRegistry, MessageIDHeader, UniqueAddressHeader
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from typing import Final
@@ -40,9 +40,20 @@ _MESSAGE_ID: Final = re.compile(
 which make the standard library's parser raise IndexError."""
 
 
+class _ToHeader(UniqueAddressHeader):
+    """To, on one line: an address has 254 characters at most, and a line may have 998 (RFC 5322, section 2.1.1).
+
+    Where `email` folds an address with a quoted local part, it loses the quotes: another address remains.
+    """
+
+    def fold(self, *, policy: EmailPolicy) -> str:
+        return f"To: {self}{policy.linesep}"
+
+
 def _registry() -> HeaderRegistry:
-    # By default a Message-ID that is too long for one line is folded as an encoded word.
     registry = HeaderRegistry()
+    registry.map_to_type("to", _ToHeader)  # type: ignore[arg-type]  # typeshed: no header
+    # By default a Message-ID that is too long for one line is folded as an encoded word.
     for name in ("in-reply-to", "references"):
         registry.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed: no header
     return registry

@@ -55,7 +55,8 @@ def why_suppressed(policy: Policy, incident: Incident) -> str | None:
 def domain_of(sender: str) -> str | None:
     """The domain of an envelope sender as policies spell it; None if a notice cannot be sent to that address."""
     match = _ADDRESS.fullmatch(sender) if len(sender) <= MAX_ADDRESS else None
-    return domains.to_ascii(match[1]) if match else None
+    domain = domains.to_ascii(match[1]) if match else None
+    return domain if domain and domain.isascii() else None  # not ASCII: a label that is too long for DNS
 
 
 class Timeliness(Enum):
