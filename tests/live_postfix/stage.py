@@ -27,8 +27,9 @@ class Stage:
 
         What earlier tests left is thrown away. Raises RuntimeError if the milter does not want the configuration.
         """
-        self.sink.clear()
         self.postfix.empty()
+        self.postfix.wait_until_idle()  # a message that was being delivered would reach the sink in the next test
+        self.sink.clear()
         if setting != self._setting or not self.gateway.milter.is_running:
             self._setting = None
             configure(self.gateway.config)

@@ -60,6 +60,7 @@ def standing(installed_postfix: PrivatePostfix, outside: Sink, keys: dict[str, K
 def office(standing: Gateway) -> Iterator[Office]:
     """The steward's place, with nothing held and nothing delivered."""
     standing.postfix.empty()
+    standing.settle()
     standing.sink.clear()
     office = Office(standing)
     with office.steward() as steward:  # what an earlier test left in the journal is gone, and closed

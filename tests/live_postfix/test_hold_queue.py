@@ -34,6 +34,7 @@ def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gatew
 def gateway(standing: Gateway) -> Gateway:
     """The same with nothing held or delivered."""
     standing.postfix.empty()
+    standing.settle()
     standing.sink.clear()
     return standing
 

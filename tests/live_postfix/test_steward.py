@@ -58,6 +58,7 @@ def office_under(standing: Gateway, request: pytest.FixtureRequest) -> Iterator[
 
 def _office(standing: Gateway) -> Iterator[Office]:
     standing.postfix.empty()
+    standing.settle()
     standing.sink.clear()
     office = Office(standing)
     with office.steward() as steward:  # what an earlier test left in the journal is gone, and closed

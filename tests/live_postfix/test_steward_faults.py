@@ -62,6 +62,7 @@ def office(standing: Gateway) -> Iterator[Office]:
     """A gateway with nothing held and nothing delivered, whose milter can write its journal."""
     until(lambda: not _is_cut_off(standing), within=WITHIN, what="the milter to have its journal again")
     standing.postfix.empty()
+    standing.settle()
     standing.sink.clear()
     office = Office(standing)
     yield office
