@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from lab import milter, processes
 from lab.gateway import Gateway
@@ -21,7 +22,9 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
+from support.factories import transaction
 from undisclosed.incidents.records import Incident, ReleaseMode, State
+from undisclosed.steward.reconcile import ARRIVAL_TIME
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +251,25 @@ def test_killed_between_any_two_calls_of_a_deletion(office: Office) -> None:
 def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
     """postsuper -H releases the message unchanged; the steward finds it in no listing any more."""
     incident = office.held()
-    with office.steward() as steward:
+    with capture_logs() as events, office.steward() as steward:
         steward.round(datetime.now(UTC))
         office.gateway.postfix.postsuper("-H", office.on_hold()[0])
         steward.round(datetime.now(UTC))
         steward.round(datetime.now(UTC))
     assert office.state(incident) is State.RELEASED_BY_HAND
+    assert [(event["event"], event["state"]) for event in events] == [("copy_closed", "released by hand")]
     assert office.answer_to_late_request(incident) == ("refused", "no copy of the message is held any more")
+
+
+def test_mail_that_never_came_is_logged_by_an_event_of_its_own(office: Office) -> None:
+    """A client that disconnects after the record leaves no message: nothing that an administrator has to look at."""
+    gateway = office.context.gateway
+    copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC) - 2 * ARRIVAL_TIME))
+    with capture_logs() as events, office.steward() as steward:
+        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC))
+    assert office.journal.incidents.get(copy.incident_id).state is State.NEVER_QUEUED
+    assert [(event["event"], event["queue_id"]) for event in events] == [("copy_never_queued", copy.queue_id)]
 
 
 def test_held_mail_without_an_incident_is_adopted(office: Office) -> None:

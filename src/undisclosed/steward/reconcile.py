@@ -163,7 +163,12 @@ class Reconciler:
         if change.state is State.HELD:
             self._record_held(context, copy, listing.held[copy.queue_id], change.why, now)
         elif self._journal.held.set_state(copy.id, change.state, why=change.why, expected=copy.state):
-            self._log.info("copy_closed", queue_id=copy.queue_id, state=change.state.value, reason=change.why)
+            self._log.info(
+                "copy_never_queued" if change.state is State.NEVER_QUEUED else "copy_closed",
+                queue_id=copy.queue_id,
+                state=change.state.value,
+                reason=change.why,
+            )
 
     def _record_adopted(self, context: Context, copy: QueueCopy, entry: Entry, now: datetime) -> None:
         if copy.state is State.PENDING:
