@@ -1,4 +1,4 @@
-"""`undisclosed reload`, as ExecReload runs it in both units: the outcome of the reload, within ten seconds."""
+"""`undisclosed reload`, as ExecReload runs it in both units: the result of the reload, within ten seconds."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_a_setting_that_needs_a_restart_is_named(start: Start, name: str, sectio
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_of_two_reloads_in_a_row_gets_its_own_outcome(start: Start, name: str) -> None:
-    """The outcome of the reload before is never taken for the answer."""
+def test_each_of_two_reloads_in_a_row_gets_its_own_result(start: Start, name: str) -> None:
+    """The result of the reload before is never taken for the answer."""
     with service(start, name) as (running, process):
         correct = running.config.read_text()
         running.config.write_text("rules = 7")
@@ -133,13 +133,13 @@ def test_without_a_runtime_directory_no_signal_is_sent(start: Start) -> None:
     assert "RELOADING=1" not in running.milter.notifications()
 
 
-def test_the_outcome_is_for_the_services_user_only(start: Start) -> None:
+def test_the_result_is_for_the_services_user_only(start: Start) -> None:
     """The file quotes the configuration."""
     running = start()
     assert running.milter.reload_command().returncode == 0
     directory = running.directory / "run-milter" / "reload"
     assert directory.stat().st_mode & 0o077 == 0
-    assert [path.name for path in directory.iterdir()] == ["outcome.json"]
+    assert [path.name for path in directory.iterdir()] == ["result.json"]
 
 
 def reload(pid: int, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ import typer
 from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail, parse_pid
 from undisclosed.cli.output import Output, printable
 from undisclosed.service import sd_notify
-from undisclosed.service.reload import OutcomeFile, ReloadRefused, ReloadUnansweredError, request
+from undisclosed.service.reload import ReloadRefused, ReloadResultFile, ReloadUnansweredError, request
 
 
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -148,20 +148,20 @@ def reload(
         typer.Argument(parser=parse_pid, help="The main process of the service: $MAINPID in its unit.", metavar="PID"),
     ],
 ) -> None:
-    """Have a service read its configuration again, and print the outcome.
+    """Have a service read its configuration again, and print the result.
 
     ExecReload of both units runs this.
     """
     try:
-        outcome = request(pid, OutcomeFile.of_this_service())
+        result = request(pid, ReloadResultFile.of_this_service())
     except ReloadUnansweredError as error:
         fail(error, 1)
-    if outcome.refused:
-        reason = "\n".join(map(printable, outcome.refused.splitlines()))
+    if result.refused:
+        reason = "\n".join(map(printable, result.refused.splitlines()))
         fail(f"the new configuration is refused, the old one stays in force:\n{reason}", 1)
     typer.echo("The new configuration is in force.")
-    if outcome.restart:
-        typer.echo(f"Not before a restart: {', '.join(map(printable, outcome.restart))}")
+    if result.restart:
+        typer.echo(f"Not before a restart: {', '.join(map(printable, result.restart))}")
 
 
 def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:

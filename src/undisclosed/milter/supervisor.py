@@ -31,7 +31,7 @@ from undisclosed.milter.listener import Listener, ListenError
 from undisclosed.milter.session import Snapshot
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
-from undisclosed.service.reload import Outcome, OutcomeFile, ReloadRefused
+from undisclosed.service.reload import ReloadRefused, ReloadResult, ReloadResultFile
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """The signals that the supervisor handles."""
@@ -87,9 +87,9 @@ class Supervisor:
         """Whether it was announced that every worker uses the current snapshot."""
         self._was_ready = False
         """Whether there was an announcement before: then the next one is of a reload."""
-        self._taken: Outcome | None = None
-        """The outcome of a reload that is written once every worker uses the new snapshot."""
-        self._outcomes = OutcomeFile.of_this_service()
+        self._taken: ReloadResult | None = None
+        """The result of a reload that is written once every worker uses the new snapshot."""
+        self._result_file = ReloadResultFile.of_this_service()
         self._restart_at: list[float] = []
         """When a worker that died is to be replaced: one time for each (time.monotonic())."""
         self._backoff = Backoff(FIRST_BACKOFF, MAX_BACKOFF)
@@ -103,7 +103,7 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT. Raises listener.ListenError if the socket cannot be opened."""
         self._listener.open()
         self._next_socket_check = time.monotonic() + SOCKET_CHECK_INTERVAL
-        self._outcomes.prepare()
+        self._result_file.prepare()
         try:
             self._catch_signals()
             gc.freeze()  # else the first collection in a worker would copy every page that it shares with this process
@@ -157,25 +157,25 @@ class Supervisor:
         try:
             new = self._reload()
         except ReloadRefused as error:
-            self._refuse(Outcome(began, refused=str(error)))
+            self._refuse(ReloadResult(began, refused=str(error)))
             return
         changed = self._started_with.changed_settings(new.policy, "milter", "log")
         if changed:
             self._log.warning("restart_needed", settings=changed, reason="a reload does not change them")
         self._snapshot = new
         self._announced = False
-        self._taken = Outcome(began, restart=tuple(changed))
+        self._taken = ReloadResult(began, restart=tuple(changed))
         for worker in self._workers.values():
             worker.pending_acks += 1
             worker.reply_deadline = time.monotonic() + RELOAD_TIMEOUT
             self._send(worker, new)
         self._check_socket(now=True)
 
-    def _refuse(self, outcome: Outcome) -> None:
-        self._log.error("reload_refused", reason=outcome.refused, effect="the old configuration stays in force")
-        self._taken = None  # of an earlier reload: it would replace this newer outcome
-        self._outcomes.write(outcome)
-        status = f"reload refused, the old configuration stays in force: {outcome.refused}"
+    def _refuse(self, result: ReloadResult) -> None:
+        self._log.error("reload_refused", reason=result.refused, effect="the old configuration stays in force")
+        self._taken = None  # of an earlier reload: it would replace this newer result
+        self._result_file.write(result)
+        status = f"reload refused, the old configuration stays in force: {result.refused}"
         sd_notify.send("READY=1" if self._announced else "", status)
 
     def _handle_chld(self) -> None:
@@ -296,7 +296,7 @@ class Supervisor:
         )
         self._announced = self._was_ready = True
         if self._taken is not None:
-            self._outcomes.write(self._taken)
+            self._result_file.write(self._taken)
             self._taken = None
         sd_notify.send("READY=1", f"{len(ready)} workers, mode {policy.mode.value}, {len(policy.rules)} rules")
 

@@ -151,7 +151,7 @@ class _Writers(NamedTuple):
     master_cf: Writer
 
 
-class _Outcome(NamedTuple):
+class _MainResult(NamedTuple):
     """The new main.cf, the new record (None: no record), and remarks."""
 
     main_cf: bytes
@@ -162,7 +162,7 @@ class _Outcome(NamedTuple):
 class _Command(NamedTuple):
     """How attach or detach changes each file."""
 
-    to_main: Callable[[Postconf, OurMilter, bytes, Record | None], _Outcome]
+    to_main: Callable[[Postconf, OurMilter, bytes, Record | None], _MainResult]
     to_master: Callable[[bytes], bytes]
 
 
@@ -179,19 +179,19 @@ def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) 
         record = _load(recorded, postconf.directory / RECORD) if recorded is not None else None
         ours = _our_milter(policy, postconf.config(), record, postconf)
         try:
-            outcome = command.to_main(postconf, ours, now.main_cf, record)
+            result = command.to_main(postconf, ours, now.main_cf, record)
         except ListError as error:
             fix = "correct the milter lists (see: postfix check), then run the command again"
             raise PostfixError(postconf.main_cf, str(error), fix) from error
-        wanted = _Files(outcome.main_cf, command.to_master(now.master_cf))
+        wanted = _Files(result.main_cf, command.to_master(now.master_cf))
         with postconf.draft(*wanted) as then:
             changes = _changes(postconf, then)
             findings = tuple(_findings(policy, then, then.config(), ours))
         if writers is not None:
-            _write(writers, now, wanted, outcome.record, record)
+            _write(writers, now, wanted, result.record, record)
     diff = "".join(_diff(file, old, new) for file, old, new in zip(postconf.files, now, wanted, strict=True))
     steps = _next_steps(postconf.directory, dry_run, now != wanted)
-    return Plan(changes, diff, outcome.notes, findings, steps, written=now != wanted and not dry_run)
+    return Plan(changes, diff, result.notes, findings, steps, written=now != wanted and not dry_run)
 
 
 def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None, before: Record | None) -> None:
@@ -211,7 +211,7 @@ def _draft(postconf: Postconf, main_cf: bytes) -> AbstractContextManager[Postcon
     return postconf.draft(main_cf, master_cf.with_listener(postconf.read_master()))
 
 
-def _attached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> _Outcome:
+def _attached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> _MainResult:
     notes: list[str] = []
     with _draft(postconf, now) as draft:
         start = draft.read()
@@ -230,15 +230,15 @@ def _attached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | 
             draft.edit({master_cf.MILTERS: others})
         then = draft.read()
         if then == start:
-            return _Outcome(now, record, ())
+            return _MainResult(now, record, ())
         base = _without_us(postconf, ours, now, record)
         with _draft(postconf, base) as draft_without_us:
             old, new = draft_without_us.raw(OURS), draft.raw(OURS)
     changed = {name: (old.get(name), new.get(name)) for name in OURS if old.get(name) != new.get(name)}
-    return _Outcome(then, Record(ours.endpoint, base, _digest(then), changed), tuple(notes))
+    return _MainResult(then, Record(ours.endpoint, base, _digest(then), changed), tuple(notes))
 
 
-def _detached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> _Outcome:
+def _detached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> _MainResult:
     base = _without_us(postconf, ours, now, record)
     notes = []
     if record is None and base != now:
@@ -254,7 +254,7 @@ def _detached(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | 
         for parameter in service.overrides.intersection(LISTS):
             if _names(ours, service.settings[parameter]):
                 notes.append(f"{parameter} of {service.label} in master.cf still names our milter: remove it there.")
-    return _Outcome(base, None, tuple(notes))
+    return _MainResult(base, None, tuple(notes))
 
 
 def _names(ours: OurMilter, value: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the long-running processes share: messages to the service manager, the outcome of a reload, pauses.
+"""What the long-running processes share: messages to the service manager, the result of a reload, pauses.
 
 Standard library only: the milter, the steward and the notices import it. May import nothing of this project.
 """

@@ -1,6 +1,6 @@
-"""The outcome of a reload: a service writes it to its runtime directory, `undisclosed reload` asks for it and reads it.
+"""The result of a reload: a service writes it to its runtime directory, `undisclosed reload` asks for it and reads it.
 
-SIGHUP carries no number, and two of them may arrive as one. So each outcome has the time at which the service began to
+SIGHUP carries no number, and two of them may arrive as one. So each result has the time at which the service began to
 read its configuration (CLOCK_MONOTONIC, the same clock for all processes). It answers every reload that was asked for
 before that time.
 """
@@ -21,14 +21,14 @@ DIRECTORY: Final = "reload"
 RUNTIME_DIRECTORY itself back to root with each command of the unit, but not what is in it (systemd.exec(5))."""
 
 ANSWER_TIMEOUT: Final = 8.0
-"""Seconds to wait for an outcome: with the start of the command itself it ends within ten. A worker that does not take
+"""Seconds to wait for a result: with the start of the command itself it ends within ten. A worker that does not take
 the new configuration is killed after five, and replaced."""
 
 POLL_INTERVAL: Final = 0.05
-"""Seconds between two looks for an outcome."""
+"""Seconds between two looks for a result."""
 
 MAX_SIZE: Final = 1 << 20
-"""Bytes of an outcome that are read: root reads what a process without rights wrote."""
+"""Bytes of a result that are read: root reads what a process without rights wrote."""
 
 
 class ReloadRefused(Exception):
@@ -36,11 +36,11 @@ class ReloadRefused(Exception):
 
 
 class ReloadUnansweredError(Exception):
-    """No outcome can be had; the text says why and where to look."""
+    """No result can be had; the text says why and where to look."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReloadResult:
     """The result of one reload."""
 
     began: int
@@ -53,12 +53,12 @@ class Outcome:
     """The service's process; `write` fills it in."""
 
 
-class OutcomeFile:
-    """The file with the last outcome, in the directory that systemd names in RUNTIME_DIRECTORY."""
+class ReloadResultFile:
+    """The file with the last result, in the directory that systemd names in RUNTIME_DIRECTORY."""
 
     def __init__(self, runtime_directory: Path | None) -> None:
         """Without a runtime directory nothing is written, and there is nothing to read."""
-        self._path = runtime_directory / DIRECTORY / "outcome.json" if runtime_directory else None
+        self._path = runtime_directory / DIRECTORY / "result.json" if runtime_directory else None
 
     @classmethod
     def of_this_service(cls) -> Self:
@@ -79,17 +79,17 @@ class OutcomeFile:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             os.chown(self._path.parent, uid, gid, follow_symlinks=False)
 
-    def write(self, outcome: Outcome) -> None:
-        """Replace the outcome, whole or not at all. A failure is ignored: the log has the outcome as well."""
+    def write(self, result: ReloadResult) -> None:
+        """Replace the result, whole or not at all. A failure is ignored: the log has the result as well."""
         if self._path is None:
             return
         temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps({**asdict(outcome), "pid": os.getpid()}))
+            temporary.write_text(json.dumps({**asdict(result), "pid": os.getpid()}))
             temporary.replace(self._path)
 
-    def read(self) -> Outcome | None:
-        """The last outcome; None where there is none."""
+    def read(self) -> ReloadResult | None:
+        """The last result; None where there is none."""
         if self._path is None:
             return None
         try:
@@ -97,28 +97,28 @@ class OutcomeFile:
             with os.fdopen(fd, "rb") as file:
                 written = json.loads(file.read(MAX_SIZE))
             restart = tuple(map(str, written["restart"]))
-            return Outcome(int(written["began"]), str(written["refused"]), restart, int(written["pid"]))
+            return ReloadResult(int(written["began"]), str(written["refused"]), restart, int(written["pid"]))
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
 
-def request(pid: int, outcomes: OutcomeFile) -> Outcome:
-    """Have the service with this process id read its configuration again, and return the outcome.
+def request(pid: int, result_file: ReloadResultFile) -> ReloadResult:
+    """Have the service with this process id read its configuration again, and return the result.
 
     Raises ReloadUnansweredError if the service is gone or does not answer in ANSWER_TIMEOUT seconds.
     """
-    if not outcomes.exists_for_service:
+    if not result_file.exists_for_service:
         raise ReloadUnansweredError(
-            "RUNTIME_DIRECTORY is not set, so the outcome cannot be read: reload by `systemctl reload`, or send SIGHUP "
+            "RUNTIME_DIRECTORY is not set, so the result cannot be read: reload by `systemctl reload`, or send SIGHUP "
             "and look in the log for `reloaded` or `reload_refused`"
         )
     asked = time.monotonic_ns()
     deadline = time.monotonic() + ANSWER_TIMEOUT
     _signal(pid, signal.SIGHUP)
     while time.monotonic() < deadline:
-        outcome = outcomes.read()
-        if outcome is not None and outcome.pid == pid and outcome.began >= asked:
-            return outcome
+        result = result_file.read()
+        if result is not None and result.pid == pid and result.began >= asked:
+            return result
         _signal(pid, 0)
         time.sleep(POLL_INTERVAL)
     raise ReloadUnansweredError(

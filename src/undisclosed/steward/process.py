@@ -21,7 +21,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
-from undisclosed.service.reload import Outcome, OutcomeFile, ReloadRefused
+from undisclosed.service.reload import ReloadRefused, ReloadResult, ReloadResultFile
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Steward
@@ -56,19 +56,19 @@ def run(
     reached at the start, and RootHalfGoneError when the root half has ended.
     """
     context = settings.context
-    outcomes = OutcomeFile.of_this_service()
+    result_file = ReloadResultFile.of_this_service()
     with HoldQueue(context.policy.postfix.config_dir) as queue:
         if os.geteuid() == 0:
             account = find_account(user)
-            outcomes.prepare(account.pw_uid, account.pw_gid)
+            result_file.prepare(account.pw_uid, account.pw_gid)
             drop_rights(account)
         else:
             log.warning("not_running_as_root", reason="only root can read and change Postfix's queue")
-            outcomes.prepare()
+            result_file.prepare()
         journal = Journal(context.policy.journal, context.key)
         try:
             journal.check()
-            _RoundLoop(settings, journal, queue, reload, log, outcomes).run()
+            _RoundLoop(settings, journal, queue, reload, log, result_file).run()
         finally:
             journal.close()
 
@@ -102,7 +102,7 @@ class _RoundLoop:
         queue: HoldQueue,
         reload: Callable[[], StewardSettings],
         log: structlog.BoundLogger,
-        outcomes: OutcomeFile,
+        result_file: ReloadResultFile,
     ) -> None:
         self._settings = settings
         self._started_with = settings.context.policy
@@ -113,7 +113,7 @@ class _RoundLoop:
         self._journal = journal
         self._load = reload
         self._log = log
-        self._outcomes = outcomes
+        self._result_file = result_file
         self._is_ending = False
         self._must_reload = False
         self._failure = ""
@@ -187,7 +187,7 @@ class _RoundLoop:
         except ReloadRefused as error:
             reason = str(error)
             self._log.error("reload_refused", reason=reason, effect="the old configuration stays in force")
-            self._outcomes.write(Outcome(began, refused=reason))
+            self._result_file.write(ReloadResult(began, refused=reason))
             status = f"reload refused, the old configuration stays in force: {reason}"
         else:
             policy = settings.context.policy
@@ -197,6 +197,6 @@ class _RoundLoop:
             self._settings = replace(settings, context=replace(before, policy=policy))
             self._steward.context = self._settings.context
             self._log.info("reloaded")
-            self._outcomes.write(Outcome(began, restart=tuple(changed)))
+            self._result_file.write(ReloadResult(began, restart=tuple(changed)))
             status = "running"
         sd_notify.send("READY=1", status)

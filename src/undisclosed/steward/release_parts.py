@@ -143,10 +143,10 @@ def _split(
     for numbers in outside.values():
         # Try all before the first is sent: a message must not be refused when it is half released.
         hidden.for_one(queued.recipients[numbers[0]])
-    return _copies(queued, hidden, inside, outside.values())
+    return _parts_of_split(queued, hidden, inside, outside.values())
 
 
-def _copies(
+def _parts_of_split(
     queued: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]
 ) -> Iterator[ReleasePart]:
     if inside:

@@ -39,7 +39,7 @@ def test_unit_is_hardened(unit: Path) -> None:
 
 
 def test_unit_stops_and_reloads_as_the_supervisor_expects() -> None:
-    """The supervisor alone gets SIGTERM, has more than its ten seconds, and a reload tells its outcome."""
+    """The supervisor alone gets SIGTERM, has more than its ten seconds, and a reload tells its result."""
     unit = settings("undisclosed.service")
     assert (unit["Type"], unit["KillMode"], unit["Restart"]) == (["notify"], ["mixed"], ["on-failure"])
     assert unit["ExecReload"] == ["/opt/undisclosed/bin/undisclosed reload $MAINPID"]
