@@ -4,9 +4,10 @@
 
 tests/unit/docs/test_architecture.py draws it again and compares.
 
-A room is a folder or a module at the top of the package. Every room stands below all rooms that import it. An arrow
-leads from a room to a room that it imports; where a longer way joins the two as well, the direct arrow is left out (the
-transitive reduction). Raises CycleError if rooms import each other in a circle.
+A room is a folder or a single file at the top of the package. Every folder stands below all folders that import it. An
+arrow leads from a folder to a folder that it imports; where a longer path joins the two as well, the direct arrow is
+left out (the transitive reduction). A single file stands at the bottom, and its box names the rooms that import it.
+Raises CycleError if rooms import each other in a circle.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 PICTURE = PROJECT / "docs" / "architecture.svg"
 PACKAGE = "undisclosed"
 
-WIDTH, GAP, MARGIN = 190, 20, 24
-"""Pixels: of a box, between two boxes, around the picture."""
+WIDTH, GAP, MARGIN = 150, 14, 16
+"""Pixels: of a box, between two boxes, around the picture. Five columns fit the 830 pixels of a page on a code host."""
 BETWEEN = 44
 """Pixels between two rows, for the arrows."""
 HEAD, LINE, FOOT = 26, 16, 8
 """Pixels: of a box's name, of a line of files, below the last one."""
-LETTERS = 25
+LETTERS = 19
 """Letters of a line of files: system fonts take 7 pixels a letter at most on average at this size."""
 
 STYLE = """\
@@ -89,7 +90,7 @@ def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
 
 
 def reduced(graph: Mapping[str, set[str]]) -> list[Edge]:
-    """The arrows that no longer way replaces, in the order of their names."""
+    """The arrows that no longer path replaces, in the order of their names."""
 
     def reaches(room: str, target: str) -> bool:
         return room == target or any(reaches(imported, target) for imported in graph[room])
@@ -172,15 +173,30 @@ class Picture:
     """The layout in pixels, and its parts as SVG."""
 
     def __init__(self, graph: Mapping[str, set[str]], core: Sequence[str]) -> None:
-        self._graph, self._core, self._row = graph, core, levels(graph)
-        self._layout = Layout(self._row, reduced(graph), core)
-        self._lines = {room: wrap(", ".join(files(room)), LETTERS, break_on_hyphens=False) for room in graph}
+        self._graph, self._core = graph, core
+        self._single_files = [room for room in sorted(graph) if not files(room)]
+        folders = {room: graph[room] - set(self._single_files) for room in graph if room not in self._single_files}
+        self._row = levels(folders)
+        self._layout = Layout(self._row, reduced(folders), core)
+        self._lines = {room: wrap(", ".join(files(room)), LETTERS, break_on_hyphens=False) for room in folders}
+        self._add_single_files()
         self._tops = [MARGIN]
         for nodes in self._layout.rows:
             tallest = max(self._height(room) for room, passing in nodes if not passing)
             self._tops.append(self._tops[-1] + tallest + BETWEEN)
         self.width = 2 * MARGIN + self._layout.columns * (WIDTH + GAP) - GAP
         self.height = self._tops[-1] - BETWEEN + 70
+
+    def _add_single_files(self) -> None:
+        """Give each single file a free column of the last row, and the names of its importers."""
+        last, column = self._layout.rows[-1], self._layout.column
+        free = sorted(set(range(self._layout.columns)) - {column[node] for node in last})
+        for room, place in zip(self._single_files, free, strict=False):
+            assert not self._graph[room], f"{room} is a single file and imports a room"
+            importers = ", ".join(sorted(other for other in self._graph if room in self._graph[other]))
+            self._lines[room] = wrap(f"a single file, imported by {importers}", LETTERS)
+            self._row[room], column[room, ""] = len(self._layout.rows) - 1, place
+            last.append((room, ""))
 
     def _height(self, room: str) -> int:
         return HEAD + LINE * len(self._lines[room]) + FOOT
@@ -233,7 +249,7 @@ def drawing() -> str:
     picture = Picture(imports(), core())
     width, height = picture.width, picture.height
     notes = (
-        "An arrow leads to a room that is imported. An import that a longer way of arrows shows as well has none.",
+        "An arrow leads to an imported room. Direct arrows are left out where a longer path shows the same dependency.",
         "Below each name: the room's files. Blue, the core: values in, values out; no clock, file, socket or log.",
     )
     return "\n".join(

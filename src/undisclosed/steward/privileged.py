@@ -1,4 +1,4 @@
-"""The root half of the steward: the only code that runs as root. It imports the standard library only.
+"""The root half of the steward: the only part that keeps root's rights. It imports the standard library only.
 
 A socket pair of type SOCK_SEQPACKET connects it to the unprivileged half (`hold_queue.py`). A request is one packet of
 ASCII words. An answer is one packet, "ok" with an open file (SCM_RIGHTS) or "no" with the reason. The root half does

@@ -2,8 +2,9 @@
 
 For each message: record RELEASING; for each part, send it and record it as accepted; delete the held file; record
 RELEASED. After a crash the message is still held, or the journal has all of its parts as accepted. A part is sent twice
-only if the crash came between its 250 and its record; an event then says so. Messages are read and deleted in batches:
-starting one of Postfix's tools takes longer than all other steps (tests/bench/release.py).
+only if the crash came between its 250 and its record, or if Postfix's answer did not come; an event then says so.
+Messages are read and deleted in batches: starting one of Postfix's tools takes longer than all other steps
+(tests/bench/release.py).
 """
 
 from __future__ import annotations
