@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.comparison.letters import LIMIT, SENDER, message, people
+from support.recorders import SessionRecorder
 from undisclosed import log
 from undisclosed.milter.answers import Accept
 from undisclosed.milter.session import Runtime, Session, Snapshot
@@ -79,7 +80,7 @@ def main() -> int:
         "organisation": {"name": "The council", "internal_domains": ["council.test"]},
         "rules": [{"name": "limit", "more_than_addresses": LIMIT, "action": "reject"}],
     })  # fmt: skip
-    session = Session(Runtime(Snapshot(policy, b"k" * 32), log.get()))
+    session = Session(Runtime(Snapshot(policy, b"k" * 32), log.get(), SessionRecorder()))
     session.connect("127.0.0.1", 40000)
     for addresses in (2, 500):
         warm, cold = (measure(session, addresses, cold=empty) for empty in (False, True))

@@ -21,6 +21,7 @@ import structlog
 
 from fuzz.readers import RECIPIENT_FIELDS, is_below, outside, plain
 from support.factories import policy, rule
+from support.recorders import SessionRecorder
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderInsertion, apply
 from undisclosed.decision.message import Field
 from undisclosed.milter import callbacks
@@ -77,7 +78,7 @@ def _worker() -> tuple[Runtime, dict[str, Callable[..., int]]]:
         processors=[lambda _logger, _name, event: repr(event)],  # what makes a line of it is tested elsewhere
         wrapper_class=structlog.BoundLogger,
     )
-    runtime = Runtime(Snapshot(POLICIES[0], KEY), log)
+    runtime = Runtime(Snapshot(POLICIES[0], KEY), log, SessionRecorder())
     registered = Registered()
     with mock.patch.object(callbacks, "milter", registered):
         callbacks.Callbacks(runtime, callbacks.Gate()).register()

@@ -20,6 +20,7 @@ import structlog
 
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.milter.group_commit import GroupCommit
+from undisclosed.policy.actions import DELIVERED_OUTCOMES
 
 WAIT: Final = 2.5
 """Seconds for which a callback waits: the journal gives up by itself after 2, unless its disk blocks the process."""
@@ -137,7 +138,7 @@ class Recorder:
             self._in_use = None
 
     def _on_late(self, transaction: Transaction) -> None:
-        if transaction.outcome in ("rewrite", "warn"):
+        if transaction.outcome in DELIVERED_OUTCOMES:
             self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
 
     def withdraw(self, transaction: Transaction, why: str) -> None:

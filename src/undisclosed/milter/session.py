@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -22,7 +22,6 @@ from undisclosed.decision.reply import Reply
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.incidents.transaction import transaction_of
 from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
-from undisclosed.milter.recorder import Recorder
 from undisclosed.policy import Action, Mode, Policy
 
 MAX_HEADER: Final = 1 << 20
@@ -43,13 +42,25 @@ class HeaderTooLargeError(ValueError):
     """The header is longer than MAX_HEADER: the message is refused for now, undecided."""
 
 
-class Runtime:
-    """What the sessions of one worker share. A reload replaces `snapshot`; transactions under way keep theirs."""
+class TransactionRecorder(Protocol):
+    """Records transactions in the journal while Postfix waits: milter.recorder."""
 
-    def __init__(self, snapshot: Snapshot, log: structlog.BoundLogger, journal: Recorder | None = None) -> None:
+    gateway: str
+
+    def record(self, transaction: Transaction, /) -> None:
+        """Record a transaction. Raises JournalError."""
+
+    def withdraw(self, transaction: Transaction, why: str, /) -> None:
+        """Record, in the background, that Postfix does not have a message."""
+
+
+class Runtime:
+    """The state that the sessions of a worker share. A reload replaces `snapshot`; running transactions keep theirs."""
+
+    def __init__(self, snapshot: Snapshot, log: structlog.BoundLogger, recorder: TransactionRecorder) -> None:
         self.snapshot = snapshot
         self.log = log
-        self.journal = journal
+        self.recorder = recorder
 
 
 @dataclass(slots=True)
@@ -214,8 +225,8 @@ class Session:
         )
         if monitors:
             return Accept()
-        if transaction and transaction.record and self._runtime.journal:
-            self._runtime.journal.withdraw(transaction.record, "answered with a temporary failure: see the log")
+        if transaction and transaction.record:
+            self._runtime.recorder.withdraw(transaction.record, "answered with a temporary failure: see the log")
         return self._refuse(reply.fault(snapshot.policy, queue_id))
 
     def _current(self) -> _Transaction:
@@ -231,30 +242,30 @@ class Session:
         """The final answer, once the journal has the record if a rule acts.
 
         If the journal cannot be written, a message is still refused or held. A message that would be delivered, changed
-        or with a warning, is refused for now: nobody would learn of it.
+        or with a warning, is refused for now: there would be no record and no notice of it.
         """
         self._record(transaction, decision)
         if self.monitors:
             return Accept()
-        if transaction.record_failed and decision.action.effect.told_when == "delivered":
+        if transaction.record_failed and decision.action.effect.delivers:
             return self._refuse(reply.fault(transaction.snapshot.policy, transaction.queue_id))
         return self._act(transaction, decision)
 
     def _record(self, transaction: _Transaction, decision: rules.Decision) -> None:
         """Record the transaction in the journal if a rule acts, before Postfix gets the answer."""
-        journal = self._runtime.journal
-        if journal is None or transaction.message is None:
+        recorder = self._runtime.recorder
+        if transaction.message is None:
             return
         record = transaction_of(
             transaction.snapshot.policy,
             transaction.message,
             decision,
             reference=transaction.reference,
-            gateway=journal.gateway,
+            gateway=recorder.gateway,
             at=datetime.now(UTC),
         )
         try:
-            journal.record(record)
+            recorder.record(record)
         except JournalError:
             transaction.record_failed = True  # the recorder logs the reason, once
         else:

@@ -47,7 +47,7 @@ def run(snapshot: Snapshot, control: Connection, log: structlog.BoundLogger) -> 
     recorder = Recorder(open_journal(snapshot).inbox, gateway_name(snapshot.policy), log, lambda: gate.entered)
     recorder.start()
     runtime = Runtime(snapshot, log, recorder)
-    threading.Thread(target=control_loop, args=(runtime, gate, control), name="control", daemon=True).start()
+    threading.Thread(target=control_loop, args=(runtime, recorder, gate, control), name="control", daemon=True).start()
     callbacks.serve(runtime, gate)
 
 
@@ -62,23 +62,22 @@ def use_one_malloc_arena() -> None:
         mallopt(M_ARENA_MAX, 1)
 
 
-def control_loop(runtime: Runtime, gate: callbacks.Gate, control: Connection) -> None:
+def control_loop(runtime: Runtime, recorder: Recorder, gate: callbacks.Gate, control: Connection) -> None:
     """Take new snapshots from the supervisor and acknowledge each; end the process on None or end of file."""
     try:
         control.send("ready")
         while (message := control.recv()) is not None:
             before, runtime.snapshot = runtime.snapshot, message
             callbacks.set_mode(runtime)
-            if runtime.journal is not None and _journal_differs(before, message):
-                runtime.journal.use(open_journal(message).inbox, gateway_name(message.policy))
+            if _journal_differs(before, message):
+                recorder.use(open_journal(message).inbox, gateway_name(message.policy))
             control.send("reloaded")
     except (EOFError, OSError):
         pass  # the supervisor was killed
     finally:
         if gate.close(time.monotonic() + CALLBACK_TIMEOUT):
             time.sleep(FLUSH_TIME)
-        if runtime.journal is not None:
-            runtime.journal.stop(FLUSH_TIME)
+        recorder.stop(FLUSH_TIME)
         os._exit(0)
 
 

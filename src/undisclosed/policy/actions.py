@@ -12,6 +12,10 @@ FirstNotice = Literal["held", "delayed", "rewritten", "split", "warned"]
 NoticeTime = Literal["held", "released", "delivered"]
 OwnRelease = Literal["bcc", "split"]
 
+DELIVERED_OUTCOMES: Final[frozenset[str]] = frozenset({"rewrite", "warn"})
+"""The outcomes of messages that are delivered at once, changed or with a warning. A message whose record fails is not
+delivered so: it is refused for now."""
+
 
 class Mode(StrEnum):
     """Whether decisions are carried out, or only recorded."""
@@ -60,6 +64,11 @@ class Effect:
     def holds(self) -> bool:
         """Whether the message enters Postfix's hold queue, even if only for a moment."""
         return self.outcome == "hold"
+
+    @property
+    def delivers(self) -> bool:
+        """Whether the message is delivered at once, changed or with a warning: never without a record."""
+        return self.outcome in DELIVERED_OUTCOMES
 
     def notice_when(self, time: NoticeTime) -> FirstNotice | None:
         """The first notice, if it is due when the message is in this state."""

@@ -11,6 +11,7 @@ import structlog
 from support import casefile
 from support.casefile import Case, CaseError, Seen
 from support.delivered_header import leaks
+from support.recorders import SessionRecorder
 from undisclosed import log
 from undisclosed.config.load import load
 from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
@@ -26,7 +27,7 @@ def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
     path = directory / "config.toml"
     case.configure(path)
     with structlog.testing.capture_logs() as lines:
-        session = Session(Runtime(Snapshot(load(path), b"0" * 32), log.get()))
+        session = Session(Runtime(Snapshot(load(path), b"0" * 32), log.get(), SessionRecorder()))
         session.connect(case.client, case.port)
         session.mail(f"<{case.sender}>", case.login)
         for recipient in case.recipients:

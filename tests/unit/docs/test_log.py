@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from support.factories import policy, rule, strangers
+from support.recorders import SessionRecorder
 from undisclosed import log
-from undisclosed.incidents.records import JournalError
 from undisclosed.milter.answers import Continue
 from undisclosed.milter.session import Runtime, Session, Snapshot
 
@@ -116,16 +116,6 @@ def test_an_event_has_a_name_in_snake_case(name: str) -> None:
 
 def test_a_message_has_the_fields_that_the_page_says() -> None:
     """Messages for every optional field: a login, an obstacle, a journal that fails, monitor mode."""
-
-    class NoJournal:
-        """A recorder whose journal is away."""
-
-        gateway = "gateway"
-
-        def record(self, _transaction: object) -> None:
-            """Raises JournalError."""
-            raise JournalError("away")
-
     section = PAGE.partition("## One message, one line")[2].partition("\n## ")[0]
     always: set[str] = set()
     sometimes: set[str] = set()
@@ -136,7 +126,7 @@ def test_a_message_has_the_fields_that_the_page_says() -> None:
         own = policy(mode=mode, rules=[rule(more_than_addresses=10, action="rewrite")])
         for signature in ((), (("Content-Type", "multipart/signed"),)):
             with structlog.testing.capture_logs() as captured:
-                session = Session(Runtime(Snapshot(own, b"0" * 32), log.get(), NoJournal()))  # type: ignore[arg-type]
+                session = Session(Runtime(Snapshot(own, b"0" * 32), log.get(), SessionRecorder(fails=True)))
                 session.connect("127.0.0.1", 40000)
                 session.mail("<clerk@council.test>", "clerk")
                 session.rcpt("<parent@family.test>")

@@ -24,6 +24,7 @@ from undisclosed.incidents.records import (
 )
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action
+from undisclosed.policy.actions import DELIVERED_OUTCOMES
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -75,6 +76,7 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
 def test_the_outcome_gives_a_copy_its_first_state(journal: Journal, outcome: str, state: State) -> None:
     """Held mail is pending until the steward has seen it in the hold queue."""
     assert journal.filing.record(transaction(outcome=outcome)).state is state
+    assert (state is State.DELIVERED) is (outcome in DELIVERED_OUTCOMES)
 
 
 def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:

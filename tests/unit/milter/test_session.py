@@ -9,10 +9,12 @@ import pytest
 import structlog
 
 from support.factories import policy, rule, strangers
+from support.recorders import SessionRecorder
 from undisclosed import log
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
 from undisclosed.milter.session import HeaderTooLargeError, Runtime, Session, Snapshot
+from undisclosed.policy import Action
 
 MANY = ", ".join(strangers(11))
 KEY = b"0" * 32
@@ -27,9 +29,9 @@ def lines() -> Iterator[Lines]:
         yield captured
 
 
-def open_session(**over: Any) -> tuple[Runtime, Session]:
+def open_session(recorder: SessionRecorder | None = None, **over: Any) -> tuple[Runtime, Session]:
     """A session of a client on this host, under a policy made of `over`."""
-    runtime = Runtime(Snapshot(policy(**over), KEY), log.get())
+    runtime = Runtime(Snapshot(policy(**over), KEY), log.get(), recorder or SessionRecorder())
     session = Session(runtime)
     session.connect("127.0.0.1", 40000)
     return runtime, session
@@ -84,6 +86,16 @@ def test_an_action_becomes_its_answer(action: str, expected: type, lines: Lines)
     _, session = open_session(rules=[rule(action=action)])
     assert type(send(session, ("To", MANY))) is expected
     assert lines[0]["action"] == action
+
+
+@pytest.mark.parametrize("action", [action for action in Action if action.effect.outcome is not None])
+def test_no_message_is_delivered_changed_or_warned_about_without_its_record(action: Action, lines: Lines) -> None:
+    """After a failed record, 451 for an action that delivers; every other one refuses or holds as before."""
+    _, session = open_session(SessionRecorder(fails=True), rules=[rule(action=action.value)])
+    answer = send(session, ("To", MANY))
+    assert (isinstance(answer, Refuse) and answer.reply.code == 451) is action.effect.delivers
+    assert not isinstance(answer, Accept | Rewrite)
+    assert lines[-1]["journal"] == "failed"
 
 
 @pytest.mark.parametrize("action", ["warn", "rewrite", "quarantine", "reject"])

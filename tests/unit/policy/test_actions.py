@@ -21,7 +21,8 @@ def test_an_effect_is_consistent(action: Action) -> None:
     assert effect.holds is (effect.released_as is not None) or effect.stops
     assert (effect.outcome is None) is (action is Action.ACCEPT)
     assert (effect.first_notice is None) is (effect.told_when is None)
-    assert (effect.told_when == "delivered") is (effect.outcome in ("rewrite", "warn"))
+    assert (effect.told_when == "delivered") is effect.delivers
+    assert [effect.holds, effect.delivers, effect.outcome == "reject", action is Action.ACCEPT].count(True) == 1
 
 
 def test_the_actions_that_hold() -> None:
