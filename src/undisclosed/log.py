@@ -33,7 +33,7 @@ class _Line:
 
 
 def _in_one_line(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """What happened first; and no text from a message can end the line, fake another or move a terminal's cursor."""
+    """The event comes first. Control characters are escaped: a message's text cannot end the line or start another."""
     ordered = {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
     for key, value in ordered.items():
         if isinstance(value, str) and not value.isprintable():
@@ -45,9 +45,9 @@ _encoded = json.JSONEncoder(default=repr).encode
 
 
 def _json(logger: object, method: str, event: EventDict) -> str:
-    """The line as JSON, in a single step where it holds plain text only: what is not, is seen by its escapes.
+    """The line as JSON. If the result has no backslash and no DEL, no value needs escaping, and it is final.
 
-    Each message has a line, and a step more for each of its values would cost as much as the decision it tells of.
+    Each message has a line, and escaping each of its values would take as long as the decision.
     """
     stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     line = _encoded({"timestamp": stamp, "level": method, "event": event.pop("event"), **event})
@@ -81,5 +81,5 @@ def configure(form: Literal["json", "console"], fd: int = 2) -> None:
 def get() -> structlog.BoundLogger:
     """The logger of this process, as it is configured now."""
     sys.stderr.flush()
-    logger: structlog.BoundLogger = structlog.get_logger().bind()  # else every line would make one anew
+    logger: structlog.BoundLogger = structlog.get_logger().bind()  # bound once: otherwise each line creates a logger
     return logger

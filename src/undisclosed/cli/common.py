@@ -1,4 +1,4 @@
-"""What the commands share: options, the choice of incidents, help, and how a command ends with an error.
+"""Code shared by the commands: options, the choice of incidents, help, and how a command ends with an error.
 
 Nothing heavy is imported before a command runs: `undisclosed --help` is to answer at once.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = Path("/etc/undisclosed/config.toml")
 
 CLOSED_PIPE: Final = 141
-"""Exit status where nobody reads the output any more: 128 and SIGPIPE, as a shell reports it of other programs."""
+"""Exit status after a closed pipe: 128 + SIGPIPE, the value that shells report."""
 
 ConfigOption = Annotated[
     Path,
@@ -116,7 +116,7 @@ def group(**options: Any) -> typer.Typer:
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    """Write what is wrong to standard error, and exit."""
+    """Write the error to standard error, and exit."""
     typer.echo(f"undisclosed: {message}", err=True)
     raise typer.Exit(status)
 
@@ -153,7 +153,7 @@ def opened_journal(config_file: Path) -> Iterator[Journal]:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which incidents are meant. `since` is inclusive, `before` is not; None means any."""
+    """A selection of incidents. `since` is inclusive, `before` is not; None means any."""
 
     sender: str | None = None
     rule: str | None = None

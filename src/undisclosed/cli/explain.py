@@ -1,4 +1,4 @@
-"""`undisclosed explain`: what would happen to saved messages, and why, as labelled lines or as JSON."""
+"""`undisclosed explain`: the decision on saved messages and its reasons, as labelled lines or as JSON."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def _request(config_file: Path, references: list[str] | None, selection: Filter,
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done with held mail, and whether to wait until it is done."""
+    """A release or deletion to request, and whether to wait for the answer."""
 
     verb: Verb
     mode: ReleaseMode | None
@@ -183,7 +183,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the steward answered to the request about one incident. The fields are the keys of the JSON."""
+    """The steward's answer to the request about one incident. The fields are the keys of the JSON."""
 
     reference: str
     wanted: str

@@ -1,4 +1,4 @@
-"""`undisclosed incidents list | show`: what the journal holds, as tables, JSON or CSV."""
+"""`undisclosed incidents list | show`: the incidents of the journal, as tables, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def show(reference: str, config_file: Path, as_json: bool) -> None:
 
 
 def show_list(journal: Journal, selection: Filter, form: Form, output: Output) -> None:
-    """Write the incidents that are meant, the newest first. Raises JournalError."""
+    """Write the selected incidents, the newest first. Raises JournalError."""
     found = journal.incidents.search(
         sender=selection.sender,
         rule=selection.rule,

@@ -1,4 +1,4 @@
-"""What commands write: printable text, tables and labelled lines that fit a terminal, plain lines elsewhere.
+"""The output of commands: printable text, tables and labelled lines that fit a terminal, plain lines elsewhere.
 
 On a terminal, tables follow its width, and no address, reference or date is broken. Elsewhere (a pipe, a file) each row
 is one line of tab-separated cells, without padding, so that grep, cut and head work.
@@ -130,7 +130,7 @@ class Table(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A label and what is said under it, each text on a line of its own; `style` is rich's, for a terminal."""
+    """A label and its texts, each on a line of its own; `style` is rich's, for a terminal."""
 
     label: str
     texts: Sequence[str]
@@ -146,14 +146,14 @@ class Output:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Have a terminal without UTF-8 show what it lacks as escapes: it must not stop a command halfway."""
+        """Escape characters that the terminal cannot encode: an encoding error must not end a command halfway."""
         for stream in (self.out, self.err):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal that `out` is; None where it is none."""
+        """The width of the terminal; None if `out` is not a terminal."""
         return terminal_width(self.out)
 
     def line(self, text: str, style: str = "", label: str = "") -> None:
@@ -195,7 +195,7 @@ class Output:
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """Columns of the terminal that a stream leads to (COLUMNS overrides it); None where it leads to no terminal."""
+    """The width of the terminal that a stream leads to (COLUMNS overrides it); None if it leads to none."""
     if not stream.isatty():
         return None
     said = os.environ.get("COLUMNS", "")
@@ -208,7 +208,7 @@ def terminal_width(stream: TextIO) -> int | None:
 
 
 def console(stream: TextIO) -> RichConsole:
-    """rich's console on a stream, with all that rich finds in a text (markup, emoji, numbers) left as it is."""
+    """rich's console on a stream, without markup, emoji and number highlighting."""
     from rich.console import Console
 
     return Console(file=stream, highlight=False, markup=False, emoji=False)

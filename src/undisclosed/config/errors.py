@@ -1,4 +1,4 @@
-"""Errors of a configuration in words: where the error is, what is wrong, and what to write instead."""
+"""Errors of a configuration in words: its place, the problem and the fix."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
     """The value in the file, or ABSENT."""
     problem: str
     fix: str
-    """What to write instead."""
+    """The text to write instead."""
     line: int | None = None
     """The number of the line to correct, from 1."""
     quote: str = ""

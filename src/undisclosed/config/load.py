@@ -128,7 +128,7 @@ class _Reading:
         if not found and path[-1] == "senders":
             self._unread.append(path)
             fix = "write a sender into it, one a line, or remove the rule"
-            # No senders must not come to mean all senders: an exemption for nobody would be one for everybody.
+            # An empty list must not mean all senders: an exemption for no one would exempt everyone.
             self._add((*path, place), entry, f"the list {file} has no senders", fix)
         return found
 

@@ -46,7 +46,7 @@ SIGNED: Final = Obstacle("signed or encrypted", ObstacleKind.SIGNED)
 GOSSIP: Final = Obstacle("Autocrypt-Gossip names the recipients")
 FRAGMENT: Final = Obstacle("a fragment of a message")
 ENCODED: Final = Obstacle("a part that is encoded as a whole cannot be read")
-TOO_LARGE: Final = Obstacle("the body is larger than 1 MiB, and what is beyond was not read")
+TOO_LARGE: Final = Obstacle("the body is larger than 1 MiB, and only the first 1 MiB was read")
 
 SIGNATURES: Final = {
     "dkim-signature": "signed by DKIM over",

@@ -71,9 +71,8 @@ def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
             raise Unsafe(obstacle)
         for name, keys in authors.items():
             if len(keys & hidden) > 1:
-                raise Unsafe(
-                    Obstacle(f"{name.title()} repeats the recipients")
-                )  # no one person's, but the list once more
+                # Several hidden addresses in an author field: it repeats the list.
+                raise Unsafe(Obstacle(f"{name.title()} repeats the recipients"))
     return edits
 
 

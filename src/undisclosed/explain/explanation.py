@@ -1,4 +1,4 @@
-"""The decision on a saved message, with all that a person may want to know about it."""
+"""The decision on a saved message, with its reasons, reply and edits."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def _remarks(header: _Header) -> Iterator[str]:
 
 
 def _message(fields: Sequence[Field], envelope: Envelope, queue_file: SavedQueueFile | None) -> Message:
-    """The message with its envelope: as the person who asks says, else as the queue file does, else a guess."""
+    """The message with its envelope: from the command line, else from the queue file, else guessed."""
     whole = Message("", (), tuple(fields))
     sender, recipients = envelope.sender, envelope.recipients
     client = queue_file.client if queue_file else Client("127.0.0.1")

@@ -1,4 +1,4 @@
-"""Core: an incident as values: what the journal holds, and what is recorded of one transaction.
+"""Core: the records of the journal as values, and the record of one transaction.
 
 Free of SQLAlchemy: the milter builds these values while a message passes. May import decision, policy and addresses.
 """

@@ -161,7 +161,7 @@ class Transaction:
     """The effect on the message."""
     reason: str
     obstacle: str | None
-    """Why a message that the rule wanted rewritten must not be; None where nothing stood in the way."""
+    """The reason why a message must not be rewritten as the rule says; None: it can be."""
     obstacle_kind: ObstacleKind | None = None
     per_field: Mapping[str, int]
     count: int
@@ -261,7 +261,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A wish to release or delete held mail. The steward checks it against the policy before it acts."""
+    """A request to release or delete held mail. The steward checks it against the policy before it acts."""
 
     id: int
     incident_id: int

@@ -111,7 +111,7 @@ class PlainSqlite(SQLiteDialect_pysqlite):
     supports_statement_cache = True
 
     def on_connect(self) -> Callable[[Any], None]:
-        """Nothing to do."""
+        """Adds no SQL functions."""
         return lambda _connection: None
 
 

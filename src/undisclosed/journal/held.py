@@ -168,7 +168,7 @@ class Held:
         """Answer a request, with an event. Does nothing where it has an answer already: the first one is kept."""
         table = tables.request
         with self._database.write() as connection:
-            # Two gateways may finish at the same moment, and each then takes itself for the last one.
+            # Two gateways may finish at the same time, and both would answer.
             query = sa.select(table).where(table.c.id == request_id).with_for_update()
             row = connection.execute(query).one_or_none()
             if row is None:

@@ -34,8 +34,8 @@ class Inbox:
     def file(self, limit: int | None = None) -> int:
         """File transactions as incidents, the oldest first, at most `limit`; returns the number filed.
 
-        After each the journal is left free for as long as it was taken: a milter that waits for SQLite's lock only
-        looks for it now and then.
+        After each it sleeps for as long as it held the lock: SQLite's busy handler polls, and a milter that waits for
+        the lock would otherwise miss the gap.
         """
         filed, began = 0, time.monotonic()
         while filed != limit and self._file_oldest():

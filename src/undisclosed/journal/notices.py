@@ -21,7 +21,7 @@ class Notices:
         self._database = database
 
     def add(self, incident_id: int, kind: NoticeKind, due: datetime) -> bool:
-        """Have the sender told once about this; False if the incident has a notice of that kind already."""
+        """Add a due notice; False if the incident has a notice of that kind already."""
         table = tables.notice
         with self._database.write(notify=True) as connection:
             EngineTransaction(connection).lock(f"notices of {incident_id}")

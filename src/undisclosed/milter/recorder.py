@@ -23,7 +23,7 @@ from undisclosed.milter.group_commit import GroupCommit
 from undisclosed.policy.actions import DELIVERED_OUTCOMES
 
 WAIT: Final = 2.5
-"""Seconds for which a callback waits: the journal gives up by itself after 2, unless its disk blocks the process."""
+"""Seconds for which a callback waits: the journal's own timeout is 2, which a disk that blocks the process exceeds."""
 
 TICK: Final = 0.01
 """Seconds between two rounds of the background thread while messages are recorded."""

@@ -85,7 +85,7 @@ class _Transaction:
     reference: str = ""
     """The reference of the incident; empty where no rule acts."""
     record: Transaction | None = None
-    """The record that the journal has taken."""
+    """The record, once the journal has stored it."""
     record_failed: bool = False
     """Whether the journal could not take a record that it should have."""
     body: bytearray = field(default_factory=bytearray)

@@ -151,7 +151,7 @@ class Supervisor:
         self._stopping = True
 
     def _handle_hup(self) -> None:
-        """Reload: send the new snapshot to every worker, or keep the old one and say why."""
+        """Reload: send the new snapshot to every worker, or keep the old one and report the reason."""
         began = time.monotonic_ns()
         sd_notify.send(f"RELOADING=1\nMONOTONIC_USEC={began // 1000}")
         try:

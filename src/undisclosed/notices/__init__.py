@@ -1,4 +1,4 @@
-"""Notices (RFC 3834): which senders are told what happened to their messages, in which words, by sendmail(1).
+"""Notices (RFC 3834): eligibility, templates, composition, and sending by sendmail(1).
 
 May import journal, incidents, decision, policy, addresses, config and service.
 """

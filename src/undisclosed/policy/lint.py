@@ -75,7 +75,7 @@ def _about_scope(policy: Policy) -> Iterator[str]:
             " sender is treated as the organisation's own."
         )
     if missing := [name for name in ("To", "Cc") if name.casefold() not in policy.counted_fields]:
-        yield f"counting.fields leaves out {listed(missing)}: a list of addresses there passes unseen."
+        yield f"counting.fields leaves out {listed(missing)}: addresses there are not counted."
 
 
 def _about_domains(policy: Policy) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _about_rules(policy: Policy) -> Iterator[str]:
     if not acting:
         yield "Every rule accepts: nothing is limited."
     elif not any("*" in rule.senders for rule in acting):
-        yield "No rule limits mail from anybody whom the rules do not name: all of it passes, whatever it shows."
+        yield "Senders that no rule names have no limit: all their mail passes."
     for number, rule in enumerate(policy.rules, 1):
         if rule.action is Action.ACCEPT and limits(rule):
             yield f"Rule {number} ({rule.name}) lets mail pass because it shows {limits(rule)}. Is reject meant?"

@@ -133,7 +133,7 @@ class Policy(Section):
                 return
             problem = "every recipient would see an address outside the organisation"
         else:
-            problem = "To would name nobody that a mail program can read"
+            problem = "mail programs could not read this To"
         fix = 'write "{from}", an empty group such as "undisclosed-recipients:;", or an internal address'
         yield Refused(problem, fix, ("rewrite", "to"), to)
 

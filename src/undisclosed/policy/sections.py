@@ -70,7 +70,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     def __getstate__(self) -> dict[Any, Any]:
-        """The settings alone: what was derived from them is derived again by the worker that a policy is sent to."""
+        """The settings alone. Cached values are not pickled: the worker that gets the policy computes them again."""
         state = super().__getstate__()
         settings = {name: value for name, value in state["__dict__"].items() if name in type(self).model_fields}
         return {**state, "__dict__": settings}
@@ -323,7 +323,9 @@ class HoldSection(Section):
     expire_days: Annotated[Whole, Field(ge=1, le=3650)] = Field(
         default=14, description="Days after which held mail expires."
     )
-    on_expiry: Literal["delete", "keep"] = Field(default="delete", description="What happens to expired mail.")
+    on_expiry: Literal["delete", "keep"] = Field(
+        default="delete", description="Whether held mail is deleted or kept when it expires."
+    )
     delay: Duration = Field(
         default=timedelta(minutes=5),
         description="The time for which `delay` holds a message: a number and `s`, `m`, `h` or `d`.",

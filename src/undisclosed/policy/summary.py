@@ -23,7 +23,7 @@ def describe(policy: Policy, width: int | None = None) -> str:
         (f"The mail of {policy.organisation.name}", [_mode(policy)]),
         ("Which mail", _scope(policy)),
         ("Whose addresses", _domains(policy)),
-        ("What counts", _counting(policy)),
+        ("Counting", _counting(policy)),
         (
             "Rules: the first that matches decides",
             [*_rules(policy), "If none matches, the message is delivered as it is."],
@@ -137,15 +137,15 @@ def _rewriting(policy: Policy) -> list[str]:
     if not policy.uses(Action.REWRITE):
         return []
     rewrite = policy.rewrite
-    kept = "Internal ones stay visible" if rewrite.keep_internal else "Internal ones go, too"
+    kept = "Internal addresses stay visible" if rewrite.keep_internal else "Internal addresses are removed too"
     to = (
         "the author's own address where it is internal, else undisclosed-recipients:;"
         if rewrite.to == "{from}"
         else rewrite.to
     )
     return [
-        "External and partner addresses are taken out of every counted field; everybody still gets the message."
-        f" {kept}. Where nobody is left in To, it shows {to}.",
+        "External and partner addresses are removed from every counted field; all recipients still get the message."
+        f" {kept}. If no address stays in To, its value is {to}.",
         "Instead, a message that must not be changed (signed, encrypted, an invitation and the like)"
         f" {_effect(policy, Action(rewrite.when_unsafe))}.",
     ]
@@ -167,9 +167,9 @@ def _holding(policy: Policy) -> list[str]:
     hold = policy.hold
     end = "deleted" if hold.on_expiry == "delete" else "kept for the administrator"
     return [
-        "Held mail is in Postfix's hold queue, and `undisclosed steward` sees to it: `undisclosed held list` shows it,"
-        " `undisclosed held release REF --as bcc` (or split, or unchanged) sends it, `undisclosed held delete REF`"
-        " deletes it.",
+        "Held mail is in Postfix's hold queue; `undisclosed steward` releases, deletes and expires it."
+        " `undisclosed held list` shows it, `undisclosed held release REF --as bcc` (or split, or unchanged) sends it,"
+        " `undisclosed held delete REF` deletes it.",
         f"After {hold.expire_days} days without a decision it is {end}.",
     ]
 

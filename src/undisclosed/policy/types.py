@@ -171,7 +171,7 @@ def _mode_bits(text: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise Refused("not a file mode", 'write it in octal, in quotes, such as "0660"')
     if int(text, 8) & 0o002:
-        raise Refused("a socket that everybody can write to lets everybody speak as Postfix", 'write "0660"')
+        raise Refused("any local user could connect as Postfix", 'write "0660"')
     if int(text, 8) & 0o600 != 0o600:
         raise Refused("its owner could not use the socket", 'write "0660"')
     return text

@@ -18,7 +18,7 @@ from undisclosed.postfix.reachability import Account, Place, check_reachability
 
 @dataclass(frozen=True)
 class Expected:
-    """What the policy requires of Postfix."""
+    """The requirements of the policy for Postfix."""
 
     ours: OurMilter
     enforce: bool
@@ -46,7 +46,7 @@ def assess(
     places: Mapping[str, Place],
     account: Account | None,
 ) -> list[Finding]:
-    """All findings but those about releases. `places` has what was found at each of `reachability.targets(...)`."""
+    """All findings but those about releases. `places`: the result of `probe` for each of `reachability.targets()`."""
     return [
         *_lists(config, expected),
         *_switched_off(config),

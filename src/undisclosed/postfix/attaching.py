@@ -86,7 +86,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Record:
-    """What attach did: our endpoint, main.cf without our settings, a digest of main.cf with them, and both values."""
+    """The record of an attach: our endpoint, main.cf without our settings, a digest of it with them, both values."""
 
     endpoint: str
     before: bytes

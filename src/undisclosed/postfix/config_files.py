@@ -101,9 +101,9 @@ class Writer:
         _sync_directory(self._target.parent)
 
     def write_record(self, record: bytes) -> None:
-        """Write the record, readable for nobody who may not read main.cf.
+        """Write the record, with the permissions of main.cf.
 
-        It is written before main.cf: a record too many does no harm, a missing one leaves detach without the old text.
+        It is written before main.cf: an unneeded record is harmless, a missing one leaves detach without the old text.
         """
         old = self._target.stat()
         temporary = self._record.with_name(self._record.name + ".tmp")

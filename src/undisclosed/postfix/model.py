@@ -116,7 +116,7 @@ class Group:
         return f"main.cf ({self.names})" if self.inherited else f"master.cf, {self.names}"
 
     def remedy(self, in_main: str) -> str:
-        """What to do about the value: `in_main` if main.cf sets it, else remove the override."""
+        """The remedy for the value: `in_main` if main.cf sets it, else remove the override."""
         if self.inherited:
             return in_main
         overriding = [service for service in self.services if self.parameter in service.overrides]

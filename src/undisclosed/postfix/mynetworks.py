@@ -18,7 +18,7 @@ OTHER_WAYS = ("permit_tls_clientcerts", "permit_tls_all_clientcerts", "permit_in
 
 
 class Relaying(NamedTuple):
-    """Who may relay by address.
+    """The clients that may relay by address.
 
     `by_network`: whether mynetworks decides it for anyone; `outside`: networks that may relay and are not in the scope;
     `unreadable`: entries of mynetworks that only Postfix can read; `other_ways`: see OTHER_WAYS.
@@ -31,7 +31,7 @@ class Relaying(NamedTuple):
 
 
 def relaying(services: Sequence[Mapping[str, str]], scope: Iterable[Network]) -> Relaying:
-    """Who may relay through services that share one mynetworks; each is given by its settings."""
+    """The clients that may relay through services that share one mynetworks; each is given by its settings."""
     words = [word for service in services for word in _relay_restrictions(service)]
     other_ways = tuple(way for way in OTHER_WAYS if way in words)
     classes = {word for service in services for word in _words(service.get("smtpd_restriction_classes", ""))}
@@ -42,7 +42,7 @@ def relaying(services: Sequence[Mapping[str, str]], scope: Iterable[Network]) ->
 
 
 def _relay_restrictions(service: Mapping[str, str]) -> list[str]:
-    """The list that says who may relay: smtpd_recipient_restrictions only where the other is empty (postconf(5)).
+    """The restriction list for relaying: smtpd_recipient_restrictions only if the other is empty (postconf(5)).
 
     Both are empty at compatibility level 0, and then networks may relay (COMPATIBILITY_README).
     """

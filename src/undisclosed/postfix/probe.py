@@ -49,7 +49,7 @@ def probe(target: str, queue_directory: str) -> Place:
 
 
 def _accepts(address: str | tuple[str, int] | None) -> bool | None:
-    """Whether something accepts a connection. Our milter sees a session that ends before it has begun."""
+    """Whether something accepts a connection. The milter gets a connection without events."""
     if address is None:
         return False
     try:

@@ -75,7 +75,7 @@ def _target(milter: Milter, service: Service) -> str:
 def check_reachability(
     config: PostfixConfig, ours: OurMilter, places: Mapping[str, Place], account: Account | None
 ) -> Iterator[Finding]:
-    """Whether each service reaches our milter. `places` has what was found at each of `targets(config, ours)`."""
+    """Whether each service reaches our milter. `places`: the result of `probe` for each of `targets(config, ours)`."""
     if account is None:
         text = f"the account of Postfix, mail_owner = {config.main['mail_owner']}, does not exist on this host."
         yield Finding(Level.NOTE, text, "run this command on the host of that Postfix")

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 DIRECTORY: Final = "reload"
 """The directory in RUNTIME_DIRECTORY that the service writes to. The steward gives up root's rights; systemd gives
-RUNTIME_DIRECTORY itself back to root with each command of the unit, but not what is in it (systemd.exec(5))."""
+RUNTIME_DIRECTORY itself back to root with each command of the unit, but not its contents (systemd.exec(5))."""
 
 ANSWER_TIMEOUT: Final = 8.0
 """Seconds to wait for a result: with the start of the command itself it ends within ten. A worker that does not take
@@ -72,7 +72,7 @@ class ReloadResultFile:
         return self._path is not None
 
     def prepare(self, uid: int = -1, gid: int = -1) -> None:
-        """Make the directory of the file, for this user and nobody else. A failure costs the answer to reloads only."""
+        """Make the directory of the file, for this user only. If it fails, only the results of reloads are missing."""
         if self._path is None:
             return
         with contextlib.suppress(OSError):

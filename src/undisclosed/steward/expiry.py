@@ -1,4 +1,4 @@
-"""Ends the hold of messages whose time is over, and has their senders reminded a day before."""
+"""Deletes or keeps expired messages, and adds a reminder a day before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steward as a process: starts the root half, drops root's rights, and makes rounds until it is told to end."""
+"""The steward as a process: starts the root half, drops root's rights, and makes rounds until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 

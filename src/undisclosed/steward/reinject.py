@@ -1,7 +1,7 @@
 """Sends held messages to Postfix's private listener, over SMTP, on connections that the root half has opened.
 
-A message counts as sent only after the final 250. Commands are pipelined (RFC 2920): without
-that, waiting for the answers would take half the time of a release.
+A message counts as sent only after the final 250. Commands are pipelined (RFC 2920): without that, waiting for the
+answers would take half the time of a release.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Whose addresses
   Internal: council.test and every domain below council.test.
   External: all others.
 
-What counts
+Counting
   The distinct external addresses that a recipient can read in To and Cc. Bcc recipients who are in
     none of these fields are not visible, and are not counted.
   An organisation is a registered domain; at a personal-mail provider each address is an
@@ -143,13 +143,13 @@ def test_holding_in_words(on_expiry: str, end: str) -> None:
 def test_rewriting_in_words() -> None:
     """Removed and kept addresses, the value of To, and the action for mail that must not be changed."""
     told = words(rules=[rule(action="rewrite")])
-    assert "Internal ones stay visible. Where nobody is left in To, it shows the author's own address" in told
+    assert "Internal addresses stay visible. If no address stays in To, its value is the author's own address" in told
     assert "an invitation and the like) is held until someone decides" in told
     assert "Held mail is in Postfix's hold queue" in told
     told = words(
         rules=[rule(action="rewrite")], rewrite={"to": "parents:;", "keep_internal": False, "when_unsafe": "reject"}
     )
-    assert "Internal ones go, too. Where nobody is left in To, it shows parents:;." in told
+    assert "Internal addresses are removed too. If no address stays in To, its value is parents:;." in told
     assert "an invitation and the like) is refused (550 5.7.0), and the sender is told why." in told
     assert "hold queue" not in told
     assert "Rewriting" not in words()
@@ -208,12 +208,15 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
             {"counting": {"personal_mail_remove": ["council.test"]}},
             "personal_mail_remove has council.test, which",
         ),
-        ({"counting": {"fields": ["Cc"]}}, "counting.fields leaves out To: a list of addresses there passes unseen."),
+        ({"counting": {"fields": ["Cc"]}}, "counting.fields leaves out To: addresses there are not counted."),
         ({"counting": {"fields": ["X-To"]}}, "counting.fields leaves out To and Cc"),
         ({"scope": {"networks": [], "authenticated": False}}, "scope names no client"),
         ({"scope": {"networks": ["10.0.0.0/8", "::/0"]}}, "scope.networks: ::/0 takes in the whole Internet."),
         ({"rules": [EXEMPT]}, "Every rule accepts: nothing is limited."),
-        ({"rules": [rule(senders=["a@council.test"])]}, "No rule limits mail from anybody whom the rules do not name"),
+        (
+            {"rules": [rule(senders=["a@council.test"])]},
+            "Senders that no rule names have no limit: all their mail passes.",
+        ),
         (
             {"rules": [rule(action="accept"), rule(name="r", more_than_addresses=3)]},
             "Rule 1 (too many in sight) lets mail pass because it shows more than 10 outside addresses. Is reject",
