@@ -269,7 +269,9 @@ def test_mail_that_never_came_is_logged_by_an_event_of_its_own(office: Office) -
         steward.round(datetime.now(UTC))
         steward.round(datetime.now(UTC))
     assert office.journal.incidents.get(copy.incident_id).state is State.NEVER_QUEUED
-    assert [(event["event"], event["queue_id"]) for event in events] == [("copy_never_queued", copy.queue_id)]
+    reference = office.journal.incidents.get(copy.incident_id).reference
+    seen = [(event["event"], event["queue_id"], event["reference"]) for event in events]
+    assert seen == [("copy_never_queued", copy.queue_id, reference)]
 
 
 def test_held_mail_without_an_incident_is_adopted(office: Office) -> None:

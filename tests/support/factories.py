@@ -77,7 +77,7 @@ def transaction(**over: Any) -> Transaction:
         "login": "",
         "rule": "too many in sight",
         "action": Action.QUARANTINE,
-        "outcome": "hold",
+        "treatment": "hold",
         "reason": "2 external addresses, the limit is 1",
         "obstacle": None,
         "per_field": {"to": 2},

@@ -18,5 +18,5 @@ class SessionRecorder:
         if self.fails:
             raise JournalError("the disk is full")
 
-    def withdraw(self, _transaction: Transaction, _why: str) -> None:
+    def mark_not_queued(self, _transaction: Transaction, _why: str) -> None:
         """Do nothing: there is no record."""

@@ -182,12 +182,12 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RequestAnswer:
     """The steward's answer to the request about one incident. The fields are the keys of the JSON."""
 
     reference: str
-    wanted: str
-    way: str | None
+    verb: str
+    release_mode: str | None
     answer: str
     """`done`, `refused`, `failed`, or `waiting` where there is no answer yet."""
     why: str
@@ -271,7 +271,7 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
     pending: dict[int, tuple[Incident, Request]] = {}
     all_done = True
 
-    def write(answer: Answer) -> None:
+    def write(answer: RequestAnswer) -> None:
         output.line(_line_of_json(answer) if output.json else _sentence(answer))
 
     with progress(len(selected) if order.wait else 0, output.err) as advance:
@@ -279,7 +279,7 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
             if not any(copy.state in OPEN for copy in incident.copies):
                 all_done = False
                 why = f"no copy of it is held: {incident.state}"
-                write(Answer(incident.reference, order.verb, order.mode, "refused", why))
+                write(RequestAnswer(incident.reference, order.verb, order.mode, "refused", why))
                 advance()
                 continue
             request = journal.held.ask(
@@ -287,7 +287,9 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
             )
             pending[request.id] = (incident, request)
             if not order.wait:
-                write(Answer(incident.reference, order.verb, order.mode, "waiting", "the steward has been asked"))
+                write(
+                    RequestAnswer(incident.reference, order.verb, order.mode, "waiting", "the steward has been asked")
+                )
         for answer in _answers(journal, pending) if order.wait else ():
             all_done = all_done and answer.answer == "done"
             write(answer)
@@ -295,19 +297,19 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
     return all_done
 
 
-def _answers(journal: Journal, pending: dict[int, tuple[Incident, Request]]) -> Iterator[Answer]:
+def _answers(journal: Journal, pending: dict[int, tuple[Incident, Request]]) -> Iterator[RequestAnswer]:
     deadline = time.monotonic() + ANSWER_TIMEOUT
     while pending and time.monotonic() < deadline:
         for request in journal.held.answered(pending):
             incident, _ = pending.pop(request.id)
             deadline = time.monotonic() + ANSWER_TIMEOUT
-            yield Answer(incident.reference, request.verb, request.mode, request.state, request.answer or "")
+            yield RequestAnswer(incident.reference, request.verb, request.mode, request.state, request.answer or "")
         if pending:
             time.sleep(POLL_INTERVAL)
     for incident, request in pending.values():
         hosts = ", ".join(sorted(_hosts(incident)))
         why = f"no answer yet; check that `undisclosed steward` runs on {hosts}, which will carry out the request"
-        yield Answer(incident.reference, request.verb, request.mode, "waiting", why)
+        yield RequestAnswer(incident.reference, request.verb, request.mode, "waiting", why)
 
 
 def _hosts(incident: Incident) -> set[str]:
@@ -316,12 +318,12 @@ def _hosts(incident: Incident) -> set[str]:
     return {copy.gateway for copy in incident.copies if copy.state in OPEN}
 
 
-def _line_of_json(answer: Answer) -> str:
-    return json.dumps({name: getattr(answer, name) for name in Answer.__slots__})
+def _line_of_json(answer: RequestAnswer) -> str:
+    return json.dumps({name: getattr(answer, name) for name in RequestAnswer.__slots__})
 
 
-def _sentence(answer: Answer) -> str:
-    past = {"release": f"released as {answer.way}", "delete": "deleted"}[answer.wanted]
+def _sentence(answer: RequestAnswer) -> str:
+    past = {"release": f"released as {answer.release_mode}", "delete": "deleted"}[answer.verb]
     if answer.answer == "done":
         return f"{answer.reference}: {past}"
     return f"{answer.reference}: not {past} ({answer.answer}): {printable(answer.why)}"

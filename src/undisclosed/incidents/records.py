@@ -30,13 +30,13 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "NoticeState",
-    "Outcome",
     "QueueCopy",
     "ReleaseMode",
     "Request",
     "RequestState",
     "State",
     "Transaction",
+    "Treatment",
     "UnrecordedMail",
     "UnusableError",
     "Verb",
@@ -55,7 +55,7 @@ MERGE_WITHIN: Final = timedelta(hours=1)
 MAX_TEXT: Final = 998
 """Characters kept of any text from a message (a line of a message has at most 998, RFC 5322 section 2.1.1)."""
 
-Outcome = Literal["hold", "reject", "rewrite", "warn", "monitor"]
+Treatment = Literal["hold", "reject", "rewrite", "warn", "monitor"]
 Verb = Literal["release", "delete"]
 ReleaseMode = Literal["bcc", "split", "unchanged"]
 """bcc: recipients hidden. split: a message of its own for each outside recipient. unchanged: as it was sent."""
@@ -157,7 +157,7 @@ class Transaction:
     rule: str
     action: Action
     """The rule's action, in monitor mode too."""
-    outcome: Outcome
+    treatment: Treatment
     """The effect on the message."""
     reason: str
     obstacle: str | None

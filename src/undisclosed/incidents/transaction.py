@@ -16,9 +16,9 @@ def transaction_of(
     policy: Policy, message: Message, decision: Decision, *, reference: str, gateway: str, at: datetime
 ) -> Transaction:
     """The record of a message on which a rule acted; `at` is UTC."""
-    outcome = decision.action.effect.outcome
+    treatment = decision.action.effect.treatment
     assert decision.rule is not None
-    assert outcome is not None
+    assert treatment is not None
     exposure = decision.exposure
     return Transaction(
         reference=reference,
@@ -30,7 +30,7 @@ def transaction_of(
         login=message.client.login,
         rule=decision.rule,
         action=decision.action,
-        outcome="monitor" if policy.mode is Mode.MONITOR else outcome,
+        treatment="monitor" if policy.mode is Mode.MONITOR else treatment,
         reason=decision.reason,
         obstacle=decision.obstacle.text if decision.obstacle else None,
         obstacle_kind=decision.obstacle.kind if decision.obstacle else None,

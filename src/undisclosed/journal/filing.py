@@ -17,10 +17,10 @@ from undisclosed.incidents.records import (
     MERGE_WITHIN,
     OPEN,
     Event,
-    Outcome,
     QueueCopy,
     State,
     Transaction,
+    Treatment,
     UnrecordedMail,
     clean,
 )
@@ -31,7 +31,7 @@ from undisclosed.journal.sqlite_writes import WriteTransaction
 from undisclosed.policy import Action
 from undisclosed.policy.sections import JournalSection
 
-FIRST_STATE: Final[Mapping[Outcome, State]] = {
+FIRST_STATE: Final[Mapping[Treatment, State]] = {
     "hold": State.PENDING,
     "reject": State.REJECTED,
     "rewrite": State.DELIVERED,
@@ -228,7 +228,7 @@ def _first_copy(transaction: Transaction, incident_id: int) -> QueueCopy:
         message_id=transaction.message_id,
         client=transaction.client,
         recipients=transaction.recipients,
-        state=FIRST_STATE[transaction.outcome],
+        state=FIRST_STATE[transaction.treatment],
         arrived=transaction.at,
     )
 
@@ -244,7 +244,7 @@ def _insert_exposed(write: WriteTransaction, incident_id: int, addresses: Sequen
 
 
 def _recorded_event(transaction: Transaction, copy: QueueCopy) -> Event:
-    detail = {"outcome": transaction.outcome, "gateway": transaction.gateway, "queue_id": transaction.queue_id}
+    detail = {"treatment": transaction.treatment, "gateway": transaction.gateway, "queue_id": transaction.queue_id}
     return Event(
         incident_id=copy.incident_id,
         copy_id=copy.id,

@@ -20,7 +20,7 @@ import structlog
 
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.milter.group_commit import GroupCommit
-from undisclosed.policy.actions import DELIVERED_OUTCOMES
+from undisclosed.policy.actions import DELIVERED_TREATMENTS
 
 WAIT: Final = 2.5
 """Seconds for which a callback waits: the journal's own timeout is 2, which a disk that blocks the process exceeds."""
@@ -138,10 +138,10 @@ class Recorder:
             self._in_use = None
 
     def _on_late(self, transaction: Transaction) -> None:
-        if transaction.outcome in DELIVERED_OUTCOMES:
-            self.withdraw(transaction, "the journal took too long: answered with a temporary failure")
+        if transaction.treatment in DELIVERED_TREATMENTS:
+            self.mark_not_queued(transaction, "the journal took too long: answered with a temporary failure")
 
-    def withdraw(self, transaction: Transaction, why: str) -> None:
+    def mark_not_queued(self, transaction: Transaction, why: str) -> None:
         """Record, in the background, that Postfix does not have a message. Returns at once."""
         self._do(lambda: self._inbox.mark_not_queued(transaction, why))
 

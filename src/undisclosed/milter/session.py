@@ -50,7 +50,7 @@ class TransactionRecorder(Protocol):
     def record(self, transaction: Transaction, /) -> None:
         """Record a transaction. Raises JournalError."""
 
-    def withdraw(self, transaction: Transaction, why: str, /) -> None:
+    def mark_not_queued(self, transaction: Transaction, why: str, /) -> None:
         """Record, in the background, that Postfix does not have a message."""
 
 
@@ -226,7 +226,7 @@ class Session:
         if monitors:
             return Accept()
         if transaction and transaction.record:
-            self._runtime.recorder.withdraw(transaction.record, "answered with a temporary failure: see the log")
+            self._runtime.recorder.mark_not_queued(transaction.record, "answered with a temporary failure: see the log")
         return self._refuse(reply.fault(snapshot.policy, queue_id))
 
     def _current(self) -> _Transaction:

@@ -75,7 +75,7 @@ class Dispatcher:
         self._send = send
         self._sent: dict[str, list[datetime]] = {}
         self._retries: dict[int, _Retry] = {}
-        self._unrecorded: set[int] = set()
+        self._unrecorded: dict[int, str] = {}
 
     def dispatch(self, policy: Policy, templates: Templates, now: datetime) -> list[Dispatched]:
         """Send the notices that are due and true. `now` is aware. Raises JournalError.
@@ -96,7 +96,7 @@ class Dispatcher:
     def _dispatch(self, policy: Policy, templates: Templates, notice: Notice, now: datetime) -> Dispatched | None:
         """Send or suppress one notice; None if it has to wait, or belongs to another gateway."""
         if notice.id in self._unrecorded:  # sent before, but the journal could not be written then
-            return self._record(notice, "")
+            return self._record(notice, self._unrecorded[notice.id])
         if notice.id in self._retries and now < self._retries[notice.id].at:
             return None
         try:
@@ -129,12 +129,12 @@ class Dispatcher:
             self._retries.setdefault(notice.id, _Retry(now)).postpone(now)
             return Dispatched(notice, incident.reference, DispatchStatus.FAILED, str(error))
         self._times(incident).append(now)
-        self._unrecorded.add(notice.id)
+        self._unrecorded[notice.id] = incident.reference
         return self._record(notice, incident.reference)
 
     def _record(self, notice: Notice, reference: str) -> Dispatched:
         self._journal.notices.mark_sent(notice.id)
-        self._unrecorded.discard(notice.id)
+        self._unrecorded.pop(notice.id, None)
         return Dispatched(notice, reference, DispatchStatus.SENT)
 
     def _times(self, incident: Incident) -> list[datetime]:

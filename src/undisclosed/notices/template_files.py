@@ -244,7 +244,7 @@ def samples() -> Iterator[dict[str, Value]]:
         "named": 90,
         "obstacle": "",
         "choices": ("bcc", "split", "delete"),
-        "released_as": "",
+        "release_mode": "",
         "some_received": False,
         "until": at,
         "release_at": at,
@@ -259,7 +259,7 @@ def samples() -> Iterator[dict[str, Value]]:
         "named": (0, 1),
         "obstacle": ("invitation", "outlook", "signed", "other"),
         "choices": ((), ("unchanged",), ("delete",), ("bcc", "split", "unchanged", "delete")),
-        "released_as": ("bcc", "split", "unchanged"),
+        "release_mode": ("bcc", "split", "unchanged"),
         "some_received": (True,),
         "on_expiry": ("keep",),
     }

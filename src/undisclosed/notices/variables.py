@@ -37,7 +37,7 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
         "obstacle": "why the addresses could not be hidden: `invitation`, `outlook`, `signed` or `other`; empty where"
         " they can be",
         "choices": "the choices of the sender: any of `bcc`, `split`, `unchanged`, `delete`",
-        "released_as": "how the message was released: `bcc`, `split` or `unchanged`; else empty",
+        "release_mode": "how the message was released: `bcc`, `split` or `unchanged`; else empty",
         "some_received": "whether some recipients have already received it",
         "until": "the day on which held mail expires: a date, as the language writes it",
         "release_at": "when a delayed message is sent: date and time, as the language writes them",
@@ -70,7 +70,7 @@ def variables_of(
         "named": incident.named,
         "obstacle": incident.obstacle_kind.value if incident.obstacle_kind else "",
         "choices": _choices(policy, incident),
-        "released_as": _released_as(copies, release_modes),
+        "release_mode": _release_mode(copies, release_modes),
         "some_received": kind not in ("released", "split") and _some_received(copies, release_modes),
         "until": _until(policy, incident, copies),
         "release_at": incident.at + policy.hold.delay,
@@ -103,7 +103,7 @@ def _choices(policy: Policy, incident: Incident) -> tuple[str, ...]:
     return tuple(choice for choice in possible if choice in policy.hold.sender_may)
 
 
-def _released_as(copies: Collection[QueueCopy], release_modes: Collection[str]) -> str:
+def _release_mode(copies: Collection[QueueCopy], release_modes: Collection[str]) -> str:
     """The one mode of the release; empty if there were several, or none is known."""
     modes = set(release_modes)
     if any(copy.state is State.RELEASED_BY_HAND for copy in copies):  # by postsuper(1), which shows all addresses

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-ActionOutcome = Literal["hold", "reject", "rewrite", "warn"]
+ActionTreatment = Literal["hold", "reject", "rewrite", "warn"]
 FirstNotice = Literal["held", "delayed", "rewritten", "split", "warned"]
 NoticeTime = Literal["held", "released", "delivered"]
 OwnRelease = Literal["bcc", "split"]
 
-DELIVERED_OUTCOMES: Final[frozenset[str]] = frozenset({"rewrite", "warn"})
+DELIVERED_TREATMENTS: Final[frozenset[str]] = frozenset({"rewrite", "warn"})
 """The outcomes of messages that are delivered at once, changed or with a warning. A message whose record fails is not
 delivered so: it is refused for now."""
 
@@ -47,13 +47,13 @@ class Effect:
 
     words: str
     """The effect in words, after "the message is"; `{delay}` is hold.delay, `{reply}` the codes of the reply."""
-    outcome: ActionOutcome | None = None
-    """The outcome in the journal. None: nothing is recorded."""
+    treatment: ActionTreatment | None = None
+    """The treatment in the journal. None: nothing is recorded."""
     at_end: bool = False
     """Whether it happens at the end of the message: libmilter accepts header edits and quarantine only there."""
     stops: bool = False
     """Whether the message is not delivered unless a person acts."""
-    released_as: OwnRelease | None = None
+    release_mode: OwnRelease | None = None
     """The way in which the steward releases the message by itself. None: it does not."""
     first_notice: FirstNotice | None = None
     """The first notice to the sender. None: the SMTP reply is enough."""
@@ -63,12 +63,12 @@ class Effect:
     @property
     def holds(self) -> bool:
         """Whether the message enters Postfix's hold queue, even if only for a moment."""
-        return self.outcome == "hold"
+        return self.treatment == "hold"
 
     @property
     def delivers(self) -> bool:
         """Whether the message is delivered at once, changed or with a warning: never without a record."""
-        return self.outcome in DELIVERED_OUTCOMES
+        return self.treatment in DELIVERED_TREATMENTS
 
     def notice_when(self, time: NoticeTime) -> FirstNotice | None:
         """The first notice, if it is due when the message is in this state."""
@@ -79,36 +79,36 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
     Action.ACCEPT: Effect(words="delivered as it is"),
     Action.WARN: Effect(
         words="delivered as it is",
-        outcome="warn",
+        treatment="warn",
         first_notice="warned",
         told_when="delivered",
     ),
     Action.REWRITE: Effect(
         words="delivered with the outside addresses hidden",
-        outcome="rewrite",
+        treatment="rewrite",
         at_end=True,
         first_notice="rewritten",
         told_when="delivered",
     ),
     Action.SPLIT: Effect(
         words="delivered to each outside recipient as a separate message that shows only their own address",
-        outcome="hold",
+        treatment="hold",
         at_end=True,
-        released_as="split",
+        release_mode="split",
         first_notice="split",
         told_when="released",
     ),
     Action.DELAY: Effect(
         words="held for {delay}, then delivered with the outside addresses hidden",
-        outcome="hold",
+        treatment="hold",
         at_end=True,
-        released_as="bcc",
+        release_mode="bcc",
         first_notice="delayed",
         told_when="held",
     ),
     Action.QUARANTINE: Effect(
         words="held until someone decides",
-        outcome="hold",
+        treatment="hold",
         at_end=True,
         stops=True,
         first_notice="held",
@@ -116,7 +116,7 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
     ),
     Action.REJECT: Effect(
         words="refused ({reply})",
-        outcome="reject",
+        treatment="reject",
         stops=True,
     ),
 }

@@ -56,7 +56,7 @@ class Adoption:
         policy, message = context.policy, release_parts.message(queued)
         decision = rules.judge(policy, message, release_parts.body(queued))
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
-        exposure = decision.exposure if is_ours else expose(policy, message.fields)
+        exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         name = reference(context.key, message, exposure)
         if is_ours:
             transaction = transaction_of(

@@ -34,14 +34,14 @@ def why_refused(policy: Policy, request: Request, incident: Incident) -> str | N
     )
 
 
-def _why_not_allowed(policy: Policy, request: Request, incident: Incident, wanted: str) -> str | None:
+def _why_not_allowed(policy: Policy, request: Request, incident: Incident, choice: str) -> str | None:
     actor = request.actor.partition(" ")[0]
     if not request.actor.strip():
         return "the request names no actor"
-    if actor == SENDER and wanted not in policy.hold.sender_may:
-        return f"hold.sender_may does not allow senders to choose {wanted}"
-    if actor == STEWARD and incident.action.effect.released_as != wanted:
-        return f"no rule asks for {wanted}"
+    if actor == SENDER and choice not in policy.hold.sender_may:
+        return f"hold.sender_may does not allow senders to choose {choice}"
+    if actor == STEWARD and incident.action.effect.release_mode != choice:
+        return f"no rule asks for {choice}"
     return None
 
 

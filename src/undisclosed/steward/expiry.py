@@ -44,10 +44,11 @@ class Expiry:
                 self._due_notices.add_for_copy(policy, copy, "expired", now)
                 expired.append(_job(copy, policy.hold.expire_days))
         for job, result in self._jobs.run(policy, expired):
+            queue_id, reference = job.copy.queue_id, self._journal.incidents.get(job.copy.incident_id).reference
             if result.state == "done":
-                self._log.info("copy_expired", queue_id=job.copy.queue_id, reason=result.why)
+                self._log.info("copy_expired", queue_id=queue_id, reference=reference, reason=result.why)
             else:
-                self._log.warning("expiry_failed", queue_id=job.copy.queue_id, reason=result.why)
+                self._log.warning("expiry_failed", queue_id=queue_id, reference=reference, reason=result.why)
 
 
 def _job(copy: QueueCopy, days: int) -> Job:

@@ -166,6 +166,7 @@ class Reconciler:
             self._log.info(
                 "copy_never_queued" if change.state is State.NEVER_QUEUED else "copy_closed",
                 queue_id=copy.queue_id,
+                reference=self._journal.incidents.get(copy.incident_id).reference,
                 state=change.state.value,
                 reason=change.why,
             )
@@ -185,8 +186,8 @@ class Reconciler:
         # them. The notice is not sent before the copy is held.
         if kind := effect.notice_when("held"):
             self._due_notices.add(context.policy, incident, kind, now)
-        if effect.released_as is not None:
-            self._ask_for_release(context, incident, copy, effect.released_as)
+        if effect.release_mode is not None:
+            self._ask_for_release(context, incident, copy, effect.release_mode)
         until = entry.arrived + timedelta(days=context.policy.hold.expire_days)
         self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
         self._log.info("copy_held", queue_id=copy.queue_id, reference=incident.reference, until=until.isoformat())

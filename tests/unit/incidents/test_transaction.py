@@ -38,14 +38,14 @@ def test_facts_are_the_messages_own() -> None:
         "<1@council.test>",
         whole.queue_id,
     )
-    assert (record.subject, record.recipients, record.outcome) == ("Lle i'r plentyn", 2, "reject")
+    assert (record.subject, record.recipients, record.treatment) == ("Lle i'r plentyn", 2, "reject")
     assert (record.count, record.organisations, record.per_field) == (2, 2, {"to": 2})
     assert [address.text for address in record.visible] == ["ann@record.test", "bob@two.test"]
     assert (record.rule, record.at, record.gateway) == ("too many in sight", AT, "mx1")
 
 
 @pytest.mark.parametrize(
-    ("action", "mode", "outcome"),
+    ("action", "mode", "treatment"),
     [
         ("reject", "enforce", "reject"),
         ("quarantine", "enforce", "hold"),
@@ -54,12 +54,12 @@ def test_facts_are_the_messages_own() -> None:
         ("reject", "monitor", "monitor"),
     ],
 )
-def test_the_outcome_is_what_is_done(action: str, mode: str, outcome: str) -> None:
-    """In monitor mode the outcome is `monitor`, whatever the rule decided."""
+def test_the_treatment_is_what_is_done(action: str, mode: str, treatment: str) -> None:
+    """In monitor mode the treatment is `monitor`, whatever the rule decided."""
     record = recorded(
         message(to="ann@record.test, bob@two.test"), rules=[rule(more_than_addresses=1, action=action)], mode=mode
     )
-    assert (record.action.value, record.outcome) == (action, outcome)
+    assert (record.action.value, record.treatment) == (action, treatment)
 
 
 @pytest.mark.parametrize(

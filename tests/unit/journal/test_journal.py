@@ -24,7 +24,7 @@ from undisclosed.incidents.records import (
 )
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action
-from undisclosed.policy.actions import DELIVERED_OUTCOMES
+from undisclosed.policy.actions import DELIVERED_TREATMENTS
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -60,11 +60,11 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
     [event] = journal.incidents.events(incident.id)
     assert (event.copy_id, event.actor, event.what, event.at) == (copy.id, "milter", "recorded", NOON)
     assert event.detail["login"] == "clerk"
-    assert event.detail["outcome"] == "hold"
+    assert event.detail["treatment"] == "hold"
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state"),
+    ("treatment", "state"),
     [
         ("hold", State.PENDING),
         ("reject", State.REJECTED),
@@ -73,10 +73,10 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
         ("monitor", State.MONITORED),
     ],
 )
-def test_the_outcome_gives_a_copy_its_first_state(journal: Journal, outcome: str, state: State) -> None:
+def test_the_treatment_gives_a_copy_its_first_state(journal: Journal, treatment: str, state: State) -> None:
     """Held mail is pending until the steward has seen it in the hold queue."""
-    assert journal.filing.record(transaction(outcome=outcome)).state is state
-    assert (state is State.DELIVERED) is (outcome in DELIVERED_OUTCOMES)
+    assert journal.filing.record(transaction(treatment=treatment)).state is state
+    assert (state is State.DELIVERED) is (treatment in DELIVERED_TREATMENTS)
 
 
 def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
@@ -184,7 +184,7 @@ def test_subjects_are_left_out_where_the_setting_says_so(make_journal: MakeJourn
 
 def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> None:
     """By sender (a glob in any case; % and _ are ordinary characters), rule, time, state and number."""
-    for number, (sender, rule, outcome) in enumerate(
+    for number, (sender, rule, treatment) in enumerate(
         [
             ("clerk@council.test", "a", "hold"),
             ("head_1@council.test", "b", "reject"),
@@ -198,7 +198,7 @@ def test_incidents_are_filtered_and_the_newest_come_first(journal: Journal) -> N
                 queue_id=f"4dX{number}",
                 sender=sender,
                 rule=rule,
-                outcome=outcome,
+                treatment=treatment,
                 at=NOON + timedelta(hours=number),
             )
         )
@@ -329,13 +329,13 @@ def test_a_filed_transaction_equals_one_that_was_recorded_at_once(make_journal: 
     assert journal.incidents.events(second.id)[0].detail == journal.incidents.events(first.id)[0].detail
 
 
-@pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("hold", State.NEVER_QUEUED)])
-def test_a_message_that_postfix_did_not_get_is_marked(journal: Journal, outcome: str, state: State) -> None:
+@pytest.mark.parametrize(("treatment", "state"), [("rewrite", State.NEVER_QUEUED), ("hold", State.NEVER_QUEUED)])
+def test_a_message_that_postfix_did_not_get_is_marked(journal: Journal, treatment: str, state: State) -> None:
     """The record stays, with that state; another message with the same queue id is not changed."""
-    one = transaction(outcome=outcome)
+    one = transaction(treatment=treatment)
     journal.inbox.put([one])
     other = journal.filing.record(
-        transaction(outcome=outcome, message_id="<other@council.test>", reference="ZZZZ-ZZZZ")
+        transaction(treatment=treatment, message_id="<other@council.test>", reference="ZZZZ-ZZZZ")
     )
     assert journal.inbox.mark_not_queued(one, "answered with a temporary failure")
     assert journal.incidents.find("K7QF").state is state

@@ -116,22 +116,22 @@ def test_after_a_failure_records_fail_at_once_until_writing_works(
     assert len(journal.incidents.search()) == 1
 
 
-@pytest.mark.parametrize(("outcome", "state"), [("rewrite", State.NEVER_QUEUED), ("reject", State.REJECTED)])
+@pytest.mark.parametrize(("treatment", "state"), [("rewrite", State.NEVER_QUEUED), ("reject", State.REJECTED)])
 def test_a_callback_waits_for_a_moment_only(
-    recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines, outcome: str, state: State
+    recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines, treatment: str, state: State
 ) -> None:
     """One hangs with the disk, later ones do not wait; a record that comes through too late is corrected."""
     inbox.goes.clear()
     with ThreadPoolExecutor(1) as pool:
-        hanging = pool.submit(recorder.record, transaction(outcome=outcome))
+        hanging = pool.submit(recorder.record, transaction(treatment=treatment))
         until(lambda: inbox.puts == 1, what="the first to begin")
         began = time.monotonic()
         try:
             with pytest.raises(JournalError, match="took longer"):
-                recorder.record(transaction(outcome=outcome))
+                recorder.record(transaction(treatment=treatment))
             waited = time.monotonic() - began
             with pytest.raises(JournalError, match="not tried"):
-                recorder.record(transaction(outcome=outcome))
+                recorder.record(transaction(treatment=treatment))
             assert waited >= WAIT
             assert inbox.puts == 1  # neither was tried beside the one that hangs
         finally:
@@ -149,8 +149,8 @@ def test_a_callback_waits_for_a_moment_only(
 
 def test_a_recorded_message_can_be_marked_as_not_queued(recorder: Recorder, journal: Journal, lines: Lines) -> None:
     """The answer failed after the record: Postfix does not have the message."""
-    one = transaction(outcome="rewrite")
+    one = transaction(treatment="rewrite")
     recorder.record(one)
-    recorder.withdraw(one, "answered with a temporary failure")
+    recorder.mark_not_queued(one, "answered with a temporary failure")
     until(lambda: journal.incidents.find("K7QF").state is State.NEVER_QUEUED, what="the record to be put right")
     assert journal.incidents.events(journal.incidents.find("K7QF").id)[-1].why == "answered with a temporary failure"

@@ -88,7 +88,7 @@ def test_an_action_becomes_its_answer(action: str, expected: type, lines: Lines)
     assert lines[0]["action"] == action
 
 
-@pytest.mark.parametrize("action", [action for action in Action if action.effect.outcome is not None])
+@pytest.mark.parametrize("action", [action for action in Action if action.effect.treatment is not None])
 def test_no_message_is_delivered_changed_or_warned_about_without_its_record(action: Action, lines: Lines) -> None:
     """After a failed record, 451 for an action that delivers; every other one refuses or holds as before."""
     _, session = open_session(SessionRecorder(fails=True), rules=[rule(action=action.value)])

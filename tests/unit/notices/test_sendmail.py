@@ -263,7 +263,8 @@ def test_a_notice_is_not_sent_again_because_the_journal_failed(
         patched.setattr(journal.notices, "mark_sent", fails)
         with pytest.raises(OSError, match="cannot be written"):
             dispatch(gateway)
-    assert dispatch(gateway) == [(DispatchStatus.SENT, "")]
+    [result] = gateway.dispatch(policy(), TEMPLATES, SENT)
+    assert (result.status, result.reference) == (DispatchStatus.SENT, "K7QF-3M2D")
     assert len(box.sent) == 1
     assert notice_events(journal, incident_id) == [("notice sent", "")]
 

@@ -17,12 +17,12 @@ def test_every_action_has_an_effect() -> None:
 def test_an_effect_is_consistent(action: Action) -> None:
     """Holding and editing wait for the end of the message; held mail is released by the steward or by a person."""
     effect = action.effect
-    assert effect.at_end is (effect.holds or effect.outcome == "rewrite")
-    assert effect.holds is (effect.released_as is not None) or effect.stops
-    assert (effect.outcome is None) is (action is Action.ACCEPT)
+    assert effect.at_end is (effect.holds or effect.treatment == "rewrite")
+    assert effect.holds is (effect.release_mode is not None) or effect.stops
+    assert (effect.treatment is None) is (action is Action.ACCEPT)
     assert (effect.first_notice is None) is (effect.told_when is None)
     assert (effect.told_when == "delivered") is effect.delivers
-    assert [effect.holds, effect.delivers, effect.outcome == "reject", action is Action.ACCEPT].count(True) == 1
+    assert [effect.holds, effect.delivers, effect.treatment == "reject", action is Action.ACCEPT].count(True) == 1
 
 
 def test_the_actions_that_hold() -> None:
