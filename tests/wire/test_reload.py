@@ -7,15 +7,26 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import structlog
 
 from lab.milter import Milter, console_script
 from lab.steward import Steward
 from lab.waiting import until
+from support import children
 from support.factories import rule
+from undisclosed import notices
+from undisclosed.config.key_file import read_key
+from undisclosed.config.load import load
+from undisclosed.milter.session import Snapshot
+from undisclosed.milter.supervisor import Supervisor
 from undisclosed.service.reload import ANSWER_TIMEOUT
+from undisclosed.steward import process as steward_process
+from undisclosed.steward.context import Context
 from wire.running import Running, Start
 
 SERVICES = ("milter", "steward")
@@ -108,6 +119,43 @@ def test_a_service_that_does_not_answer_is_an_error(start: Start, name: str) -> 
             os.kill(process.pid, signal.SIGCONT)
     assert done.returncode == 1
     assert f"process {process_id(done.stderr)} has not answered within {ANSWER_TIMEOUT:g} seconds" in done.stderr
+
+
+def serve_with_a_failing_reload(says: Connection, name: str, config: Path) -> None:
+    """Run a service whose reload fails by an error that is no ConfigError: SIGHUP once it is ready, then SIGTERM."""
+    service_pid = os.getpid()
+
+    def react(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+        says.send((event["event"], event.get("reason")))
+        if event["event"] in ("milter_ready", "steward_ready"):
+            os.kill(service_pid, signal.SIGHUP)
+        elif event["event"] == "reload_refused":
+            os.kill(service_pid, signal.SIGTERM)
+        return ""
+
+    def fail() -> NoReturn:
+        raise RuntimeError("an error that nobody foresaw")
+
+    log: structlog.BoundLogger = structlog.wrap_logger(
+        structlog.ReturnLogger(), processors=[react], wrapper_class=structlog.BoundLogger
+    )
+    policy = load(config)
+    key = read_key(policy, create=False)
+    if name == "milter":
+        Supervisor(Snapshot(policy, key), fail, log).run()
+    else:
+        settings = steward_process.StewardSettings(Context(policy, key, "mx1"), notices.load(policy, config))
+        steward_process.run(settings, fail, "root", log)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_survives_every_failure_of_a_reload(start: Start, name: str) -> None:
+    """The error refuses the reload, the service goes on, and it ends only at SIGTERM."""
+    running = start()
+    running.milter.stop()
+    events, status = children.run(serve_with_a_failing_reload, name, running.config)
+    assert ("reload_refused", "an error that nobody foresaw") in events
+    assert status == 0
 
 
 def process_id(message: str) -> str:

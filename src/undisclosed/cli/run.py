@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
@@ -19,7 +20,7 @@ import typer
 from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail, parse_pid
 from undisclosed.cli.output import Output, printable
 from undisclosed.service import sd_notify
-from undisclosed.service.reload import ReloadRefused, ReloadResultFile, ReloadUnansweredError, request
+from undisclosed.service.reload import ReloadResultFile, ReloadUnansweredError, request
 
 
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -45,10 +46,6 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         check_journal(snapshot)
         return snapshot
 
-    def reload() -> Snapshot:
-        with _refused_on_error():
-            return load_snapshot(create_key=False)
-
     with _service_errors(permanent=(UnusableError, NoSuchGroupError), transient=(ListenError,)):
         snapshot = load_snapshot(create_key=True)
         policy = snapshot.policy
@@ -66,7 +63,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         if os.geteuid() == 0:
             logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")
         try:
-            Supervisor(snapshot, reload, logger).run()
+            Supervisor(snapshot, partial(load_snapshot, create_key=False), logger).run()
         except ListenError as error:
             logger.error("listen_failed", reason=str(error))
             raise
@@ -96,14 +93,10 @@ def steward(
         context = Context(policy, read_key(policy, create=create_key), gateway_name(policy))
         return process.StewardSettings(context, notices.load(policy, config_file))
 
-    def reload() -> process.StewardSettings:
-        with _refused_on_error():
-            return load_settings(create_key=False)
-
     with _service_errors(permanent=(UnusableError, process.NoSuchUserError), transient=(JournalError, HoldQueueError)):
         settings = load_settings(create_key=True)
         log.configure(settings.context.policy.log.format)
-        process.run(settings, reload, user, log.get())
+        process.run(settings, partial(load_settings, create_key=False), user, log.get())
 
 
 @contextmanager
@@ -131,15 +124,6 @@ def _end_service(error: Exception, status: int) -> NoReturn:
     if len(lines) > 1:
         typer.echo(f"undisclosed: {error}", err=True)
     fail(f"not running (exit status {status}): {reason}", status)
-
-
-@contextmanager
-def _refused_on_error() -> Iterator[None]:
-    """Refuse a reload that fails, for whatever reason: the old configuration stays in force."""
-    try:
-        yield
-    except Exception as error:
-        raise ReloadRefused(str(error) or type(error).__name__) from error
 
 
 def reload(

@@ -31,7 +31,7 @@ from undisclosed.milter.listener import Listener, ListenError
 from undisclosed.milter.session import Snapshot
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
-from undisclosed.service.reload import ReloadRefused, ReloadResult, ReloadResultFile
+from undisclosed.service.reload import ReloadResult, ReloadResultFile
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """The signals that the supervisor handles."""
@@ -72,7 +72,7 @@ class Worker:
 
 
 class Supervisor:
-    """Runs until SIGTERM or SIGINT. `reload` reads the configuration again, and raises ReloadRefused."""
+    """Runs until SIGTERM or SIGINT. `reload` reads the configuration again; an error from it refuses the reload."""
 
     def __init__(self, snapshot: Snapshot, reload: Callable[[], Snapshot], log: structlog.BoundLogger) -> None:
         self._snapshot = snapshot
@@ -156,8 +156,8 @@ class Supervisor:
         sd_notify.send(f"RELOADING=1\nMONOTONIC_USEC={began // 1000}")
         try:
             new = self._reload()
-        except ReloadRefused as error:
-            self._refuse(ReloadResult(began, refused=str(error)))
+        except Exception as error:  # noqa: BLE001 - an error in a reload must not end the service and its workers
+            self._refuse(ReloadResult(began, refused=str(error) or type(error).__name__))
             return
         changed = self._started_with.changed_settings(new.policy, "milter", "log")
         if changed:

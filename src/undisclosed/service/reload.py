@@ -31,10 +31,6 @@ MAX_SIZE: Final = 1 << 20
 """Bytes of a result that are read: root reads what a process without rights wrote."""
 
 
-class ReloadRefused(Exception):
-    """The new configuration cannot be used; the text says why. The old one stays in force."""
-
-
 class ReloadUnansweredError(Exception):
     """No result can be had; the text says why and where to look."""
 

@@ -21,7 +21,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
-from undisclosed.service.reload import ReloadRefused, ReloadResult, ReloadResultFile
+from undisclosed.service.reload import ReloadResult, ReloadResultFile
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Steward
@@ -50,7 +50,7 @@ class StewardSettings:
 def run(
     settings: StewardSettings, reload: Callable[[], StewardSettings], user: str, log: structlog.BoundLogger
 ) -> None:
-    """Run the steward until SIGTERM or SIGINT. At SIGHUP, `reload` reads the configuration, or raises ReloadRefused.
+    """Run the steward until SIGTERM or SIGINT. At SIGHUP, `reload` reads the configuration; an error refuses it.
 
     Raises NoSuchUserError, UnusableError for a journal of another version or key, JournalError if the journal cannot be
     reached at the start, and RootHalfGoneError when the root half has ended.
@@ -184,8 +184,8 @@ class _RoundLoop:
         before = self._steward.context
         try:
             settings = self._load()
-        except ReloadRefused as error:
-            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - an error in a reload must not end the service
+            reason = str(error) or type(error).__name__
             self._log.error("reload_refused", reason=reason, effect="the old configuration stays in force")
             self._result_file.write(ReloadResult(began, refused=reason))
             status = f"reload refused, the old configuration stays in force: {reason}"
