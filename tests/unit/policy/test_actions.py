@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.factories import policy
 from undisclosed.policy import Action
 from undisclosed.policy.actions import EFFECTS
 
@@ -51,3 +52,8 @@ def test_when_the_first_notice_is_due(
     assert effect.notice_when("held") == held
     assert effect.notice_when("released") == released
     assert effect.notice_when("delivered") == delivered
+
+
+def test_the_default_of_notices_after() -> None:
+    """It names the actions that have a first notice."""
+    assert {action for action in Action if action.effect.first_notice} == set(policy().notices.after)
