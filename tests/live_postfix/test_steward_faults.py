@@ -290,25 +290,25 @@ def read_only(office: Office, _: Steward) -> Iterator[None]:
 
 @SQLITE_ONLY
 @pytest.mark.parametrize(
-    ("breaking", "words", "held", "messages"),
+    ("breaking", "words"),
     [
-        pytest.param(full_after(12), FULL, 3, range(1, 4), id="full when some are handed over"),
-        pytest.param(full_after(28), FULL, 0, range(3, 4), id="full when all are deleted"),
-        pytest.param(read_only, READ_ONLY, 3, range(1), id="read-only"),
+        *(pytest.param(full_after(pages), FULL, id=f"full after {pages} pages") for pages in (4, 12, 20, 28)),
+        pytest.param(read_only, READ_ONLY, id="read-only"),
     ],
 )
 def test_the_journal_cannot_be_written_while_three_are_released(
-    office: Office, breaking: Breaking, words: tuple[str, str], held: int, messages: range
+    office: Office, breaking: Breaking, words: tuple[str, str]
 ) -> None:
     """The log has cause and remedy; afterwards every recipient has each message once, and the sender is told.
 
-    `held` and `messages` say where the fault meets the release: how many are on hold then, and have reached everybody.
+    The pages are spread over the release: on an idle machine the disk is full while the requests are read (4), when
+    some messages are handed over (12, 20), and when all are deleted and none is recorded (28).
     """
     ids = [office.send() for _ in range(3)]
     with Steward(office.gateway.config, directory=office.gateway.state) as steward, ExitStack() as fault:
         _wait_for_notices(steward, "held", 3)
         _empty_log(office)
-        with processes.suspended(steward.pid):
+        with _suspended_outside_a_transaction(office, steward):
             incidents = [office.incident(one) for one in ids]
             requests = [office.ask(one, "release", "bcc") for one in incidents]
             fault.enter_context(breaking(office, steward))
@@ -316,9 +316,8 @@ def test_the_journal_cannot_be_written_while_three_are_released(
         assert failing["level"] == "error"
         assert all(word in failing["reason"] for word in words)
         reached = office.received()
-        assert (len(office.on_hold()), reached.get(COLLEAGUE, 0) in messages) == (held, True)
         assert set(reached.values()) <= {reached.get(COLLEAGUE)}
-        assert not {office.state(one) for one in incidents} <= {State.RELEASED}
+        assert len(office.on_hold()) + reached.get(COLLEAGUE, 0) >= 3
         with processes.suspended(steward.pid):
             fault.close()
         _wait_for_notices(steward, "released", 3)
@@ -331,6 +330,30 @@ def test_the_journal_cannot_be_written_while_three_are_released(
     assert nothing_shown(office)
     notices = [one for one in office.gateway.sink.deliveries if one.sender == "" and one.recipients == (SENDER,)]
     assert len(notices) == 2 * 3
+
+
+@contextmanager
+def _suspended_outside_a_transaction(office: Office, steward: Steward) -> Iterator[None]:
+    """Suspend the steward at a moment at which it does not hold SQLite's write lock: no other could write then."""
+
+    def is_free() -> bool:
+        with closing(sqlite3.connect(office.gateway.state / "journal.db", timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            other.execute("ROLLBACK")
+            return True
+
+    def suspended_while_free() -> ExitStack | None:
+        with ExitStack() as stack:
+            stack.enter_context(processes.suspended(steward.pid))
+            return stack.pop_all() if is_free() else None
+
+    suspended = until(suspended_while_free, within=WITHIN, what="the steward to hold no lock")
+    assert suspended is not None
+    with suspended:
+        yield
 
 
 def _empty_log(office: Office) -> None:
