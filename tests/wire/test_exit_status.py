@@ -151,6 +151,21 @@ def test_a_socket_that_cannot_be_had_is_tried_again(
         check(end_of(running, "run"), PASSING, reason)
 
 
+def test_a_journal_whose_directory_is_away_is_tried_again(start: Start, tmp_path: Path) -> None:
+    """A file system that is mounted late. The milter starts, and records again once the journal is there."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    running = start(journal={"url": f"sqlite:///{volume}/journal.db"})
+    running.milter.stop()
+    away = volume.rename(volume.with_suffix(".away"))
+    check(end_of(running, "steward"), PASSING, "its directory does not exist")
+    running.milter.start()
+    with Mta(running.address).connect() as mta:
+        assert mta.send(MANY).word == "reject"
+    away.rename(volume)
+    running.milter.wait_for_log(lambda event: event["event"] == "journal_works_again")
+
+
 def test_a_journal_that_is_away_is_tried_again(start: Start, postgres: Postgres) -> None:
     """The steward can do nothing without a journal, and ends. The milter starts, and refuses what would leak."""
     url = postgres.create("away")

@@ -152,7 +152,7 @@ def released_version(first: FirstValue, url: str) -> object:
     try:
         shape = first("SELECT shape FROM journal_info")
     except engines.ERRORS as error:
-        if not engines.is_missing(error):
+        if not (engines.is_missing_table(error) or engines.is_missing_column(error)):
             raise
         raise _unreleased(url) from error
     if version == tables.HEAD and shape != tables.SHAPE:

@@ -235,23 +235,37 @@ def translated(error: BaseException, url: str) -> JournalError:
     where = sa.make_url(url).render_as_string(hide_password=True)
     cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
-    if is_missing(error):
+    if is_missing_table(error):
         return WrongVersionError(f"the journal {where} has no tables yet: run `undisclosed journal upgrade`")
-    if "unable to open database file" in text and not sqlite_path(url).exists():
+    if "unable to open database file" in text and _is_missing(path := sqlite_path(url)):
+        if not path.parent.is_dir():  # a file system that is not mounted yet: a later attempt may succeed
+            return JournalError(f"the journal {where} cannot be used: its directory does not exist: make or mount it")
         return WrongVersionError(f"the journal {where} does not exist yet: run `undisclosed journal upgrade`")
     fix = next((fix for words, fix in _FIXES if words in text), "see that the database runs and may be written")
     return JournalError(f"the journal {where} cannot be used ({text}): {fix}")
 
 
-def is_missing(error: BaseException) -> bool:
-    """Whether a database's error says that a table or a column does not exist."""
+def is_missing_table(error: BaseException) -> bool:
+    """Whether a database's error says that a table does not exist."""
     cause = getattr(error, "orig", None) or error
-    text = str(cause)
-    return (
-        "no such table" in text
-        or "no such column" in text
-        or type(cause).__name__ in ("UndefinedTable", "UndefinedColumn")
-    )
+    return "no such table" in str(cause) or type(cause).__name__ == "UndefinedTable"
+
+
+def is_missing_column(error: BaseException) -> bool:
+    """Whether a database's error says that a column does not exist."""
+    cause = getattr(error, "orig", None) or error
+    return "no such column" in str(cause) or type(cause).__name__ == "UndefinedColumn"
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file. One that may not be looked at is not missing."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 _FIXES: Final = (

@@ -47,15 +47,21 @@ def upgrade(settings: JournalSection, key: bytes) -> None:
                 config = configuration()
                 config.attributes["connection"] = options
                 command.upgrade(config, "head")
-                if options.scalar(sa.select(sa.func.count()).select_from(tables.journal_info)) == 0:
-                    values = {"id": 1, "fingerprint": fingerprint(key), "shape": tables.SHAPE, "probe": os.urandom(16)}
-                    options.execute(sa.insert(tables.journal_info).values(**values))
+                _record_shape_and_key(options, fingerprint(key))
     except engines.ERRORS as error:
         raise engines.translated(error, url) from error
     except CommandError as error:
         raise JournalError(f"the journal cannot be brought to version {tables.HEAD}: {error}") from error
     finally:
         engine.dispose()
+
+
+def _record_shape_and_key(connection: sa.Connection, key_fingerprint: str) -> None:
+    """Record the SHAPE that the migrations have made, and in a new journal the key's fingerprint."""
+    updated = connection.execute(sa.update(tables.journal_info).values(shape=tables.SHAPE))
+    if updated.rowcount == 0:
+        values = {"id": 1, "fingerprint": key_fingerprint, "shape": tables.SHAPE, "probe": os.urandom(16)}
+        connection.execute(sa.insert(tables.journal_info).values(**values))
 
 
 def _prepare(engine: sa.Engine, url: str) -> None:

@@ -1,7 +1,7 @@
 """The tables of the journal.
 
 Until the first release a change here changes the first migration as well; an older journal is refused by its SHAPE.
-After it, a change is a new file in `migrations/versions`, and a new HEAD.
+After it, a change is a new file in `migrations/versions`, and a new HEAD; `journal upgrade` then records the new SHAPE.
 """
 
 from __future__ import annotations
@@ -206,14 +206,15 @@ journal_info = Table(
 to see whether writing works."""
 
 
-def _shape() -> str:
+def shape_of(tables: MetaData) -> str:
+    """A hash of all columns, independent of the order in which SQLAlchemy lists the tables."""
     columns = [
         f"{column} {type(column.type).__name__} {column.nullable} {column.primary_key}"
-        for table in metadata.sorted_tables
+        for _, table in sorted(tables.tables.items())
         for column in table.columns
     ]
     return hashlib.sha256("\n".join(columns).encode()).hexdigest()[:16]
 
 
-SHAPE: Final = _shape()
+SHAPE: Final = shape_of(metadata)
 """A hash of all columns: tells apart the unreleased versions of the tables, which all have HEAD as their version."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from lab.postgres import Postgres
+from support import children
 from support.factories import transaction
 from support.journals import KEY, MakeJournal
 from undisclosed.incidents.records import JournalError, UnusableError, WrongKeyError, WrongVersionError
@@ -50,6 +52,18 @@ def in_time() -> Iterator[None]:
     yield
     assert time.monotonic() - began < SOON
 
+
+SECOND_MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    op.add_column("incident", sa.Column("new", sa.Text()))
+"""
 
 # -- versions and keys
 
@@ -138,6 +152,72 @@ def test_a_journal_with_other_columns_is_refused(journal: Journal, journal_url: 
     with engines.engine(journal_url).begin() as connection:
         connection.execute(sa.update(tables.journal_info).values(shape="0123456789abcdef"))
     assert_unreleased(journal_url)
+
+
+def test_a_journal_that_a_later_migration_has_upgraded_can_be_used(
+    journal: Journal, journal_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade records the new SHAPE: the journal of a release is not taken for that of an unreleased version."""
+    journal.filing.record(transaction())
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    (versions / "v0002_second.py").write_text(SECOND_MIGRATION)
+    configuration = migrate.configuration()
+    released = Path(ScriptDirectory.from_config(configuration).versions)
+    configuration.set_main_option("version_locations", f"{released}{os.pathsep}{versions}")
+    monkeypatch.setattr(migrate, "configuration", lambda: configuration)
+    monkeypatch.setattr(tables, "HEAD", "0002")
+    monkeypatch.setattr(tables, "SHAPE", "the shape of 0002")
+    with closing(open_journal(journal_url)) as later:
+        with pytest.raises(WrongVersionError, match=r"version 0001.*run `undisclosed journal upgrade`"):
+            later.check()
+        migrate.upgrade(JournalSection(url=journal_url), KEY)
+        later.check()
+        assert len(later.incidents.search()) == 1
+
+
+def test_the_shape_does_not_depend_on_the_order_of_tables() -> None:
+    """SQLAlchemy sorts tables by their foreign keys; another order in a later version must not refuse a journal."""
+    turned = sa.MetaData()
+    for name in sorted(tables.metadata.tables, reverse=True):
+        tables.metadata.tables[name].to_metadata(turned)
+    assert tables.shape_of(turned) == tables.SHAPE
+
+
+def test_a_missing_column_is_not_a_missing_journal(journal: Journal, journal_url: str) -> None:
+    """An upgrade does not repair a half-restored database: the error has the column, and may pass."""
+    with engines.engine(journal_url).begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE incident DROP COLUMN subject")
+    with pytest.raises(JournalError, match="subject") as caught:
+        journal.incidents.search()
+    assert not isinstance(caught.value, UnusableError)
+
+
+def test_a_journal_in_a_missing_directory_may_come_back(tmp_path: Path) -> None:
+    """A file system that is mounted late, or a server that is away: an upgrade is not the remedy."""
+    url = f"sqlite:///{tmp_path}/volume/journal.db"
+    with closing(open_journal(url)) as away, pytest.raises(JournalError, match=f"{tmp_path}/volume") as caught:
+        away.check()
+    assert not isinstance(caught.value, UnusableError)
+
+
+def check_as_nobody(says: Connection, url: str) -> None:
+    """Check a journal as a user who may not search its directory."""
+    children.become_nobody()
+    with closing(open_journal(url)) as other:
+        try:
+            other.check()
+        except JournalError as error:
+            says.send(f"{type(error).__name__}: {error}")
+
+
+def test_a_directory_that_may_not_be_searched_is_named_as_such(tmp_path: Path) -> None:
+    """The file may exist: neither an upgrade nor a traceback is the answer."""
+    url = sqlite_url(tmp_path / "journal.db")
+    tmp_path.chmod(0o700)
+    [error], _ = children.run(check_as_nobody, url)
+    assert error.startswith("JournalError: ")
+    assert "let the milter's user write the file and its directory" in error
 
 
 def test_the_remedy_for_an_unreleased_journal_works(tmp_path: Path) -> None:
