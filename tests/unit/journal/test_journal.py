@@ -22,6 +22,7 @@ from undisclosed.incidents.records import (
     UnrecordedMail,
     parts_for,
 )
+from undisclosed.journal import changes
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action
 from undisclosed.policy.actions import DELIVERED_TREATMENTS
@@ -471,3 +472,14 @@ def test_a_change_between_two_waits_is_not_missed(make_journal: MakeJournal) -> 
     journal.wait(30)
     other.filing.record(transaction())
     assert journal.wait(10)
+
+
+def test_a_change_during_the_query_of_a_wait_is_not_missed(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In PostgreSQL its notification arrives with the answer to the query; psycopg dropped it before 3.2.4."""
+    monkeypatch.setattr(changes, "PING_INTERVAL", 0.0)
+    journal, other = make_journal(), make_journal()
+    journal.wait(30)
+    other.filing.record(transaction())
+    assert journal.wait(0)
