@@ -2,12 +2,12 @@
 
     .venv/bin/python tests/bench/latency.py [--messages N] [--rounds N]
 
-Private instances of Postfix run side by side, alike but for the milter: none, one in C that does next to nothing
-(comparison/null.c: what Postfix and libmilter take by themselves), ours; on a unix socket and on an inet socket. Each
-round sends to each in turn, so that whatever else the machine does falls on all of them. A message
-has two addresses and 4 kB; `passed` is accepted at the end of its header, `rewritten` is read to its end, gets a new
-To and loses its Cc. What Postfix does with a message afterwards is kept out (transport discard). Times are those of
-the client, from MAIL to the answer after the final dot.
+Private instances of Postfix run side by side, equal except for the milter: none, one in C that does nothing
+(comparison/null.c: the cost of Postfix and libmilter alone), ours; on a unix socket and on an inet socket. Each
+round sends to each in turn, so that other load of the machine affects all of them. A message has two addresses and
+4 kB; `passed` is accepted at the end of its header, `rewritten` is read to its end, gets a new To and loses its Cc.
+Postfix's delivery is not measured (transport discard). Times are those of the client, from MAIL to the answer after the
+final dot.
 """
 
 from __future__ import annotations

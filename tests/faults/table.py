@@ -11,7 +11,7 @@ from typing import Any, Self
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = (
-    "| What breaks | Clients are told | The milter's log | Postfix's log | Recovery | Over the limit | Lost | Test |",
+    "| Fault | Clients are told | The milter's log | Postfix's log | Recovery | Over the limit | Lost | Test |",
     "|---|---|---|---|---|---:|---:|---|",
 )
 
@@ -22,11 +22,11 @@ class Row:
 
     fault: str
     answers: Mapping[int, int]
-    """How often each reply code came; 0 where a connection broke."""
+    """The number of answers by reply code; code 0 is a broken connection."""
     milter: Mapping[str, int]
-    """How often each event was in the milter's log, but for those that say nothing of a fault."""
+    """The number of lines in the milter's log by event, without events that do not concern a fault."""
     postfix: Mapping[str, int]
-    """How often Postfix warned of what."""
+    """The number of Postfix's warnings by text."""
     recovery: str
     seconds: float
     over_the_limit: int
@@ -38,7 +38,7 @@ class Row:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """The row of `as_json`'s values."""
         return cls(**{**values, "answers": {int(code): count for code, count in values["answers"].items()}})
 
     def line(self, test: str) -> str:

@@ -22,7 +22,7 @@ BROKEN = {
 
 
 def refused(trial: Trial) -> int:
-    """How many reloads were refused."""
+    """The number of refused reloads."""
     return len(trial.logged(event="reload_refused"))
 
 

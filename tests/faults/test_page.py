@@ -26,7 +26,7 @@ def test_rows_replace_rows() -> None:
     """Nothing else on the page changes."""
     text = "Before.\n<!-- faults: begin -->\nold\n<!-- faults: end -->\nAfter.\n"
     new = page(text, {"test_x.py::test_it[a]": Row.from_json(ROW.as_json())})
-    assert new.startswith("Before.\n<!-- faults: begin -->\n| What breaks |")
+    assert new.startswith("Before.\n<!-- faults: begin -->\n| Fault |")
     assert new.endswith(
         "\n| It breaks | 250 x 3, no answer x 1 | `worker_died` x 2 | - | by itself (0.2 s) | 0 | 0"
         " | `test_x.py::test_it[a]` |\n<!-- faults: end -->\nAfter.\n"

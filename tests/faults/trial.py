@@ -124,7 +124,7 @@ class Trial:
         return [self.judged(answer) for answer in given]
 
     def codes(self) -> Counter[int]:
-        """How often each reply code came."""
+        """The number of answers by reply code."""
         return Counter(answer.code for answer in self.answers)
 
     def logged(self, **having: object) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ BETWEEN = "CMQA"
 
 
 class Registered:
-    """What a worker registers, in the place of the module that would call it back; all else is the module's own."""
+    """Stands in for libmilter's module: keeps the callbacks that a worker registers; all else is the module's own."""
 
     def __init__(self) -> None:
         self.callbacks: dict[str, Callable[..., int]] = {}
@@ -163,7 +163,7 @@ class Sent:
     fields: list[Field] = field(default_factory=list)
 
     def shown(self) -> int:
-        """How many addresses a plain expression finds in it: at least so many a person would."""
+        """The number of addresses that a plain expression finds: a lower bound of the visible ones."""
         values = [f.value for f in self.fields if f.name.casefold() in RECIPIENT_FIELDS - {"reply-to"}]
         readable = [value for value in values if value.isascii() and value.replace("\n", "").isprintable()]
         found = set().union(*(plain(value) for value in readable if "=?" not in value))

@@ -70,9 +70,9 @@ class Load:
     """Seconds between two messages of a client: what a fault that lasts for seconds lets through stays countable."""
     letter: Letter = letter
     sessions: int = 0
-    """How many sessions were begun."""
+    """The number of sessions begun."""
     begun: int = 0
-    """The number of the next message, counted from 0 where nothing else is said."""
+    """The number of the next message, by default counted from 0."""
     _answers: list[Answer] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -103,7 +103,7 @@ class Load:
         return self.answers[before:]
 
     def codes(self) -> Counter[int]:
-        """How often each reply code came."""
+        """The number of answers by reply code."""
         return Counter(answer.code for answer in self.answers)
 
     def _send(self) -> None:

@@ -23,9 +23,9 @@ class Stage:
         self._setting: object = None
 
     def under(self, setting: object, configure: Callable[[Path], None]) -> None:
-        """Have the milter go by another configuration, if `setting` is not the last one; `configure` writes its file.
+        """Reload the milter with another configuration, if `setting` is not the last one; `configure` writes its file.
 
-        What earlier tests left is thrown away. Raises RuntimeError if the milter does not want the configuration.
+        Mail of earlier tests is deleted. Raises RuntimeError if the milter refuses the configuration.
         """
         self.postfix.empty()
         self.postfix.wait_until_idle()  # a message that was being delivered would reach the sink in the next test

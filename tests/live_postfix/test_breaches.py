@@ -50,7 +50,7 @@ def send(stage: Stage, letters: Sequence[Letter]) -> list[Outcome]:
 
 
 def counted(stage: Stage) -> list[int]:
-    """How many outside addresses the milter counted in each message it has seen since it started."""
+    """The number of outside addresses that the milter counted, for each message since its start."""
     return [line["count"] for line in stage.gateway.milter.log(event="message")]
 
 

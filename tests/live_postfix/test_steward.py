@@ -319,7 +319,7 @@ def test_an_incident_that_the_milter_could_not_record_is_recorded_later(office: 
     ],
 )
 def test_forged_rows_are_refused(office: Office, change: str, words: str) -> None:
-    """Whatever the journal contains, only what the policy allows is released or deleted."""
+    """A forged row in the journal cannot release or delete more than the policy allows."""
     incident = office.held()
     request = office.ask(incident, "release", "unchanged")
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")

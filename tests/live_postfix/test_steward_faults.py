@@ -149,7 +149,7 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, call: 
                 steward.round(datetime.now(UTC))
             assert str(failure.value)
             office.gateway.settle()
-            # Whatever could not be written: it is still held, or everybody has it.
+            # After any failed write the message is still held, or all recipients have it.
             assert office.on_hold() or set(office.received()) == EVERYBODY
             fault.close()
             for _ in range(3):  # a message that is gone is looked for twice

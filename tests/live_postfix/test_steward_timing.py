@@ -1,4 +1,4 @@
-"""How soon the sender of a held message is told, and how often an idle steward wakes."""
+"""The time until the sender of a held message gets a notice, and the wake-ups of an idle steward."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_idle_steward_wakes_once_a_second_at_most(standing: Gateway) -> None:
 
 
 def switches(steward: Steward) -> int:
-    """How often the processes of the steward have waited for something."""
+    """The number of voluntary context switches of the steward's processes."""
     pids = [steward.pid, *processes.children(steward.pid)]
     status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
     return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.MULTILINE)))

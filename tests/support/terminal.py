@@ -14,7 +14,7 @@ PROGRAM = (sys.executable, "-m", "undisclosed")
 
 
 class Printed(NamedTuple):
-    """What a command printed, and its exit status."""
+    """The output of a command, and its exit status."""
 
     out: str
     err: str
@@ -58,14 +58,14 @@ def into_closed_pipe(*arguments: str, closed: str = "stdout") -> Printed:
 
 
 def environment() -> dict[str, str]:
-    """That of a login, without what says how wide a terminal is or whether to use colours."""
+    """The environment of a login, without the variables for the terminal's width and colours."""
     unwanted = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "SUDO_USER"}
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
     return {**kept, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
 
 
 def _all_of(terminal: int) -> bytes:
-    """What is written to a terminal until nobody has it open any more: the kernel then says EIO (pty(7))."""
+    """The output to a terminal until no process has it open: read(2) then fails with EIO (pty(7))."""
     output = b""
     while True:
         try:

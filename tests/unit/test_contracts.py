@@ -27,7 +27,7 @@ FLAT = {"__init__", "__main__", "log"}
 
 
 def run_python(program: str) -> str:
-    """What a program prints, in a Python that has imported nothing of ours."""
+    """The output of a program, in a Python that has imported no module of this project."""
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -89,7 +89,7 @@ def test_nothing_heavy_is_imported_on_a_messages_way() -> None:
 
 
 def test_the_root_half_of_the_steward_imports_the_standard_library_only(capsys: pytest.CaptureFixture[str]) -> None:
-    """What runs as root is one file of ours and the standard library; its modules and memory are printed."""
+    """The root half is one file of this project and the standard library; its modules and memory are printed."""
     program = """
 import sys
 before = set(sys.modules)

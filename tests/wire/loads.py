@@ -136,7 +136,7 @@ class Sender:
 
     @property
     def count(self) -> int:
-        """How many messages have their verdict."""
+        """The number of messages with a verdict."""
         return self.verdicts.total()
 
     def clear(self) -> list[float]:

@@ -47,7 +47,7 @@ class Verdict:
     reply: str = ""
     edits: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     body_chunks: int = 0
-    """How many pieces of the body were sent before the milter had enough."""
+    """The number of body chunks sent before the milter asked for no more (SMFIR_SKIP)."""
 
 
 class Mta:

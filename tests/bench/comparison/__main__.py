@@ -28,9 +28,9 @@ def options(words: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(
         prog="tests/bench/compare",
-        description="What a milter costs: none, one that does nothing, rspamd and MIMEDefang with the same rule, and"
-        " undisclosed, in turn through one private Postfix.",
-        epilog="The exit status is 1 if a figure that was aimed at is missed.",
+        description="Measure the cost of milters: none, one that does nothing, rspamd and MIMEDefang with the same"
+        " rule, and undisclosed, in turn through one private Postfix.",
+        epilog="The exit status is 1 if a target is missed.",
     )
     parser.add_argument("--rounds", type=int, help=f"rounds, of which the median is taken (default {ROUNDS})")
     parser.add_argument("--messages", type=int, help=f"small messages in a round and turn; of the others there are"

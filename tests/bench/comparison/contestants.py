@@ -24,7 +24,7 @@ STARTS_WITHIN = 60.0
 """Seconds: rspamd compiles its expressions at its first start."""
 STOPS_WITHIN = 15.0
 MIMEDEFANG_WORKERS = 2
-"""How many of its Perl processes wait for mail, as Debian's service has it; up to ten are started as mail comes."""
+"""The number of its Perl processes that wait for mail, as in Debian's service; up to ten are started as mail comes."""
 
 
 class Running(NamedTuple):
@@ -179,4 +179,4 @@ CONTESTANTS: Mapping[str, Start] = {
 }
 
 JUDGES = ("rspamd", "MIMEDefang", "undisclosed, unix", "undisclosed, inet")
-"""Those that have the rule."""
+"""The contestants that have the rule."""

@@ -68,7 +68,7 @@ class Figures:
 
     @property
     def rounds(self) -> int:
-        """How many rounds every contestant has had with every kind, at least."""
+        """The number of rounds that every contestant has had with every kind, at least."""
         counts = {(one.kind, one.contestant): 0 for one in self.records}
         for one in self.records:
             counts[one.kind, one.contestant] += 1

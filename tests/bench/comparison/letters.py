@@ -29,13 +29,13 @@ class Kind:
     name: str
     title: str
     addresses: int
-    """How many outside addresses it shows."""
+    """The number of outside addresses that it shows."""
     recipients: int
-    """How many of those this transaction goes to."""
+    """The number of those that are recipients of this transaction."""
     body: int
     """Bytes of its body."""
     share: float
-    """How many of these are sent, as a part of what `--messages` says: some take longer."""
+    """The part of `--messages` that is sent of this kind: some take longer."""
 
 
 KINDS = (
@@ -44,8 +44,8 @@ KINDS = (
     Kind("large", "2 addresses, 5 MB", 2, 2, 5_000_000, 0.02),
     Kind("crowd", "500 recipients, 4 kB", 500, 500, 4_000, 0.04),
 )
-"""What a message shows is in its header; how many recipients a transaction has is another matter: servers that hand a
-message on split it as they like. So both are measured: the header alone (`many`), and with all of its recipients."""
+"""The visible addresses are in the header. The number of recipients of a transaction is independent of it, since a
+server may split a message. So both are measured: the header alone (`many`), and with all of its recipients."""
 
 
 def people(count: int, number: int) -> list[str]:

@@ -15,7 +15,7 @@ from lab import processes
 from lab.postfix import PrivatePostfix
 
 SESSIONS = 4
-"""How many SMTP sessions send at once where the rate is measured."""
+"""The number of concurrent SMTP sessions for the rate."""
 SINGLE = 3
 """Of so many messages in the rate's measurement, one is sent again in the single session."""
 FEWEST = 12

@@ -65,7 +65,7 @@ def picture(figures: Figures, titles: Mapping[str, str]) -> str:
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        f' role="img" aria-label="What the milters cost, in bars">\n<style>\n{STYLE}\n</style>\n{body}\n</svg>\n'
+        f' role="img" aria-label="Cost of the milters, in bars">\n<style>\n{STYLE}\n</style>\n{body}\n</svg>\n'
     )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 def processor_seconds(pids: Iterable[int]) -> float:
     """Processor time of these processes since they began, user and system, and of their children that have ended.
 
-    What a process itself used is its CPU clock's (clock_getcpuclockid(3)): to the nanosecond, threads that have ended
-    included. What its children used who have ended and were waited for is in /proc, in hundredths of a second.
+    The time of a process itself is its CPU clock's (clock_getcpuclockid(3)): to the nanosecond, threads that have ended
+    included. The time of its children that have ended and were waited for is in /proc, in hundredths of a second.
     """
     total = 0.0
     for pid in pids:

@@ -1,4 +1,4 @@
-"""What the comparison makes of its measurements: medians, ratios, tables and the picture."""
+"""The figures of the comparison: medians, ratios, tables and the picture."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 
 
 def test_a_difference_is_taken_within_each_round() -> None:
-    """What is added to a message in a single session, whatever the machine took for it without."""
+    """The time added to a message in a single session, independent of its time without a milter in that round."""
     ours = [Sample(1, single, 1, 1) for single in (3.0, 5.5, 10.7)]
     none = [Sample(1, single, 0, 0) for single in (2.0, 5.0, 10.0)]
     assert Figures(records(ours=ours, none=none)).difference("small", "ours", "none", "single") == pytest.approx(0.7)
@@ -224,7 +224,7 @@ def test_figures_are_shown_in_their_usual_order() -> None:
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
-    """What was kept is what was measured."""
+    """Saved and loaded results are equal."""
     kept = Results(MACHINE, everything())
     results.save(tmp_path / "kept.json", kept)
     assert results.load(tmp_path / "kept.json") == kept
@@ -232,7 +232,7 @@ def test_results_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 def test_a_message_measured_again_replaces_its_old_figures() -> None:
-    """Those of the other messages stay."""
+    """The figures of the other messages stay."""
     kept = Results(MACHINE, [*records("small", rspamd=rates(1)), *records("large", rspamd=rates(2))])
     both = results.merged(kept, Results(MACHINE, records("large", rspamd=rates(3))))
     assert [(one.kind, one.sample.rate) for one in both.records] == [("small", 1), ("large", 3)]

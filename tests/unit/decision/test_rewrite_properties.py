@@ -1,7 +1,7 @@
-"""What holds of every rewrite, whatever the header: tried on headers built to get an address past it.
+"""Properties of every rewrite, tested on headers that are built to keep an address visible.
 
 Every address outside has a domain whose name begins with "outside", and nothing else in a header contains that word. So
-the result can be judged by readers that know nothing of this project: the standard library, and a plain search.
+the result can be read by code independent of this project: the standard library, and a plain search.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def test_the_form_of_what_is_left(fields: tuple[Field, ...]) -> None:
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(headers)
 def test_hiding_twice_is_hiding_once(fields: tuple[Field, ...]) -> None:
-    """What was hidden needs no further edit."""
+    """A second rewrite finds nothing to edit."""
     message = Message("clerk@council.test", (), fields)
     try:
         after = apply(fields, hide(POLICY, message))

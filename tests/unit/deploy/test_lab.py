@@ -81,7 +81,7 @@ def test_names_come_in_the_forms_that_address_books_write() -> None:
 
 
 def leak(breach: Breach) -> tuple[Delivery, ...]:
-    """What the outside gets when nothing is done: every letter as it was sent."""
+    """The deliveries to the outside without a milter: every letter as it was sent."""
     return tuple(
         Delivery(letter.sender, letter.recipients, letter.message.replace(b"\n", b"\r\n")) for letter in breach.letters
     )
@@ -101,7 +101,7 @@ def hidden(deliveries: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
 
 
 def test_a_trial_is_judged_by_what_got_out() -> None:
-    """What each action promises passes, and each way of breaking the promise is named."""
+    """The result that each action promises passes, and each breach of the promise is reported."""
     breach = breaches.schools()
     sent, clean = leak(breach), hidden(leak(breach))
     ok, refused = answered(breach, 250), answered(breach, 550)

@@ -58,7 +58,7 @@ class Play:
 
     @property
     def text(self) -> str:
-        """What it has printed so far; a character that it is in the middle of is not there yet."""
+        """The output so far, without an incomplete last character."""
         return self._output.read_bytes().decode(errors="ignore")
 
     def wait_for(self, pattern: str) -> re.Match[str]:
@@ -337,7 +337,7 @@ def test_services_are_forbidden_to_start_only_while_packages_are_installed(tmp_p
 
 
 def test_rules_of_the_host_survive_a_run_that_was_killed(tmp_path: Path) -> None:
-    """What a run left that died in the middle of an installation is put right by the next one."""
+    """The next run restores the files that a run killed during an installation has left changed."""
     policy = executable(tmp_path / "policy-rc.d", "#!/bin/sh\nexit 104\n")
     names = f"policy={policy}\npolicy_before={policy}.before-undisclosed\n"
     bash(f"{names} forbid_postfix_service\nkill -KILL $$")
@@ -371,7 +371,7 @@ def test_ci_runs_the_test_command() -> None:
 
 
 def test_the_postfix_lines_are_what_attach_writes() -> None:
-    """Who copies deploy/postfix/main-lines.cf and master-lines.cf gets what `undisclosed postfix attach` sets."""
+    """deploy/postfix/main-lines.cf and master-lines.cf are the settings of `undisclosed postfix attach`."""
     with Sink() as sink, PrivatePostfix(outside=sink.port) as postfix:
         gateway = Gateway(postfix, sink)
         before = postfix.run("postconf", "-n").stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The documents: every setting and every command stands in them, as it is."""
+"""The documents name every setting and every command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNCOMMENTED = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text())
 
 
 def example(section: str) -> dict[str, Any]:
-    """What the example says in a section, with every commented setting put in force; of all the rules together."""
+    """The settings of a section in the example, commented ones included; those of all rules together."""
     shown: dict[str, Any] = tomllib.loads(UNCOMMENTED)
     if section == "rules":
         return {key: value for rule in shown["rules"] for key, value in rule.items()}
@@ -37,7 +37,7 @@ def example(section: str) -> dict[str, Any]:
 
 
 def commands(command: Any, words: tuple[str, ...] = ("undisclosed",)) -> Iterator[str]:
-    """Every command that a person types; hidden ones are for the units. `command` is click's, or typer's copy of it."""
+    """Every command for people; hidden ones are for the systemd units. `command` is click's, or typer's copy of it."""
     if below := getattr(command, "commands", {}):
         for name, one in below.items():
             yield from commands(one, (*words, name))
@@ -87,7 +87,7 @@ def test_the_reference_is_what_the_schema_says() -> None:
 
 
 def test_the_reference_begins_with_a_configuration_that_works(tmp_path: Path) -> None:
-    """What is said to be enough is enough."""
+    """The example at the top of the page is a complete configuration."""
     file = tmp_path / "config.toml"
     file.write_text(reference_page.page().partition("```toml\n")[2].partition("```")[0])
     assert isinstance(load(file), Policy)

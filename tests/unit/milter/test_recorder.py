@@ -30,7 +30,7 @@ class Breakable:
         self.goes.set()
         self.fails = False
         self.puts = 0
-        """How many inserts have begun."""
+        """The number of inserts begun."""
 
     def _pass(self) -> None:
         self.goes.wait()

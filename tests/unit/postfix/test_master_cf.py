@@ -48,7 +48,7 @@ def lines(**over: Line) -> dict[str, Line]:
 def found(
     services: Mapping[str, Line], milters: str = "a, b", wanted: str = "a, b", looping: bool = False
 ) -> list[tuple[Level, str]]:
-    """What `findings` says of services, as level and text."""
+    """The findings about services, as level and text."""
     return [(one.level, one.text) for one in findings(services, milters, wanted, looping, "/etc/postfix")]
 
 

@@ -63,7 +63,7 @@ def test_requests_that_are_refused(over: dict[str, Any]) -> None:
     ],
 )
 def test_delayed_mail_waits_for_hold_delay(over: dict[str, Any], minutes: int) -> None:
-    """Whatever time the row has, also if hold.delay has grown; an administrator may send it sooner."""
+    """The steward's request waits for the later of hold.delay and the row's time; an administrator's may be sooner."""
     assert not_before(policy(), replace(REQUEST, **over), INCIDENT) == NOW + timedelta(minutes=minutes)
     assert not_before(policy(), REQUEST, INCIDENT) is None
 

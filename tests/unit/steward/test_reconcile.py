@@ -1,4 +1,4 @@
-"""How the steward compares the hold queue with the copies in the journal."""
+"""The comparison of the hold queue with the copies in the journal."""
 
 from __future__ import annotations
 
