@@ -257,7 +257,7 @@ def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
     steward = Steward(gateway.config, directory=gateway.state)
     stack.callback(steward.stop)
     problems = play(console, gateway) + play_held(console, gateway, steward)
-    show.verdict(console, problems)
+    show.conclusion(console, problems)
     if problems:
         show.log(console, [*gateway.milter.log(), *steward.log()])
     if not once:

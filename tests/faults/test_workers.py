@@ -39,7 +39,7 @@ def kill_all(milter: Milter) -> None:
 
 @pytest.mark.parametrize("stage_of_message", [*EVENTS, *ANSWERS])
 def test_the_workers_are_killed_at(relay: Relay, trial: Trial, stage_of_message: str) -> None:
-    """kill -9 of all workers with a message at each stage, or between an edit or a hold and the verdict."""
+    """kill -9 of all workers with a message at each stage, or between an edit or a hold and the final answer."""
     arm, letter = (
         (relay.at_event, EVENTS[stage_of_message])
         if stage_of_message in EVENTS

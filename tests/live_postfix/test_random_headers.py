@@ -87,7 +87,7 @@ def message(number: int) -> bytes:
 
 
 def test_nobody_is_seen(stage: Stage) -> None:
-    """A rewritten message shows no outside address, any other at most the limit; no judgement fails."""
+    """A rewritten message shows no outside address, any other at most the limit; no decision fails."""
     with Client(stage.postfix.port) as session:
         outcomes = [
             session.send(message(number), sender="clerk@council.test", to=["p@family.test"], options=["SMTPUTF8"])

@@ -1,4 +1,4 @@
-"""Many messages in one SMTP session: each gets its own verdict, and none anything of another's."""
+"""Many messages in one SMTP session: each gets its own final answer, and none anything of another's."""
 
 from __future__ import annotations
 

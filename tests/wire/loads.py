@@ -121,13 +121,13 @@ def _seconds(pid: int) -> float:
 
 
 class Sender:
-    """Sends letters in any number of sessions, and keeps account: verdicts, and how long each took."""
+    """Sends letters in any number of sessions, and keeps account: final answers, and how long each took."""
 
     def __init__(self, mixture: list[tuple[Letter, int]], *, seed: int = 1) -> None:
         self._letters = [one for one, _ in mixture]
         self._weights = list(itertools.accumulate(weight for _, weight in mixture))
         self._chance = random.Random(seed)
-        self.verdicts: Counter[str] = Counter()
+        self.final_answers: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.deferred = 0
         """Told to come back, where the journal could not keep up: nothing passes that it does not have."""
@@ -136,12 +136,12 @@ class Sender:
 
     @property
     def count(self) -> int:
-        """The number of messages with a verdict."""
-        return self.verdicts.total()
+        """The number of messages with a final answer."""
+        return self.final_answers.total()
 
     def clear(self) -> list[float]:
         """Begin a new account; returns how long the messages of the old one took."""
-        took, self.took, self.verdicts = self.took, [], Counter()
+        took, self.took, self.final_answers = self.took, [], Counter()
         return took
 
     def session(self, messages: int | None = None) -> Script:
@@ -154,7 +154,7 @@ class Sender:
             began = time.perf_counter()
             word = yield from send(one)
             self.took.append(time.perf_counter() - began)
-            self.verdicts[word] += 1
+            self.final_answers[word] += 1
             if word == "451" and one.due == "rewrite":
                 self.deferred += 1
             elif word != one.due:

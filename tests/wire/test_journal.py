@@ -25,7 +25,7 @@ from support.factories import rule, strangers
 from undisclosed.incidents.records import Incident, State
 from undisclosed.journal.journal import Journal
 from undisclosed.policy.sections import JournalSection as Settings
-from wire.mta import Mta, Verdict
+from wire.mta import FinalAnswer, Mta
 from wire.running import Running, Start
 
 MANY = ", ".join(strangers(11))
@@ -40,7 +40,7 @@ AT_ONCE = 1.0
 machine they may take longer by chance; then they are asked for again."""
 
 
-def send(mta: Mta, action: str, number: int = 1) -> Verdict:
+def send(mta: Mta, action: str, number: int = 1) -> FinalAnswer:
     """Send a message on which this action is taken."""
     sender = f"{action}@council.test"
     header = (("From", sender), ("To", MANY), ("Message-ID", f"<{action}{number}@council.test>"))

@@ -187,7 +187,7 @@ def test_what_a_reload_cannot_change_is_named(start: Start) -> None:
 
 
 def test_a_message_under_way_ends_under_the_policy_it_began_with(start: Start) -> None:
-    """A reload between MAIL and the end of the header does not change the verdict."""
+    """A reload between MAIL and the end of the header does not change the final answer."""
     running = start(milter={"workers": 1})
     with Mta(running.address).connect() as mta, Mta(running.address).connect() as other:
         mta.envelope("clerk@council.test", ["parent@family.test"])
@@ -197,9 +197,9 @@ def test_a_message_under_way_ends_under_the_policy_it_began_with(start: Start) -
         running.milter.reload()
         assert other.send(MANY).word == "accept"
         mta.header(MANY[1:])
-        verdict = mta.end_of_header()
-    assert verdict is not None
-    assert verdict.word == "reject"
+        final_answer = mta.end_of_header()
+    assert final_answer is not None
+    assert final_answer.word == "reject"
 
 
 def test_the_unix_socket_has_its_mode_and_group(start: Start) -> None:
