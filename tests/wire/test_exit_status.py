@@ -104,9 +104,9 @@ def test_a_group_that_does_not_exist_is_for_an_administrator(start: Start) -> No
     check(end_of(running, "run"), CORRECTABLE, "no group 'no-such-group'")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the steward becomes another user only where root starts it")
 def test_a_user_that_does_not_exist_is_for_an_administrator(start: Start) -> None:
     """It is named in the unit."""
+    assert os.geteuid() == 0, "run this test as root: the steward becomes another user only if root starts it"
     check(end_of(start(), "steward", "--user", "no-such-user"), CORRECTABLE, "no user 'no-such-user'")
 
 

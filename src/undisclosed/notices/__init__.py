@@ -1,6 +1,6 @@
 """Notices (RFC 3834): eligibility, templates, composition, and sending by sendmail(1).
 
-May import journal, incidents, decision, policy, addresses, config and service.
+No SMTP of its own: sendmail(1) alone sends. May import journal, incidents, policy, addresses, config and service.
 """
 
 from undisclosed.notices.compose import render
