@@ -40,7 +40,7 @@ FIRST_STATE: Final[Mapping[Treatment, State]] = {
 }
 """The state of a copy when it is recorded."""
 
-Entry = dict[str, Any]
+PackedTransaction = dict[str, Any]
 """A transaction as JSON, without the facts that the settings keep out of the journal."""
 
 
@@ -115,9 +115,9 @@ class Filing:
             row = connection.execute(query, message.parameters).first()
         return None if row is None else int(row.id)
 
-    def entry(self, transaction: Transaction) -> Entry:
+    def entry(self, transaction: Transaction) -> PackedTransaction:
         """A transaction as JSON, with subject and addresses as the settings allow."""
-        entry: Entry = {}
+        entry: PackedTransaction = {}
         for name in _FIELDS:
             value = getattr(transaction, name)
             entry[name] = clean(value) if isinstance(value, str) else value
@@ -131,7 +131,7 @@ class Filing:
         entry["visible"] = sorted(recorded)
         return entry
 
-    def file_entry(self, write: WriteTransaction, entry: Entry) -> QueueCopy:
+    def file_entry(self, write: WriteTransaction, entry: PackedTransaction) -> QueueCopy:
         """Make a copy of a transaction's entry, in its incident."""
         transaction, visible = _unpacked(entry)
         message = _Message.of(transaction)
@@ -184,7 +184,7 @@ def _around(at: datetime) -> dict[str, datetime]:
     return {"earliest": at - MERGE_WITHIN, "latest": at + MERGE_WITHIN}
 
 
-def _unpacked(entry: Entry) -> tuple[Transaction, Sequence[str]]:
+def _unpacked(entry: PackedTransaction) -> tuple[Transaction, Sequence[str]]:
     """An entry as the transaction it was made of, and the visible addresses in the form in which they are recorded."""
     values = entry | {
         "action": Action(entry["action"]),

@@ -85,18 +85,18 @@ class PostfixConfig:
         smtp = [(service, "smtpd_milters") for service in self.running("smtpd")]
         return [*smtp, *((service, "non_smtpd_milters") for service in self.cleanups)]
 
-    def groups(self, parameter: str, services: Iterable[Service]) -> list[Group]:
+    def groups(self, parameter: str, services: Iterable[Service]) -> list[ServiceGroup]:
         """Services grouped by the value of a parameter; services that set it themselves form groups of their own."""
         found: dict[tuple[str, bool], list[Service]] = {}
         for service in services:
             value = service.settings.get(parameter, "")
             inherited = parameter not in service.overrides and value == self.main.get(parameter, "")
             found.setdefault((value, inherited), []).append(service)
-        return [Group(self, parameter, *key, tuple(group)) for key, group in found.items()]
+        return [ServiceGroup(self, parameter, *key, tuple(group)) for key, group in found.items()]
 
 
 @dataclass(frozen=True)
-class Group:
+class ServiceGroup:
     """Services in which a parameter has the same value; `inherited`: the value is that of main.cf."""
 
     configuration: PostfixConfig

@@ -16,7 +16,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
 from undisclosed.steward import release_parts
 from undisclosed.steward.context import Context
-from undisclosed.steward.hold_queue import Entry, HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, QueueEntry, RootHalfGoneError
 from undisclosed.steward.privileged import MAX_QUEUE_IDS
 
 
@@ -29,7 +29,7 @@ class Adoption:
         self._log = log
         self._unreadable: set[str] = set()
 
-    def record_all(self, context: Context, entries: Iterable[Entry]) -> Iterator[tuple[QueueCopy, Entry]]:
+    def record_all(self, context: Context, entries: Iterable[QueueEntry]) -> Iterator[tuple[QueueCopy, QueueEntry]]:
         """Record these messages; yields each copy as it is in the journal then, with its entry."""
         by_id = {entry.queue_id: entry for entry in entries if entry.queue_id not in self._unreadable}
         queue_ids = list(by_id)

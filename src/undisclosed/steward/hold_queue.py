@@ -32,7 +32,7 @@ class RootHalfGoneError(HoldQueueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class QueueEntry:
     """One held message, as postqueue(1) lists it."""
 
     queue_id: str
@@ -48,7 +48,7 @@ class Entry:
 class Listing:
     """The messages on hold by their queue ids, and the queue ids in all other queues."""
 
-    held: Mapping[str, Entry]
+    held: Mapping[str, QueueEntry]
     elsewhere: frozenset[str]
 
 
@@ -125,9 +125,9 @@ class HoldQueue:
         return fds[0]
 
 
-def _entry(listed: dict[str, Any]) -> Entry:
+def _entry(listed: dict[str, Any]) -> QueueEntry:
     sender = listed["sender"]
-    return Entry(
+    return QueueEntry(
         queue_id=listed["queue_id"],
         arrived=datetime.fromtimestamp(listed["arrival_time"], UTC),
         size=listed["message_size"],

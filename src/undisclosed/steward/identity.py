@@ -8,7 +8,7 @@ from typing import Final
 from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.incidents.records import QueueCopy
 from undisclosed.steward import release_parts
-from undisclosed.steward.hold_queue import Entry
+from undisclosed.steward.hold_queue import QueueEntry
 
 MAX_TRANSFER: Final = timedelta(hours=1)
 """The time that a client may take to send a message: Postfix's arrival time can be that much before the record."""
@@ -17,7 +17,7 @@ CLOCK_ERROR: Final = timedelta(seconds=5)
 """The time that the record may be before Postfix's arrival time: they are rounded differently."""
 
 
-def why_other_message(copy: QueueCopy, found: Entry | QueuedMessage) -> str | None:
+def why_other_message(copy: QueueCopy, found: QueueEntry | QueuedMessage) -> str | None:
     """Why a message with the copy's queue id is not the recorded one, by size and arrival time; None if it is."""
     if copy.size is not None and copy.size != found.size:
         return f"the message that has this queue id now has {found.size} bytes, and not {copy.size}"

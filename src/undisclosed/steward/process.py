@@ -59,7 +59,7 @@ def run(
     result_file = ReloadResultFile.of_this_service()
     with HoldQueue(context.policy.postfix.config_dir) as queue:
         if os.geteuid() == 0:
-            account = find_account(user)
+            account = service_account(user)
             result_file.prepare(account.pw_uid, account.pw_gid)
             drop_rights(account)
         else:
@@ -73,7 +73,7 @@ def run(
             journal.close()
 
 
-def find_account(user: str) -> pwd.struct_passwd:
+def service_account(user: str) -> pwd.struct_passwd:
     """The account with this name. Raises NoSuchUserError."""
     try:
         return pwd.getpwnam(user)

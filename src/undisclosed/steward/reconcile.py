@@ -25,7 +25,7 @@ from undisclosed.steward import authorize
 from undisclosed.steward.adoption import Adoption
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
-from undisclosed.steward.hold_queue import Entry, HoldQueue, Listing
+from undisclosed.steward.hold_queue import HoldQueue, Listing, QueueEntry
 from undisclosed.steward.identity import why_other_message
 from undisclosed.steward.release import DELETING
 
@@ -63,7 +63,7 @@ class Comparison:
     """The differences between a listing and the journal."""
 
     changes: tuple[StateChange, ...]
-    unrecorded: tuple[Entry, ...]
+    unrecorded: tuple[QueueEntry, ...]
     """Entries of the hold queue without a copy in the journal."""
     unseen_once: frozenset[int]
     """The ids of copies that are gone if the next listing lacks them too: a listing can miss a message that moves."""
@@ -171,14 +171,14 @@ class Reconciler:
                 reason=change.why,
             )
 
-    def _record_adopted(self, context: Context, copy: QueueCopy, entry: Entry, now: datetime) -> None:
+    def _record_adopted(self, context: Context, copy: QueueCopy, entry: QueueEntry, now: datetime) -> None:
         if copy.state is State.PENDING:
             self._record_held(context, copy, entry, "found in the hold queue without a record", now)
         elif copy.state not in OPEN:
             why = "on hold again"
             self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size)
 
-    def _record_held(self, context: Context, copy: QueueCopy, entry: Entry, why: str, now: datetime) -> None:
+    def _record_held(self, context: Context, copy: QueueCopy, entry: QueueEntry, why: str, now: datetime) -> None:
         """Record that a copy is held, with its first notice, and the request to release it if its rule asks for one."""
         incident = self._journal.incidents.get(copy.incident_id)
         effect = incident.action.effect

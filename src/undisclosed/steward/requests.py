@@ -27,7 +27,7 @@ CLOSED_STATES: Final[dict[Verb, State]] = {"release": State.RELEASED, "delete": 
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class RefuseRequest:
     """The request must not be carried out."""
 
     why: str
@@ -56,12 +56,12 @@ def classify(
     retry_at: datetime | None = None,
     unseen_once: Collection[int] = (),
     busy: Collection[int] = (),
-) -> Refuse | Wait | CarryOut:
+) -> RefuseRequest | Wait | CarryOut:
     """The next step for a request. `busy`: the ids of copies that another request is carried out on in this round."""
     copies = [copy for copy in _meant_copies(request, incident) if copy.gateway == context.gateway]
     reasons = (authorize.why_refused(context.policy, request, incident), *map(authorize.why_copy_refused, copies))
     if why := next(filter(None, reasons), None):
-        return Refuse(why)
+        return RefuseRequest(why)
     times = (authorize.not_before(context.policy, request, incident), retry_at)
     earliest = max(filter(None, times), default=now)
     if earliest > now:
@@ -108,7 +108,7 @@ class Requests:
             retry_at = self._retry_at.get(request.id)
             step = classify(context, request, incident, now, retry_at=retry_at, unseen_once=unseen_once, busy=running)
             match step:
-                case Refuse(why):
+                case RefuseRequest(why):
                     self._answer(request, incident, JobResult("refused", why))
                 case Wait(until):
                     times.append(until)

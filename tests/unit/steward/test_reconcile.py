@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from undisclosed.incidents.records import AcceptedPart, QueueCopy, State, parts_for
-from undisclosed.steward.hold_queue import Entry, Listing
+from undisclosed.steward.hold_queue import Listing, QueueEntry
 from undisclosed.steward.reconcile import ARRIVAL_TIME, Comparison, History, compare
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -16,12 +16,12 @@ COPY = QueueCopy(
     id=1, incident_id=7, gateway="mx1", queue_id="4jXkbq5QPvzJ9sp", message_id="<1@council.test>", client="127.0.0.1",
     recipients=3, state=State.HELD, arrived=NOW - timedelta(hours=1), size=1000,
 )  # fmt: skip
-ENTRY = Entry("4jXkbq5QPvzJ9sp", COPY.arrived, 1000, "clerk@council.test", 3)
+ENTRY = QueueEntry("4jXkbq5QPvzJ9sp", COPY.arrived, 1000, "clerk@council.test", 3)
 
 
 def compare_one(
     copy: QueueCopy,
-    entry: Entry | None = None,
+    entry: QueueEntry | None = None,
     *,
     elsewhere: bool = False,
     unseen_once: bool = False,
@@ -75,7 +75,7 @@ def test_one_listing_may_miss_a_message() -> None:
         replace(ENTRY, arrived=COPY.arrived - timedelta(hours=2)),
     ],
 )
-def test_a_reused_queue_id(entry: Entry) -> None:
+def test_a_reused_queue_id(entry: QueueEntry) -> None:
     """Another message has the short queue id now: the copy is gone, and that message has no record."""
     comparison = compare_one(COPY, entry, unseen_once=True)
     assert (states(comparison), comparison.unrecorded) == ([State.RELEASED_BY_HAND], (entry,))

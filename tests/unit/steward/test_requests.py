@@ -10,7 +10,7 @@ from support.request_factories import COPY, INCIDENT, NOW, REQUEST
 from undisclosed.incidents.records import Incident, QueueCopy, State
 from undisclosed.steward.context import Context
 from undisclosed.steward.reconcile import SOON
-from undisclosed.steward.requests import CarryOut, Refuse, Wait, classify
+from undisclosed.steward.requests import CarryOut, RefuseRequest, Wait, classify
 
 CONTEXT = Context(policy(), b"key", "mx1")
 AT = NOW + timedelta(minutes=10)
@@ -44,9 +44,9 @@ def test_a_request_without_open_copies_only_has_to_be_answered() -> None:
 def test_a_refused_request() -> None:
     """The reason comes from the policy or from a copy."""
     refused = classify(CONTEXT, replace(REQUEST, actor=""), INCIDENT, AT)
-    assert refused == Refuse("the request names no actor")
+    assert refused == RefuseRequest("the request names no actor")
     forged = incident(replace(COPY, queue_id="ALL"))
-    assert classify(CONTEXT, REQUEST, forged, AT) == Refuse("'ALL' is not a queue id")
+    assert classify(CONTEXT, REQUEST, forged, AT) == RefuseRequest("'ALL' is not a queue id")
     elsewhere = incident(COPY, replace(OTHER, queue_id="ALL"))
     assert classify(CONTEXT, REQUEST, elsewhere, AT) == CarryOut((COPY,))
 
