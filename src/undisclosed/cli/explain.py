@@ -145,7 +145,7 @@ def _rows(explained: Explanation) -> Iterator[tuple[str, Sequence[str]]]:
         yield "rule", [explained.rule]
     yield "because", [explained.reason] + ([f"not rewritten: {explained.obstacle}"] if explained.obstacle else [])
     if explained.scope == "outgoing":
-        yield "in sight", [_in_sight(explained)]
+        yield "visible", [_visible(explained)]
     if explained.per_field:
         yield "in fields", [", ".join(f"{name.title()} {count}" for name, count in explained.per_field.items())]
     yield "reference", [explained.reference] if explained.reference else []
@@ -154,12 +154,12 @@ def _rows(explained: Explanation) -> Iterator[tuple[str, Sequence[str]]]:
     yield "header then", [_short(field) for field in explained.after]
     rest = explained.count - MAX_ADDRESSES
     named = ", ".join(explained.visible_external[:MAX_ADDRESSES])
-    yield "outside", [f"{named} and {rest} more" if rest > 0 else named] if named else []
+    yield "external", [f"{named} and {rest} more" if rest > 0 else named] if named else []
     yield "note", explained.remarks
 
 
-def _in_sight(explained: Explanation) -> str:
-    text = f"{_number(explained.count, 'outside address', 'outside addresses')}"
+def _visible(explained: Explanation) -> str:
+    text = _number(explained.count, "external address", "external addresses")
     if explained.count:
         text += f" of {_number(explained.organisations, 'organisation')}"
     return f"{text}; not counted: {explained.partner} of partners, {explained.internal} internal"

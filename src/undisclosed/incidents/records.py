@@ -58,7 +58,7 @@ MAX_TEXT: Final = 998
 Treatment = Literal["hold", "reject", "rewrite", "warn", "monitor"]
 Verb = Literal["release", "delete"]
 ReleaseMode = Literal["bcc", "split", "unchanged"]
-"""bcc: recipients hidden. split: a message of its own for each outside recipient. unchanged: as it was sent."""
+"""bcc: recipients hidden. split: a message of its own for each external recipient. unchanged: as it was sent."""
 RequestState = Literal["open", "done", "refused", "failed"]
 NoticeState = Literal["due", "sent", "suppressed"]
 NoticeKind = Literal[

@@ -84,14 +84,14 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         told_when="delivered",
     ),
     Action.REWRITE: Effect(
-        words="delivered with the outside addresses hidden",
+        words="delivered with the external addresses hidden",
         treatment="rewrite",
         at_end=True,
         first_notice="rewritten",
         told_when="delivered",
     ),
     Action.SPLIT: Effect(
-        words="delivered to each outside recipient as a separate message that shows only their own address",
+        words="delivered to each external recipient as a separate message that shows only their own address",
         treatment="hold",
         at_end=True,
         release_mode="split",
@@ -99,7 +99,7 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         told_when="released",
     ),
     Action.DELAY: Effect(
-        words="held for {delay}, then delivered with the outside addresses hidden",
+        words="held for {delay}, then delivered with the external addresses hidden",
         treatment="hold",
         at_end=True,
         release_mode="bcc",

@@ -156,7 +156,7 @@ def _refusing(policy: Policy) -> list[str]:
         return []
     whom = f"a contact ({policy.organisation.help})" if policy.organisation.help else "a contact"
     return [
-        "The reply has the number of outside addresses that would have been visible (never the limit), advice,"
+        "The reply has the number of external addresses that would have been visible (never the limit), advice,"
         f" {whom}, and a reference that is also in the log.",
     ]
 

@@ -1,8 +1,8 @@
 """The parts of a release: the messages that are sent in place of a held one, as values.
 
 The modes: `unchanged` sends the message as it is, byte by byte. `bcc` sends it with the recipients hidden, as a rewrite
-hides them. `split` sends each outside recipient a part of their own that shows their own address only; all internal
-recipients share a part that shows no outside address. Only the edited header fields change; all other bytes stay.
+hides them. `split` sends each external recipient a part of their own that shows their own address only; all internal
+recipients share a part that shows no external address. Only the edited header fields change; all other bytes stay.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Hidden:
         self.content = self._written(self._edits)
 
     def for_one(self, recipient: Recipient) -> bytes:
-        """The message for one outside recipient, with their address in To, if it can be written there."""
+        """The message for one external recipient, with their address in To, if it can be written there."""
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
             return self.content

@@ -34,12 +34,12 @@ Counting
 
 Rules: the first that matches decides
   1. list server: Mail from *-bounces@lists.council.test or the null sender is delivered as it is.
-  2. too many in sight: If mail from anybody would show its recipients more than 10 outside
+  2. too many in sight: If mail from anybody would show its recipients more than 10 external
     addresses, it is refused (550 5.7.0), and the sender is told why.
   If none matches, the message is delivered as it is.
 
 Refusing
-  The reply has the number of outside addresses that would have been visible (never the limit),
+  The reply has the number of external addresses that would have been visible (never the limit),
     advice, a contact (the service desk, extension 100), and a reference that is also in the log.
 
 Recording
@@ -80,12 +80,12 @@ def test_the_whole_description() -> None:
     [
         (
             {},
-            "If mail from anybody would show its recipients more than 10 outside addresses, it is refused (550 5.7.0),",
+            "If mail from anybody would show its recipients more than 10 external addresses, it is refused (550",
         ),
-        ({"more_than_addresses": 0}, "would show its recipients any outside address, it is"),
-        ({"more_than_addresses": 1}, "more than 1 outside address, it is"),
-        ({"more_than_addresses": 2500}, "more than 2,500 outside addresses, it is"),
-        ({"more_than_organisations": 3}, "more than 10 outside addresses of more than 3 organisations, it is"),
+        ({"more_than_addresses": 0}, "would show its recipients any external address, it is"),
+        ({"more_than_addresses": 1}, "more than 1 external address, it is"),
+        ({"more_than_addresses": 2500}, "more than 2,500 external addresses, it is"),
+        ({"more_than_organisations": 3}, "more than 10 external addresses of more than 3 organisations, it is"),
         (
             {"more_than_addresses": None, "more_than_organisations": 1},
             "addresses of more than 1 organisation, it",
@@ -101,14 +101,14 @@ def test_the_whole_description() -> None:
             "2@c.test, 3@c.test, 4@c.test or 4,995 more would",
         ),
         ({"action": "warn"}, "it is delivered as it is; the sender is told."),
-        ({"action": "rewrite"}, "it is delivered with the outside addresses hidden; the sender is told."),
+        ({"action": "rewrite"}, "it is delivered with the external addresses hidden; the sender is told."),
         (
             {"action": "split"},
-            "it is delivered to each outside recipient as a separate message that shows only their own address",
+            "it is delivered to each external recipient as a separate message that shows only their own address",
         ),
         (
             {"action": "delay"},
-            "it is held for 5m, then delivered with the outside addresses hidden; the sender is told.",
+            "it is held for 5m, then delivered with the external addresses hidden; the sender is told.",
         ),
         ({"action": "quarantine"}, "it is held until someone decides; the sender is told."),
         ({"action": "reject"}, "and the sender is told why."),
@@ -219,7 +219,7 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
         ),
         (
             {"rules": [rule(action="accept"), rule(name="r", more_than_addresses=3)]},
-            "Rule 1 (too many in sight) lets mail pass because it shows more than 10 outside addresses. Is reject",
+            "Rule 1 (too many in sight) lets mail pass because it shows more than 10 external addresses. Is reject",
         ),
         (
             {"rules": [rule(more_than_addresses=10_001)]},
