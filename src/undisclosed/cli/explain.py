@@ -94,12 +94,12 @@ def run(
     """Explain each file, one after the other, and return the exit status.
 
     0: no message would be stopped; 1: at least one would be (rejected or quarantined; in monitor mode too, since the
-    question is about the policy); 2: at least one file could not be read, whatever the others are.
+    question is about the policy); 2: at least one file could not be read.
     """
     from undisclosed.explain import explanation, message_file
 
     status = DONE
-    bars_wanted = not output.out.isatty()  # a bar would stand between the explanations
+    bars_wanted = not output.out.isatty()  # a bar would be between the explanations
     with progress(len(files) if bars_wanted else 0, output.err) as advance:
         for file in files:
             try:

@@ -58,7 +58,7 @@ def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
 
 
 def fault(policy: Policy, queue_id: str | None) -> Reply:
-    """The reply after a failure of the milter: a temporary error, whatever the policy says. No decision was made."""
+    """The reply after a failure of the milter: a temporary error under every policy. No decision was made."""
     words = _words(policy)
     code, enhanced = 451, "4.3.0"  # RFC 3463: "other or undefined mail system status"
     room = _room(code, enhanced)

@@ -167,7 +167,7 @@ class Transaction:
     count: int
     organisations: int
     named: int
-    """The number of visible external addresses that stand beside a person's name."""
+    """The number of visible external addresses with a person's name beside them."""
     visible: tuple[Address, ...]
     """The visible external addresses; the setting `journal.addresses` says how they are recorded."""
     recipients: int
@@ -248,7 +248,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An act on an incident, or on one copy of it: by whom, when and why. Events are never changed."""
+    """An act on an incident, or on one copy of it: the actor, the time and the reason. Events are never changed."""
 
     incident_id: int
     copy_id: int | None

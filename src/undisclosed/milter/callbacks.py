@@ -29,7 +29,7 @@ NO_REPLY: Final = milter.P_NR_MAIL | milter.P_NR_RCPT | milter.P_NR_HDR
 end of the header, Nagle's algorithm waits 40 ms for a delayed acknowledgement on an inet socket."""
 
 NOT_SENT: Final = milter.P_NOHELO | milter.P_NOUNKNOWN
-"""Events that need not be sent at all."""
+"""Events that the MTA need not send."""
 
 CONTINUE: Final[int] = milter.CONTINUE
 NO_ANSWER: Final[int] = milter.NOREPLY

@@ -254,7 +254,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             supervisors_end.close()
             for sibling in self._workers.values():
-                sibling.control.close()  # else a sibling would get no end of file while this worker lives
+                sibling.control.close()  # else a sibling would get no end of file while this worker runs
             self._listener.close_lock()
             self._selector.close()
             for end in self._wakeup:

@@ -127,7 +127,7 @@ def _add_body(message: EmailMessage, plain_text: str, html: str) -> None:
 
 
 def _subject(parts: Sequence[LanguagePart], reference: str) -> str:
-    """The subjects of all languages, and the reference, so that the sender can quote it whatever the templates say."""
+    """The subjects of all languages, and the reference, so that the sender can quote it with every template."""
     return f"{plain(' / '.join(part.subject for part in parts))[:MAX_SUBJECT]} ({reference})"
 
 
@@ -147,7 +147,7 @@ def _paragraphs(part: LanguagePart) -> Iterator[str]:
 
 
 def _from(policy: Policy) -> HeaderAddress:
-    """The author: `notices.from`, else the postmaster, whom every domain has (RFC 5321, section 4.5.1)."""
+    """The author: `notices.from`, else the postmaster, which every domain has (RFC 5321, section 4.5.1)."""
     if configured := mailboxes(policy.notices.from_):
         name, address = configured[0]
         return _address(plain(name), address.text)

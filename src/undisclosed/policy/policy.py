@@ -97,11 +97,11 @@ class Policy(Section):
             for place, domain in enumerate(getattr(self.organisation, key)):
                 bare = domain.removeprefix(".")
                 if domains.is_public_suffix(bare):
-                    problem = "a public suffix: anybody can register a domain below it"
+                    problem = "a public suffix: the public can register domains below it"
                     fix = f'write the domain that the organisation has registered below it, such as "council.{bare}"'
                 elif self.is_personal_mail(bare):
                     provider = bare if bare in self._personal else domains.registrable(bare)
-                    problem = "a personal-mail provider: strangers have addresses there"
+                    problem = "a personal-mail provider: unrelated people have addresses there"
                     fix = f'leave it out, or, if the list is wrong, put "{provider}" into counting.personal_mail_remove'
                 else:
                     continue

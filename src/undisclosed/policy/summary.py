@@ -82,7 +82,7 @@ def _scope(policy: Policy) -> list[str]:
             "Mail from a client whose address is not known, if its envelope sender is internal or empty, or its From is"
             " internal."
         )
-    return [*clients, "All other mail passes untouched, and so does mail whose recipients are all internal."]
+    return [*clients, "All other mail passes unchanged, and so does mail whose recipients are all internal."]
 
 
 def _domains(policy: Policy) -> list[str]:

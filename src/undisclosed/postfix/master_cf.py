@@ -133,7 +133,7 @@ def findings(
     for text in changed:
         yield Finding(Level.NOTE, text, fix)
     if milters.split() != wanted.split():
-        text = f"{MILTERS} differs from smtpd_milters without ours: released mail meets other milters than other mail."
+        text = f"{MILTERS} differs from smtpd_milters without ours: released mail passes other milters than other mail."
         yield Finding(Level.NOTE, text, fix)
     if looping:
         text = "content_filter returns released mail to our milter: mail released unchanged is held again."

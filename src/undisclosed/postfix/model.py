@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Level(StrEnum):
-    """How much a finding matters. Only a problem makes the exit status of `status` 1."""
+    """The severity of a finding. Only a problem makes the exit status of `status` 1."""
 
     OK = "ok"
     NOTE = "note"
@@ -81,7 +81,7 @@ class PostfixConfig:
 
     @property
     def entrances(self) -> list[tuple[Service, str]]:
-        """Every service in which mail first meets milters, with the name of the list that applies there."""
+        """Every service in which mail first reaches milters, with the name of the list that applies there."""
         smtp = [(service, "smtpd_milters") for service in self.running("smtpd")]
         return [*smtp, *((service, "non_smtpd_milters") for service in self.cleanups)]
 

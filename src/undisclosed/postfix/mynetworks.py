@@ -1,4 +1,4 @@
-"""Which clients may relay through a Postfix, and which of them are not in scope.networks of the policy.
+"""The clients that may relay through a Postfix, and those of them that are not in scope.networks of the policy.
 
 Values in, values out. The syntax is that of mynetworks (postconf(5)): networks and addresses, IPv6 ones in brackets,
 `!` before an exception (the first match counts), files and lookup tables, separated by blanks or commas.

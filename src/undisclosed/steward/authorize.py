@@ -1,4 +1,4 @@
-"""Checks requests against the policy. Anybody who can write to the journal can add requests, so none is trusted."""
+"""Checks requests against the policy. Every program that can write to the journal can add them: none is trusted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _why_not_allowed(policy: Policy, request: Request, incident: Incident, choic
 def not_before(policy: Policy, request: Request, incident: Incident) -> datetime | None:
     """The earliest time to carry out a request; None: at once.
 
-    Delayed mail waits for `hold.delay`, whatever time the journal has for the steward's own request.
+    Delayed mail waits for `hold.delay` at least, even if the steward's own request in the journal has an earlier time.
     """
     if request.actor == STEWARD and incident.action is Action.DELAY:
         earliest = incident.at + policy.hold.delay

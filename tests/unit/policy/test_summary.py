@@ -20,7 +20,7 @@ Which mail
   Mail from a client that has logged in.
   Mail from 127.0.0.0/8 or ::1/128 (or from a client whose address is not known), if its envelope
     sender is internal or empty, or its From is internal.
-  All other mail passes untouched, and so does mail whose recipients are all internal.
+  All other mail passes unchanged, and so does mail whose recipients are all internal.
 
 Whose addresses
   Internal: council.test and every domain below council.test.

@@ -94,7 +94,7 @@ def test_an_option_that_was_removed_is_named() -> None:
 
 def test_other_milters_for_released_mail_are_noted() -> None:
     """As when somebody adds a signer to smtpd_milters alone, after attach."""
-    assert any("released mail meets other milters" in text for _, text in found(lines(), "a", "a, b"))
+    assert any("released mail passes other milters" in text for _, text in found(lines(), "a", "a, b"))
 
 
 def test_a_content_filter_that_returns_mail_to_our_milter_is_noted() -> None:
