@@ -20,7 +20,7 @@ USER, GROUP = "opendkim", "postfix"
 
 CONFIGURATION = """\
 Mode s
-# Otherwise it refuses the key, because everybody may write to /tmp above its directory (sticky).
+# Otherwise it refuses the key, because all users may write to /tmp above its directory (sticky).
 RequireSafeKeys no
 Domain {key.domain}
 Selector {key.selector}

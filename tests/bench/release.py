@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/release.py [--messages N] [--rounds N]
 
 A private Postfix with the milter attached. Each round first sends N messages in one SMTP session, each after the answer
-to the one before it, from a sender whom no rule concerns; then N that the milter holds; then it asks for the release of
+to the one before it, from a sender that no rule concerns; then N that the milter holds; then it asks for the release of
 those, and measures the steward from the first look at the requests to the last answer. All messages have 20 recipients
 in To and 4 kB. Postfix's delivery is not measured (transport discard). The steward runs in this
 process, on a journal in SQLite; memory is this process's.

@@ -79,7 +79,7 @@ def does_not_start(trial: Trial, load: Load, reason: str) -> None:
 
 
 def test_the_key_cannot_be_read(trial: Trial) -> None:
-    """A key that somebody else owns, or may read: a reload is refused, a start too."""
+    """A key that another user owns, or may read: a reload is refused, a start too."""
     key = trial.gateway.state / "key"
     owner = key.stat()
     with trial.load() as load:

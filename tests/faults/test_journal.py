@@ -1,4 +1,4 @@
-"""A journal that cannot be written: what is refused or held stays so, what would be delivered changed comes back."""
+"""A journal that cannot be written: messages are still refused or held; those to be delivered changed are deferred."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from lab.client import Client
 from live_postfix.load import RECIPIENTS, sender
 
 HIDES_ALL = "rewrite"
-"""The action of the later policy: whatever kind of message is over the limit."""
+"""The action of the later policy for all messages over the limit."""
 
 
 def swap(trial: Trial) -> None:
@@ -49,7 +49,7 @@ SLOW = 999
 def test_the_policy_is_swapped_in_the_middle_of_a_message(
     relay: Relay, trial: Trial, letter: str, kind: str, stage_of_message: str
 ) -> None:
-    """It ends under the policy under which it began, and the next one in the same session under the new."""
+    """A transaction keeps the policy under which it began; the next one in the same session gets the new policy."""
     containing = f"{SLOW} {kind}".encode() if letter == "L" else b""
     with trial.load(kinds=("ordinary",)) as load, Client(trial.stage.postfix.port) as session:
         load.go_on(8)

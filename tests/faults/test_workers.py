@@ -69,7 +69,7 @@ def killed(trial: Trial, workers: int) -> None:
 
 
 def test_a_worker_is_killed_again_and_again(trial: Trial) -> None:
-    """kill -9 in the middle of sessions, at any moment: each message is refused, held, hidden or told to come back."""
+    """kill -9 in the middle of sessions, at any moment: each message is refused, held, rewritten or deferred."""
     killed_again_and_again(trial)
     trial.report("One worker after another killed (`kill -9`), four times", "by itself: the supervisor starts new ones")
 
@@ -90,7 +90,7 @@ def killed_again_and_again(trial: Trial) -> None:
 
 
 def test_a_worker_is_frozen(trial: Trial) -> None:
-    """One that stands still answers nobody; Postfix waits, the others go on, and once it goes on so does all."""
+    """A stopped worker does not answer: Postfix waits, the other workers go on; once it continues, all mail passes."""
     [frozen, _] = trial.milter.workers()
     with trial.load() as load:
         load.go_on(8)
@@ -150,7 +150,7 @@ def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
     refusals = "milter-reject|connect to Milter service"
     before = len(postfix.log_lines(refusals))
     postfix.sendmail(["-i", "-f", sender("rewrite"), *RECIPIENTS], trial.letter(1, "rewrite"))
-    until(lambda: len(postfix.log_lines(refusals)) > before, what="a first attempt in vain")
+    until(lambda: len(postfix.log_lines(refusals)) > before, what="a failed first attempt")
     assert (trial.stage.sink.deliveries, trial.stage.held()) == ((), [])
     trial.start()
     trial.took(1, "rewrite")
@@ -183,7 +183,7 @@ def test_two_supervisors_on_one_socket(trial: Trial) -> None:
 def test_the_socket_is_gone(trial: Trial) -> None:
     """Somebody removed the file: the milter makes a new one, and no message passes unjudged meanwhile.
 
-    Clients are told to come back (451) where they connect before that; a quick supervisor leaves them no time to.
+    Clients that connect before that get 451; a quick supervisor leaves no time for it.
     """
     socket = trial.stage.postfix.queue_dir / "undisclosed" / "milter.sock"
     with trial.load(per_session=4) as load:

@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def run(target: str, seconds: int, work: Path) -> Outcome:
-    """Fuzz one target in a process of its own, out of everybody's way."""
+    """Fuzz one target in a process of its own."""
     corpus, findings = work / "corpus" / target, work / "findings" / target
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)

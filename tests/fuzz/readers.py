@@ -1,7 +1,7 @@
-"""The addresses that other programs find in a header value: readers that share nothing with the product, to check it.
+"""The addresses that other programs find in a header value: readers without code of the product, to check it.
 
-Each gives pairs of local part and domain, in lower case. They see less than a person does, and now and then something
-that nobody would: so what counts as an address here is what any of them surely takes for one.
+Each gives pairs of local part and domain, in lower case. They find fewer addresses than a person, and sometimes a text
+that no person would take for one: so only an address that a reader is sure of counts.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def breach(request: pytest.FixtureRequest) -> Breach:
 
 @pytest.fixture
 def stage(attached_stage: Stage) -> Stage:
-    """The gateway, which does with more than ten outside addresses whatever a test has it do."""
+    """The gateway; each test chooses its action for more than ten outside addresses."""
     return attached_stage
 
 
@@ -94,7 +94,7 @@ def test_monitor_mode_only_looks(stage: Stage, breach: Breach, action: str) -> N
 
 
 def test_a_rewrite_hides_everybody(stage: Stage, breach: Breach) -> None:
-    """Everybody gets the letter, and nobody's address is in it: To is the author, the colleague stays."""
+    """All recipients get the letter, without an outside address: To is the author, the colleague stays."""
     stage.policy("rewrite")
     assert all(outcome.accepted for outcome in send(stage, breach.letters))
     assert sorted(counted(stage)[-len(breach.letters) :]) == sorted(len(letter.people) for letter in breach.letters)
@@ -190,7 +190,7 @@ def test_a_login_is_in_scope_from_anywhere(stage: Stage) -> None:
 
 
 def test_what_comes_from_outside_is_let_in(stage: Stage) -> None:
-    """The same letter from a stranger's server, to one of our people, is none of our business."""
+    """The same letter from an outside server to an internal recipient is out of scope."""
     [letter] = BREACHES[1].letters
     stage.policy("reject")
     outcome = client.send(

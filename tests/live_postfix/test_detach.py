@@ -1,4 +1,4 @@
-"""detach after somebody has edited main.cf, with the real postconf(1) and no running Postfix."""
+"""detach after main.cf was edited, with the real postconf(1) and no running Postfix."""
 
 from __future__ import annotations
 

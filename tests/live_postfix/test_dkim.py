@@ -1,4 +1,4 @@
-"""A milter that signs behind ours, Debian's OpenDKIM: whatever we let out leaves with a signature that verifies."""
+"""A milter that signs behind ours, Debian's OpenDKIM: every message that leaves has a signature that verifies."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_signature_of_ours_that_stays_true_is_kept(office: Office, keys: dict[
 
 
 def test_rewritten_mail_is_signed_as_it_was_rewritten(office: Office, keys: dict[str, Key]) -> None:
-    """The signer comes after us: it signs the header that the receivers get, with nobody's address in it."""
+    """The signer comes after our milter: it signs the header that the receivers get, without outside addresses."""
     message = letter(next(NUMBERS), From=f"News <{REWRITTEN}>")
     assert office.gateway.send(message, sender=REWRITTEN, to=EVERYBODY).accepted
     assert office.received() == dict.fromkeys(EVERYBODY, 1)

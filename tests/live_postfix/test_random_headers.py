@@ -1,4 +1,4 @@
-"""Headers as nobody should write them, made by chance: whatever Postfix and we make of them, nobody is seen."""
+"""Random malformed headers: after Postfix and the milter no outside address is visible."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, call: 
     assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
     assert office.answer(request)[0] == "done"
     assert "released" in due(office, incident)
-    # Also what Postfix took when nobody could write that down: the steward lives, and knows it.
+    # Also the parts that Postfix accepted while they could not be recorded: the steward still runs, and remembers them.
     assert office.received() == dict.fromkeys(EVERYBODY, 1)
     assert nothing_shown(office)
 

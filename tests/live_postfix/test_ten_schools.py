@@ -205,7 +205,7 @@ def test_all_ten_are_listed(story: Story) -> None:
 
 
 def test_the_list_for_people_names_the_same_ten(story: Story) -> None:
-    """And no recipient."""
+    """It shows no recipient."""
     lines = story.listed.stdout.splitlines()
     for letter in BREACH.letters:
         [line] = [line for line in lines if line.lstrip().startswith(story.reference(letter))]
@@ -227,7 +227,7 @@ def test_each_wish_is_answered(story: Story) -> None:
 
 
 def test_nothing_gets_out_unasked(story: Story) -> None:
-    """Until somebody decided, the sender's notices were all that left."""
+    """Before a decision only the sender's notices were sent."""
     assert [one.recipients for one in story.early] == [(SENDER,)] * 10
     assert told(story.early) == Counter((name(letter), HELD) for letter in BREACH.letters)
 
@@ -274,12 +274,12 @@ def test_unchanged_shows_what_its_sender_wrote(story: Story) -> None:
 
 
 def test_the_sender_is_told_of_each_step(story: Story) -> None:
-    """All ten held, three sent, one deleted; and of what nobody wanted, first that it will be, then that it was."""
+    """Notices: ten held, three sent, one deleted; for mail without a decision first the reminder, then its expiry."""
     assert told(story.deliveries) == NOTICES
 
 
 def test_no_notice_shows_an_address(story: Story) -> None:
-    """Each goes to the sender alone, quotes the reference of its message, and repeats nobody's address."""
+    """Each goes to the sender alone, quotes the reference of its message, and repeats no address."""
     references = {one: incident.reference for one, incident in story.incidents.items()}
     notices = [delivery for delivery in story.deliveries if not delivery.sender]
     assert len(notices) == NOTICES.total()
@@ -295,7 +295,7 @@ def test_no_notice_shows_an_address(story: Story) -> None:
 
 
 def test_the_hold_queue_holds_the_five_others(story: Story) -> None:
-    """And the list says the same."""
+    """The list shows the same."""
     left = {copy.queue_id for letter in STILL_HELD for copy in story.incidents[name(letter)].copies}
     assert (len(left), sorted(story.on_hold)) == (5, sorted(left))
     listed = {json.loads(line)["message_id"] for line in story.left.stdout.splitlines()}

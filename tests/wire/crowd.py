@@ -1,7 +1,7 @@
 """Many milter sessions at once in one thread: each follows a script, and one loop moves them all.
 
 A script is a generator: it yields what to send, and goes on with the answer; with a `Pause` it goes on after a time,
-whatever the others do. It may end at any point: its connection is closed then, as that of a client that dies.
+independent of the others. It may end at any point: its connection is closed then, as that of a client that dies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wire import packets
 
 CONTINUE = constants.SMFIR_CONTINUE.encode()
 ANSWER_TIMEOUT = 60.0
-"""Seconds without a word from the milter to anybody, after which it counts as dead."""
+"""Seconds without any answer of the milter after which it counts as dead."""
 
 
 class Pause(NamedTuple):

@@ -130,7 +130,7 @@ class Sender:
         self.final_answers: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.deferred = 0
-        """Told to come back, where the journal could not keep up: nothing passes that it does not have."""
+        """The number of messages answered 451 because the journal was too slow: none passes without a record."""
         self.took: list[float] = []
         self.stopped = False
 

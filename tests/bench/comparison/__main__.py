@@ -79,7 +79,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def in_order(records: Sequence[Record]) -> Figures:
-    """The figures with messages and contestants in their usual order, whatever the order of the measurements."""
+    """The figures with messages and contestants in their usual order, independent of the order of the measurements."""
     kinds, names = list(TITLES), list(CONTESTANTS)
     return Figures(sorted(records, key=lambda one: (kinds.index(one.kind), names.index(one.contestant), one.round)))
 

@@ -1,4 +1,4 @@
-"""The commands as they are typed: help, terminals of several widths, pipes, and pipes that nobody reads."""
+"""The commands as they are typed: help, terminals of several widths, pipes, and pipes that no process reads."""
 
 from __future__ import annotations
 

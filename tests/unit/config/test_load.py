@@ -119,7 +119,7 @@ def test_the_entries_of_a_list_replace_its_name(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_of_exceptions_excepts_nobody(tmp_path: Path) -> None:
-    """A list of exceptions may be empty; a list of senders may not, since the rule would apply to everybody."""
+    """A list of exceptions may be empty; a list of senders may not, since the rule would apply to all senders."""
     (tmp_path / "none").write_text("# nobody at present\n")
     loaded = load(write(tmp_path, SOUND + 'except_senders = ["file:none"]\n'))
     assert loaded.rules[0].concerns("anybody@council.test")
@@ -236,7 +236,7 @@ def heading_of(section: str) -> str:
 
 @pytest.mark.parametrize(("section", "key"), SETTINGS, ids=".".join)
 def test_a_wrong_value_of_any_setting_is_refused_in_our_words(tmp_path: Path, section: str, key: str) -> None:
-    """The error names file, line, key, value and remedy, whatever type the value has, and never quotes a library."""
+    """The error names file, line, key, value and remedy, for values of any type, and never quotes a library."""
     for odd in ODD:
         error = refusal_of(tmp_path, with_setting(section, key, odd))
         for problem in error.problems if error else ():

@@ -212,7 +212,7 @@ def test_fields_that_are_not_counted_are_not_hidden() -> None:
 
 
 def test_only_what_changes_is_edited() -> None:
-    """A field that may stay gets no edit: Postfix would fold it anew."""
+    """A field that may stay gets no edit: Postfix would fold it differently."""
     before = mail("To: Ann\n\t<ann@council.test>\nCc: bob@council.test\nReply-To: ann@council.test\nCc: x@family.test")
     assert hide(policy(), before) == (HeaderDeletion("Cc", 2),)
 

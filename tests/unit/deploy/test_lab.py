@@ -42,7 +42,7 @@ def postfix(sink: Sink, request: pytest.FixtureRequest) -> Iterator[PrivatePostf
 
 
 def test_the_breaches_have_the_numbers_that_happened() -> None:
-    """866 addresses in ten messages of To, at most 95 in one; 500 in one message of Cc; nobody twice."""
+    """866 addresses in ten messages of To, at most 95 in one; 500 in one message of Cc; no address twice."""
     schools, families = breaches.schools(), breaches.families()
     shown = [len(letter.people) for letter in schools.letters]
     assert (len(shown), sum(shown), max(shown)) == (10, 866, 95)
@@ -52,7 +52,7 @@ def test_the_breaches_have_the_numbers_that_happened() -> None:
 
 @pytest.mark.parametrize("breach", [breaches.schools(), breaches.families()], ids=lambda breach: str(breach.domain))
 def test_each_letter_shows_the_people_it_is_about(breach: Breach) -> None:
-    """The entries of a breach's letters, whatever their form, are read as exactly these people's addresses."""
+    """The entries of a breach's letters, in all their forms, are read as exactly these people's addresses."""
     for letter in breach.letters:
         entries = ", ".join(person.entry for person in letter.people)
         assert visible(entries) == [person.address for person in letter.people]
@@ -147,7 +147,7 @@ def test_what_is_sent_arrives_byte_for_byte(postfix: PrivatePostfix, sink: Sink)
 
 
 def test_xclient_makes_strangers_and_people_who_have_logged_in(postfix: PrivatePostfix) -> None:
-    """A stranger may write to the councils only; a client who has logged in to anybody."""
+    """An outside client may send to the councils only; an authenticated client to all recipients."""
     message = b"Subject: hello\n\nhello\n"
     stranger = client.send(postfix.port, message, sender="x@y.test", to=["a@out.test"], address="198.51.100.7")
     assert (stranger.accepted, stranger.final.code) == (False, 554)

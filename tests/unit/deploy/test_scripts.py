@@ -117,7 +117,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def test_quickstart_shows_both_breaches_under_each_action() -> None:
-    """One run ends with status 0 and shows who saw whom, what gets out now, and the words of the refusal."""
+    """One run ends with status 0 and shows the visible addresses without and with the milter, and the refusal."""
     done = subprocess.run(
         [str(QUICKSTART), "--once"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PLAY_TIMEOUT
     )

@@ -334,7 +334,7 @@ def test_a_corrupt_file_is_an_error(tmp_path: Path, size: int) -> None:
 
 
 def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
-    """A connection to the moved file would write records that nobody reads."""
+    """A connection to the moved file would write records that no other process reads."""
     path = tmp_path / "journal.db"
     with closing(open_journal(sqlite_url(path))) as journal:
         shutil.copy(path, tmp_path / "backup")

@@ -77,7 +77,7 @@ def test_a_domain_below_an_idn_is_found() -> None:
     ],
 )
 def test_public_suffixes_and_personal_mail_are_refused(key: str, domain: str, why: str) -> None:
-    """Neither may be internal or partner: strangers can register domains or open mailboxes there."""
+    """Neither may be internal or partner: the public can register domains or open mailboxes there."""
     assert why in refused(organisation={key: ["council.test", domain]})
 
 
@@ -351,7 +351,7 @@ def test_enhanced_codes_of_another_class_are_refused(enhanced: object) -> None:
 
 
 def test_the_policy_is_a_snapshot() -> None:
-    """It is frozen, and a worker gets it complete through a pipe, whatever has been derived from it by then."""
+    """A policy is frozen, and a worker gets all of it through a pipe, without its cached values."""
     ours = policy(rules=[rule(senders=["*@council.test", "a@b.test"], except_senders=["x?@council.test"])])
     assert ours.standing("council.test") is Standing.INTERNAL
     assert ours.rules[0].concerns("a@council.test")

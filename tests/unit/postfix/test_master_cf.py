@@ -93,7 +93,7 @@ def test_an_option_that_was_removed_is_named() -> None:
 
 
 def test_other_milters_for_released_mail_are_noted() -> None:
-    """As when somebody adds a signer to smtpd_milters alone, after attach."""
+    """As after an administrator has added a signer to smtpd_milters only, after attach."""
     assert any("released mail passes other milters" in text for _, text in found(lines(), "a", "a, b"))
 
 

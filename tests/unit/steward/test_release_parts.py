@@ -120,7 +120,7 @@ def test_an_archive_gets_the_part_without_addresses() -> None:
 
 
 def test_served_recipients_get_no_second_part_in_any_mode() -> None:
-    """Accepted parts count by the places of their recipients, whatever their mode."""
+    """Accepted parts count by the places of their recipients, independent of their mode."""
     [left] = parts(policy(), held(), "bcc", accepted=parts_for("split", [0, 3, 7, 8, 12, 13], 14))
     assert left.places == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
     assert list(parts(policy(), held(), "split", accepted=parts_for("bcc", range(14), 14))) == []
