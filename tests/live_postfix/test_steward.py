@@ -24,7 +24,7 @@ from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
 from support.factories import transaction
 from undisclosed.incidents.records import Incident, ReleaseMode, State
-from undisclosed.steward.reconcile import ARRIVAL_TIME
+from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
         steward.round(datetime.now(UTC))
         office.gateway.postfix.postsuper("-H", office.on_hold()[0])
         steward.round(datetime.now(UTC))
-        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC) + SOON)
     assert office.state(incident) is State.RELEASED_BY_HAND
     assert [(event["event"], event["state"]) for event in events] == [("copy_closed", "released by hand")]
     assert office.answer_to_late_request(incident) == ("refused", "no copy of the message is held any more")
@@ -267,7 +267,7 @@ def test_mail_that_never_came_is_logged_by_an_event_of_its_own(office: Office) -
     copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC) - 2 * ARRIVAL_TIME))
     with capture_logs() as events, office.steward() as steward:
         steward.round(datetime.now(UTC))
-        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC) + SOON)
     assert office.journal.incidents.get(copy.incident_id).state is State.NEVER_QUEUED
     reference = office.journal.incidents.get(copy.incident_id).reference
     seen = [(event["event"], event["queue_id"], event["reference"]) for event in events]
@@ -326,7 +326,7 @@ def test_forged_rows_are_refused(office: Office, change: str, words: str) -> Non
     with sqlite3.connect(journal) as database:
         database.execute(change, {"id": request.id, "copy": incident.copies[0].id})
     with office.steward() as steward:
-        steward.requests.carry_out(steward.context, datetime.now(UTC), unseen_once=())
+        steward.requests.carry_out(steward.context, datetime.now(UTC), missing=())
     state, why = office.answer(request)
     assert (state, len(office.on_hold()), office.received()) == ("refused", 1, {})
     assert words in why

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +164,33 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, call: 
     # Also the parts that Postfix accepted while they could not be recorded: the steward still runs, and remembers them.
     assert office.received() == dict.fromkeys(EVERYBODY, 1)
     assert nothing_shown(office)
+
+
+def open_unix_sockets() -> set[int]:
+    """The inodes of this process's unix sockets: the private listener has one, the sink's threads have others."""
+    inodes = set()
+    for fd in (int(entry.name) for entry in Path("/proc/self/fd").iterdir()):
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as opened:
+            if opened.family == socket.AF_UNIX:
+                inodes.add(os.fstat(fd).st_ino)
+    return inodes
+
+
+@SQLITE_ONLY
+def test_a_failing_journal_leaves_no_smtp_session_open(office: Office) -> None:
+    """It ends with the release, not with the pause that follows: an smtpd would wait for up to 30 s."""
+    office.ask(office.held(), "release", "bcc")
+
+    def fail(name: str) -> None:
+        if name == "before answer":
+            raise JournalError("the disk is full")
+
+    with office.steward(fail) as steward:
+        before = open_unix_sockets()
+        with pytest.raises(JournalError) as caught:
+            steward.round(datetime.now(UTC))
+        assert open_unix_sockets() == before
+        assert str(caught.value) == "the disk is full"  # its traceback still has the frames of the round
 
 
 def due(office: Office, incident: Incident) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, get_args
 
 from undisclosed.incidents.records import Incident, QueueCopy, ReleaseMode, Request
-from undisclosed.policy import Action, Policy
+from undisclosed.policy import Policy
 from undisclosed.steward.privileged import QUEUE_ID
 
 STEWARD: Final = "steward"
@@ -50,10 +50,13 @@ def not_before(policy: Policy, request: Request, incident: Incident) -> datetime
 
     Delayed mail waits for `hold.delay` at least, even if the steward's own request in the journal has an earlier time.
     """
-    if request.actor == STEWARD and incident.action is Action.DELAY:
-        earliest = incident.at + policy.hold.delay
-        return max(earliest, request.not_before or earliest)
-    return request.not_before
+    times = (release_time(policy, incident) if request.actor == STEWARD else None, request.not_before)
+    return max(filter(None, times), default=None)
+
+
+def release_time(policy: Policy, incident: Incident) -> datetime | None:
+    """The earliest time of the release that the incident's rule asks for; None: at once."""
+    return incident.at + policy.hold.delay if incident.action.effect.waits else None
 
 
 def why_copy_refused(copy: QueueCopy) -> str | None:

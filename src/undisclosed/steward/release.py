@@ -9,7 +9,7 @@ Messages are read and deleted in batches: starting one of Postfix's tools takes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -64,8 +64,11 @@ class JobRunner:
         self._queue = queue
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
 
-    def run(self, policy: Policy, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
-        """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError."""
+    def run(self, policy: Policy, jobs: Sequence[Job]) -> Generator[tuple[Job, JobResult]]:
+        """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError.
+
+        Closing the generator ends its SMTP session.
+        """
         batch: list[Job] = []
         size = 0
         with Reinjector(self._queue.inject) as reinjector:
@@ -78,7 +81,7 @@ class JobRunner:
             if batch:
                 yield from self._run_batch(policy, batch, reinjector)
 
-    def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Iterator[tuple[Job, JobResult]]:
+    def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Generator[tuple[Job, JobResult]]:
         files = self._read([job.copy.queue_id for job in batch])
         deletable = []
         for job in batch:
