@@ -1,4 +1,4 @@
-"""How fast held mail is released: 1,000 messages as bcc, against the same Postfix taking plain mail over SMTP.
+"""The rate at which held mail is released: 1,000 messages as bcc, against the same Postfix taking plain mail over SMTP.
 
     .venv/bin/python tests/bench/release.py [--messages N] [--rounds N]
 

@@ -55,7 +55,7 @@ class Relay:
 
     @property
     def has_struck(self) -> bool:
-        """Whether everything that was to be done at some packet has been done."""
+        """Whether every planned action at a packet has been done."""
         with self._lock:
             return not self._armed
 

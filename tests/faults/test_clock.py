@@ -91,7 +91,7 @@ def stage(attached_stage: Stage, clock: Clock) -> Iterator[Stage]:
 
 
 def times(trial: Trial) -> list[datetime]:
-    """When the milter says that it judged each message, in the order in which it did."""
+    """The times in the milter's log of its decisions, in the order of the decisions."""
     return [datetime.fromisoformat(event["timestamp"]) for event in trial.logged(event="message")]
 
 
@@ -106,7 +106,7 @@ def times(trial: Trial) -> list[datetime]:
     ids=["back", "ahead", "stopped"],
 )
 def test_the_clock(trial: Trial, clock: Clock, change: Callable[[Clock], None], codes: set[int], fault: str) -> None:
-    """Every message is judged as ever while the clock is wrong, and once it is right again."""
+    """Every message is decided as usual while the clock is wrong, and after it is right again."""
     with trial.load() as load:
         load.go_on(12)
         change(clock)

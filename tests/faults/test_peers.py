@@ -76,7 +76,7 @@ NONSENSE: Mapping[str, list[bytes]] = {
 
 @pytest.mark.parametrize("what", NONSENSE)
 def test_nonsense_from_a_peer(trial: Trial, what: str) -> None:
-    """It ends its own session, never gets an answer that lets a message pass, and disturbs no other session."""
+    """The peer ends its own session, never gets an answer that lets a message pass, and disturbs no other session."""
     workers = trial.milter.workers()
     path = trial.stage.postfix.queue_dir / "undisclosed" / "milter.sock"
     with trial.load() as load:

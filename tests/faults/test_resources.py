@@ -49,7 +49,7 @@ def out_of_descriptors(trial: Trial, workers: Sequence[int]) -> Iterator[None]:
 
 
 def test_a_worker_is_out_of_descriptors(trial: Trial) -> None:
-    """It takes no session more; the other worker takes them all."""
+    """That worker accepts no more sessions; the other worker accepts them all."""
     with trial.load(per_session=4) as load:
         load.go_on(8)
         with out_of_descriptors(trial, trial.milter.workers()[:1]):

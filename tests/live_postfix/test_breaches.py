@@ -30,7 +30,7 @@ def attached_stage(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator
 
 @pytest.fixture(params=BREACHES, ids=("schools", "families"))
 def breach(request: pytest.FixtureRequest) -> Breach:
-    """One of the two."""
+    """One of the two breaches."""
     found: Breach = request.param
     return found
 
@@ -131,7 +131,7 @@ def test_a_quarantine_holds_everything(stage: Stage, breach: Breach) -> None:
 
 
 def test_a_refusal_says_how_many_would_have_been_seen(stage: Stage, breach: Breach) -> None:
-    """Nothing gets out, nothing is held, and the first and the last line each say what happened."""
+    """No message gets out or is held, and the first and the last line of the reply each say that it was not sent."""
     stage.policy("reject")
     outcomes = send(stage, breach.letters)
     assert [outcome.final.code for outcome in outcomes] == [550] * len(breach.letters)

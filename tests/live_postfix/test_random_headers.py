@@ -46,7 +46,7 @@ STRAY = (b" folded", b"no colon here", b"T\xf6: ann@family1.test", b"To", b": an
 
 @pytest.fixture(scope="module", params=["completed", "as sent"])
 def stage(request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Stage]:
-    """It hides from three addresses on; beside a Postfix that rewrites headers itself and one that does not."""
+    """A rewrite from three addresses on; with a Postfix that rewrites headers itself, and with one that does not."""
     settings = {} if request.param == "completed" else {"local_header_rewrite_clients": "", "message_drop_headers": ""}
     with attached(installed_postfix, outside, **settings) as stage:
         stage.policy("rewrite", rules=[rule(more_than_addresses=LIMIT, action="rewrite")])

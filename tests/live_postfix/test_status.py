@@ -267,7 +267,7 @@ def test_before_compatibility_level_1_a_dash_is_a_chroot() -> None:
 
 
 def test_an_inet_socket_is_tried() -> None:
-    """Nothing else can be known about one."""
+    """The only check of an inet socket is whether a program listens."""
     with host() as made, socket.socket(socket.AF_INET) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -131,7 +131,7 @@ def _lines_but_recipients(message: str) -> list[str]:
 
 
 def test_a_deleted_message_reaches_nobody(office: Office) -> None:
-    """It is gone, and the journal has the actor."""
+    """The message is gone, and the journal has the actor."""
     incident = office.held()
     request = office.ask(incident, "delete")
     office.round()
@@ -169,7 +169,7 @@ def test_of_two_requests_for_one_message_the_first_is_carried_out(office: Office
 
 
 def test_the_gateway_that_finishes_last_answers_in_the_same_round(office: Office) -> None:
-    """Also if the other gateway finishes its copy during that round: the command waits for the answer."""
+    """If the other gateway finishes its copy during that round too, the command waits for the answer."""
     incident = office.held()
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(journal)) as database, database:

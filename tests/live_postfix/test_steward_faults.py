@@ -125,14 +125,14 @@ def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: 
 @pytest.mark.parametrize("standing", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("call", ["after send", "after delete"])
 def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """As when it hangs, with a new server process afterwards."""
+    """A new server process runs afterwards; the rest is as for a server that hangs."""
     _released_once_although(office, postgres, "stops", call)
 
 
 @SQLITE_ONLY
 @pytest.mark.parametrize("call", ["after set_state releasing", "after send", "after delete"])
 def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """As when it hangs, but the steward can still read."""
+    """The steward can still read; the rest is as for a server that hangs."""
     _released_once_although(office, postgres, "cannot be written", call)
 
 

@@ -93,7 +93,7 @@ class Story:
     """The list of held mail in the end."""
     on_hold: tuple[str, ...]
     incidents: Mapping[str, Incident]
-    """By Message-ID, as everything else here."""
+    """By Message-ID, as all other messages of this file."""
     events: Mapping[str, tuple[Event, ...]]
 
     def copies(self, letter: Letter) -> list[Delivery]:
@@ -190,7 +190,7 @@ def told(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
 
 
 def test_all_ten_are_listed(story: Story) -> None:
-    """Each with its reference, how many addresses it shows, how many people it is for, and until when it waits."""
+    """Each with its reference, the numbers of visible addresses and of recipients, and its time of expiry."""
     rows = [json.loads(line) for line in story.listed_json.stdout.splitlines()]
     expected = {
         (story.reference(one), name(one), subject(one), SENDER, "held", len(one.people)) for one in BREACH.letters

@@ -99,7 +99,7 @@ class _Session:
     received: bytearray = field(default_factory=bytearray)
     answers: deque[bytes] = field(default_factory=deque)
     waits: bool = True
-    """Whether it goes on with an answer."""
+    """Whether the script goes on with the next answer."""
 
 
 class Crowd:

@@ -90,7 +90,7 @@ def test_monitor_mode_records_the_action_that_was_not_taken(start: Start) -> Non
 
 
 def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
-    """As when an upstream server hands the recipients over in parts, in several sessions."""
+    """As from an upstream server that splits the recipients over several sessions."""
     running = start(rules=RULES)
     for number in range(3):
         with Mta(running.address).connect() as mta:
@@ -149,7 +149,7 @@ def check_all_answers(running: Running, breaking: AbstractContextManager[None], 
 def test_answers_while_the_file_cannot_be_written(
     start: Start, breaking: broken_journals.Breaking, reason: str
 ) -> None:
-    """Nothing leaks, nothing passes unrecorded, and the log says once that it begins and once that it ends."""
+    """No message leaks or passes without a record, and the log has one line at the begin and one at the end."""
     running = start(**SETTINGS)
     check_all_answers(running, breaking(running.directory, running.milter), reason)
 
@@ -252,7 +252,7 @@ def refused(running: Running, service: str) -> str:
 
 @pytest.mark.parametrize("service", ["run", "steward"])
 def test_a_journal_that_cannot_be_used_is_refused_at_start(start: Start, service: str) -> None:
-    """One that was never made, one of an unreleased version and one with another key: with exit status 2."""
+    """A missing journal, one of an unreleased version and one with another key: exit status 2."""
     running = start(**SETTINGS)
     running.milter.stop()
     path = running.directory / "journal.db"
@@ -271,7 +271,7 @@ def test_a_journal_that_cannot_be_used_is_refused_at_start(start: Start, service
 
 
 def test_a_reload_takes_another_journal_into_use(start: Start) -> None:
-    """One that cannot be used is refused, and the old one stays."""
+    """A reload refuses a journal that cannot be used, and the old one stays."""
     running = start(**SETTINGS)
     other = {"url": f"sqlite:///{running.directory}/other.db"}
     running.configure(**SETTINGS, journal=other)
@@ -287,7 +287,7 @@ def test_a_reload_takes_another_journal_into_use(start: Start) -> None:
 
 
 def test_incidents_are_listed_and_shown(start: Start) -> None:
-    """By the commands an administrator types, while the milter runs; the file stays the milter's own."""
+    """Root's commands read the journal while the milter runs; the file keeps the milter's user as owner."""
     running = start(**SETTINGS)
     with Mta(running.address).connect() as mta:
         send(mta, "quarantine")

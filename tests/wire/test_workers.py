@@ -309,7 +309,7 @@ def run(config: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_milter_needs_no_home(start: Start) -> None:
-    """It runs with nothing in its environment but PATH, as under a hardened service manager."""
+    """The milter runs with PATH as its only environment variable, as under a hardened service manager."""
     running = start()
     environment = Path(f"/proc/{running.milter.pid}/environ").read_bytes().split(b"\0")
     assert not [variable for variable in environment if variable.startswith(b"HOME=")]

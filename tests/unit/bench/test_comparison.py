@@ -124,7 +124,7 @@ def test_a_whole_run_is_judged_in_full() -> None:
      (1234.5, "1,234"), (-1.5, "-1.50")],
 )  # fmt: skip
 def test_a_figure_shows_the_digits_that_count(value: float, text: str) -> None:
-    """It has no more digits than the measurement is exact."""
+    """A figure has no more digits than the measurement is exact."""
     assert page.number(value) == text
 
 

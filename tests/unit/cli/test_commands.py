@@ -187,7 +187,7 @@ def test_an_error_into_a_closed_pipe_is_quiet() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_refused_in_plain_words(config: str, arguments: tuple[str, ...], remedy: str) -> None:
-    """With the option and what to write instead, and never in the words of the libraries."""
+    """The error has the option and a correct value, and never the words of the libraries."""
     printed = into_pipe(*arguments, *(() if arguments[0] == "reload" else ("--config", config)))
     assert (printed.status, printed.out) == (2, "")
     assert remedy in printed.err

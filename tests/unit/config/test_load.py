@@ -146,7 +146,7 @@ def test_ten_thousand_senders_are_read(tmp_path: Path) -> None:
     ids=["missing", "directory", "pipe", "device", "loop", "huge"],
 )
 def test_anything_but_a_regular_file_is_refused(tmp_path: Path, make: object, problem: str) -> None:
-    """As configuration and as list: an error that names it, without blocking and without filling the memory."""
+    """As configuration and as list: the error names the file, and reading neither blocks nor fills the memory."""
     assert callable(make)
     make(tmp_path / "it")
     with pytest.raises(ConfigError) as caught:
@@ -172,7 +172,7 @@ def test_a_file_that_the_user_may_not_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_list_name_with_a_nul_is_refused(tmp_path: Path) -> None:
-    """With an error like any other."""
+    """The error has the form of all others."""
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, SOUND + 'senders = ["file:a\\u0000b"]\n'))
     assert caught.value.problems[0].problem.endswith("is not a file name")

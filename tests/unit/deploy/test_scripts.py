@@ -76,7 +76,7 @@ class Play:
         return match
 
     def directory(self) -> Path:
-        """Where its Postfix lives, from the record that it leaves for `--stop`."""
+        """The directory of its Postfix, from the record that it leaves for `--stop`."""
         record = until(
             lambda: (RUNNING / str(self.process.pid)).is_file() and (RUNNING / str(self.process.pid)).read_text(),
             within=PLAY_TIMEOUT,
@@ -287,7 +287,7 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
 
 
 def test_on_another_system_it_names_the_packages() -> None:
-    """Where there is no apt it stops before it has done anything, and says what is needed."""
+    """Without apt it stops before any change, and names the missing packages."""
     told = bash("require_debian", PATH="/nonexistent")
     assert told.returncode == 1
     for package in ("postfix", "libmilter-dev", "python3-venv", "swaks"):
@@ -298,7 +298,7 @@ def test_on_another_system_it_names_the_packages() -> None:
     ("assume_yes", "status"), [("", 1), ("1", 0)], ids=["asked, with nobody to answer", "told to go on"]
 )
 def test_another_mail_server_is_not_removed_unasked(tmp_path: Path, assume_yes: str, status: int) -> None:
-    """Where Exim is installed it says what Debian would do, and goes on only if it was told to."""
+    """If Exim is installed, it reports the change that Debian would make, and goes on only with a confirmation."""
     installed = r"exim4-daemon-light\tinstalled\tmail-transport-agent\npostfix\tnot-installed\tmail-transport-agent\n"
     executable(tmp_path / "dpkg-query", f"#!/bin/sh\nprintf '{installed}'\n")
     path = f"{tmp_path}:{os.environ['PATH']}"

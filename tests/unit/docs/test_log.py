@@ -110,7 +110,7 @@ def test_an_event_has_the_level_and_the_fields_that_the_page_says(name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(CODE))
 def test_an_event_has_a_name_in_snake_case(name: str) -> None:
-    """So that it can be searched for as one word."""
+    """An administrator can then search for it as one word."""
     assert SNAKE_CASE.fullmatch(name)
 
 

@@ -81,7 +81,7 @@ def test_the_treatment_gives_a_copy_its_first_state(journal: Journal, treatment:
 
 
 def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
-    """Also from several gateways, and up to an hour earlier or later: their clocks may differ."""
+    """They may come from several gateways, up to an hour earlier or later: clocks may differ."""
     first = journal.filing.record(transaction())
     second = journal.filing.record(
         transaction(gateway="mx2.council.test", queue_id="4dX2", at=NOON - timedelta(minutes=59))
@@ -93,7 +93,7 @@ def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
 
 
 def test_the_same_message_hours_later_is_another_incident(journal: Journal) -> None:
-    """It was sent again, and its sender gets notices again. The reference finds the newest incident."""
+    """The sender sent it again, and gets notices again. The reference finds the newest incident."""
     journal.filing.record(transaction())
     later = journal.filing.record(transaction(at=NOON + timedelta(minutes=61)))
     assert len(journal.incidents.search()) == 2
@@ -304,7 +304,7 @@ def test_accepted_parts_of_a_release_are_recorded_once(journal: Journal) -> None
 
 
 def test_a_reader_files_the_transactions_in_the_inbox(make_journal: MakeJournal) -> None:
-    """Also those of a milter that was killed after it had put them; once, with several readers at the same time."""
+    """So are transactions of a milter that was killed after it had put them; once, with several readers at a time."""
     make_journal().inbox.put([transaction()])
     readers = [make_journal() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

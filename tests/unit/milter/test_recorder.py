@@ -120,7 +120,7 @@ def test_after_a_failure_records_fail_at_once_until_writing_works(
 def test_a_callback_waits_for_a_moment_only(
     recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines, treatment: str, state: State
 ) -> None:
-    """One hangs with the disk, later ones do not wait; a record that comes through too late is corrected."""
+    """The first record hangs with the disk, later ones do not wait; a record that succeeds too late is corrected."""
     inbox.goes.clear()
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(recorder.record, transaction(treatment=treatment))

@@ -66,7 +66,7 @@ def dispatch(gateway: Dispatcher, now: datetime = SENT, own: Policy | None = Non
 
 
 def test_a_due_notice_is_sent_once(journal: Journal, box: Box) -> None:
-    """It goes to the sender, is recorded as an event, and is no longer due."""
+    """The notice goes to the sender, is recorded as an event, and is no longer due."""
     incident_id = add_due_notice(journal)
     gateway = dispatcher(journal, box)
     assert dispatch(gateway) == [(DispatchStatus.SENT, "")]
@@ -111,7 +111,7 @@ def test_a_suppressed_notice_is_an_event(journal: Journal, box: Box, state: Stat
 
 
 def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) -> None:
-    """It is read from the accepted parts."""
+    """The mode is read from the accepted parts."""
     released = journal.filing.record(transaction(at=SENT))
     journal.held.record_accepted(released.id, parts_for("bcc", range(2), 2))
     journal.held.set_state(released.id, State.RELEASED)

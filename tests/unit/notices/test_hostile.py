@@ -57,7 +57,7 @@ def shown_outside(message: EmailMessage) -> list[str]:
 @example(subject="{{ ''.__class__.__mro__ }}{% include 'en/held.txt' %}")
 @example(subject="=?utf-8?b?cGFyZW50MUBmYW1pbHkudGVzdA==?=")
 def test_a_subject_is_only_shown(subject: str) -> None:
-    """It adds no field, part, markup or line, is not evaluated as a template, and shows no address."""
+    """A subject adds no field, part, markup or line, is not evaluated as a template, and shows no address."""
     message = notice("held", about=incident(subject=subject, message_id=None))
     read = received(message)
     assert read.keys() == FIELDS

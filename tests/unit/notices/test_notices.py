@@ -256,7 +256,7 @@ def test_in_reply_to(message_id: str | None, repeated: bool) -> None:
 
 
 def test_the_message_id_of_a_notice_is_stable() -> None:
-    """It depends on incident and kind only, so that duplicates can be recognised."""
+    """The Message-ID depends on incident and kind only, so that duplicates can be recognised."""
     first, second = (notice("held")["Message-ID"] for _ in range(2))
     later = notice("held", about=incident(at=SENT + timedelta(hours=2)))["Message-ID"]
     assert first == second == "<held.k7qf-3m2d.20261119140500@council.test>"
@@ -273,6 +273,6 @@ def test_an_internationalised_sender() -> None:
 
 @pytest.mark.parametrize("sender", ["", "clerk", "a@b@c.test", "a@council.test,b@family.test", "a b@council.test"])
 def test_a_sender_that_is_not_one_address(sender: str) -> None:
-    """It is refused: sendmail(1) might read several addresses in it."""
+    """Such a sender is refused: sendmail(1) might read several addresses in it."""
     with pytest.raises(NoticeError, match="no address that can be written to"):
         notice("held", about=incident(sender=sender))

@@ -217,7 +217,7 @@ def test_a_language_without_templates_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_own_language_must_be_complete(tmp_path: Path) -> None:
-    """Otherwise some senders would get no notice."""
+    """Some senders would otherwise get no notice."""
     most = {f"de_{kind}": "Titel\n\nText" for kind in KINDS if kind not in ("kept", "deleted")}
     assert error_text(tmp_path, "de", **most) == (
         "words/de\n"

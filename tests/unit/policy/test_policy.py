@@ -351,7 +351,7 @@ def test_enhanced_codes_of_another_class_are_refused(enhanced: object) -> None:
 
 
 def test_the_policy_is_a_snapshot() -> None:
-    """A policy is frozen, and a worker gets all of it through a pipe, without its cached values."""
+    """A policy is frozen, and a worker gets all its settings through a pipe, also after values were cached."""
     ours = policy(rules=[rule(senders=["*@council.test", "a@b.test"], except_senders=["x?@council.test"])])
     assert ours.standing("council.test") is Standing.INTERNAL
     assert ours.rules[0].concerns("a@council.test")

@@ -211,7 +211,7 @@ def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None
     ],
 )  # fmt: skip
 def test_each_lesser_matter_is_a_note(main: dict[str, str], services: dict[str, dict[str, str]], expected: str) -> None:
-    """It is a note, and there is no problem."""
+    """`status` reports a note, and no problem."""
     found = findings(postfix_config(main, services))
     assert texts(found, Level.PROBLEM) == []
     assert [text for text in texts(found, Level.NOTE) if expected in text]

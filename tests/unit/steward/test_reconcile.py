@@ -49,7 +49,7 @@ def test_a_held_message_stays_held() -> None:
 
 
 def test_a_pending_copy_is_held_once_it_is_seen() -> None:
-    """Also if its client sent it slowly, so that its arrival time is before the record."""
+    """The same for a message that its client sent slowly, so that its arrival time is before the record."""
     early = replace(ENTRY, arrived=COPY.arrived - timedelta(minutes=30))
     assert states(compare_one(replace(COPY, state=State.PENDING, size=None), early)) == [State.HELD]
 

@@ -143,7 +143,7 @@ def test_an_own_signature_that_an_edit_breaks_is_removed() -> None:
 
 
 def test_an_own_signature_that_stays_valid_is_kept() -> None:
-    """It does not cover the edited fields."""
+    """A signature that does not cover the edited fields stays."""
     content = SIGNATURE.replace(b":to:cc", b"") % b"council.test" + HEADER + BODY
     [part] = parts(policy(), held(content), "bcc")
     assert part.content.startswith(SIGNATURE.replace(b":to:cc", b"") % b"council.test")

@@ -67,5 +67,5 @@ def test_a_request_waits_until_the_state_of_its_copies_is_known() -> None:
 
 
 def test_of_two_requests_for_one_copy_the_second_waits_for_the_next_round() -> None:
-    """It is classified then by the result of the first one."""
+    """The second request is then classified by the result of the first one."""
     assert classify(CONTEXT, REQUEST, INCIDENT, RoundState(AT, busy={COPY.id})) == Wait(AT)
