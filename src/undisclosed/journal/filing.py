@@ -140,6 +140,10 @@ class Filing:
         if copy is not None:  # the steward found the held message before this entry was filed
             write.first(_FILL_INCIDENT, {"adopted_incident": copy.incident_id, **_incident_values(transaction)})
             _insert_exposed(write, copy.incident_id, visible)
+            if copy.state is State.HELD and FIRST_STATE[transaction.treatment] is State.PENDING:
+                # Pending again: the steward then adds notice, release and end of the hold, as of every held message.
+                write.first(_SET_STATE, {"copy": copy.id, "new_state": State.PENDING.value})
+                copy = replace(copy, state=State.PENDING)
         else:
             incident_id = _find_incident(write, transaction)
             if incident_id is None:
@@ -300,5 +304,11 @@ _FROM_TRANSACTION: Final = tuple(
 _COPY_COLUMNS: Final = tuple(column.name for column in tables.queue_copy.columns if column.name != "id")
 
 _FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("adopted_incident"))
+
+_SET_STATE: Final = (
+    sa.update(tables.queue_copy)
+    .where(tables.queue_copy.c.id == sa.bindparam("copy"))
+    .values(state=sa.bindparam("new_state"))
+)
 
 _EXPOSE: Final = sa.insert(tables.exposed)

@@ -284,14 +284,30 @@ def test_held_mail_without_a_record_is_adopted_once(journal: Journal) -> None:
 
 
 def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> None:
-    """A record that is filed after the steward has found the message adds no second copy."""
+    """A record that is filed after the steward has found the message adds no second copy.
+
+    The copy is pending again: the steward's next round adds its notice, its release and the end of its hold.
+    """
     found = journal.filing.adopt(unrecorded())
     copy = journal.filing.record(transaction())
     [incident] = journal.incidents.search()
-    assert (copy.id, incident.copies) == (found.id, (found,))
+    assert (copy, incident.copies) == (replace(found, state=State.PENDING), (copy,))
     assert (incident.adopted, incident.rule, incident.count) == (False, "too many in sight", 2)
     assert len(journal.incidents.exposed(incident.id)) == 2
     assert journal.filing.adopt(unrecorded()).id == copy.id
+
+
+def test_the_record_of_adopted_mail_that_was_not_to_be_held_leaves_it_held(journal: Journal) -> None:
+    """A person held it: its rule asks for no notice and no release of held mail."""
+    found = journal.filing.adopt(unrecorded())
+    assert journal.filing.record(transaction(treatment="warn")) == found
+
+
+def test_the_record_of_adopted_mail_that_is_being_released_does_not_stop_the_release(journal: Journal) -> None:
+    """Some of its recipients may have it already."""
+    found = journal.filing.adopt(unrecorded())
+    journal.held.set_state(found.id, State.RELEASING)
+    assert journal.filing.record(transaction()).state is State.RELEASING
 
 
 def test_accepted_parts_of_a_release_are_recorded_once(journal: Journal) -> None:
