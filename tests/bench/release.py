@@ -82,8 +82,8 @@ def release(steward: Steward, journal: Journal, count: int) -> float:
     held = journal.incidents.search(states=[State.HELD])
     if len(held) != count:
         raise RuntimeError(f"{len(held)} are held, and not {count}")
-    for one in held:
-        journal.held.ask(one.id, verb="release", mode="bcc", actor="bench", reason="")
+    for incident in held:
+        journal.held.ask(incident.id, verb="release", mode="bcc", actor="bench", reason="")
     began = time.perf_counter()
     steward.round(datetime.now(UTC))
     took = time.perf_counter() - began

@@ -136,6 +136,6 @@ def rate(port: int, letters: Sequence[Letter], *, sessions: int) -> float:
         thread.join(TIMEOUT)
     if failures:
         raise RuntimeError("a session failed") from next(
-            (one for one in failures if not isinstance(one, threading.BrokenBarrierError)), failures[0]
+            (failure for failure in failures if not isinstance(failure, threading.BrokenBarrierError)), failures[0]
         )
     return len(letters) / (ended - began)

@@ -30,7 +30,7 @@ def long_field(number: int, kind: str) -> bytes:
 def many_fields(number: int, kind: str) -> bytes:
     """A thousand To fields, of a stranger each or of a colleague."""
     people = [f"{name}@council.test" for name in range(1000)] if kind == "ordinary" else strangers(1000)
-    lines = (f"From: {sender(kind)}", f"Subject: {number} {kind}", *(f"To: {one}" for one in people))
+    lines = (f"From: {sender(kind)}", f"Subject: {number} {kind}", *(f"To: {address}" for address in people))
     return "\n".join((*lines, "", "Dear all", "")).encode()
 
 

@@ -173,7 +173,7 @@ class Sent:
     def is_ours(self) -> bool:
         """Whether it surely is outgoing mail."""
         return self.sender == "<clerk@council.test>" and (
-            not self.recipients or any(_STRANGER.fullmatch(one) for one in self.recipients)
+            not self.recipients or any(_STRANGER.fullmatch(recipient) for recipient in self.recipients)
         )
 
 

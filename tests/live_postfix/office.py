@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lab import processes
@@ -142,7 +143,7 @@ class Office:
         return None
 
 
-def _die_at(says: children.Connection, config: Path, number: int) -> None:
+def _die_at(says: Connection, config: Path, number: int) -> None:
     """Send the root half's process id, then each report."""
     policy = load(config)
     key = read_key(policy, create=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import children
+from support.attach_children import attach_as_nobody
 from support.postfix_directories import (
     LISTS,
     MAIN_CF,
@@ -16,7 +17,6 @@ from support.postfix_directories import (
     age,
     assert_attached,
     attach,
-    attach_as_nobody,
     detach,
     directory,
     fingerprint,

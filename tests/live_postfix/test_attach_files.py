@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from support import children
+from support.attach_children import die_before
 from support.postfix_directories import (
     RECORD,
     age,
     assert_attached,
     attach,
     detach,
-    die_before,
     directory,
     names_in,
     postconf,

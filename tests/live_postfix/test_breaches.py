@@ -44,7 +44,7 @@ def stage(attached_stage: Stage) -> Stage:
 def send(stage: Stage, letters: Sequence[Letter]) -> list[Outcome]:
     """All letters in one session, and wait until what was taken has arrived somewhere."""
     with Client(stage.postfix.port) as session:
-        outcomes = [session.send(one.message, sender=one.sender, to=one.recipients) for one in letters]
+        outcomes = [session.send(letter.message, sender=letter.sender, to=letter.recipients) for letter in letters]
     stage.gateway.settle()
     return outcomes
 

@@ -138,7 +138,7 @@ def test_released_mail_is_signed(office: Office, keys: dict[str, Key], way: Rele
     incident = office.held()
     assert "DKIM-Signature" not in office.gateway.postfix.postcat(office.on_hold()[0])
     deliveries = released(office, incident, way)
-    assert [verifications(one.data, keys) for one in deliveries] == [[(OURS, "lab", True)]] * copies
+    assert [verifications(delivery.data, keys) for delivery in deliveries] == [[(OURS, "lab", True)]] * copies
 
 
 @pytest.mark.parametrize(("way", "copies"), [("bcc", 1), ("split", 4)])
@@ -148,7 +148,7 @@ def test_a_signature_of_ours_that_the_release_breaks_is_replaced(
     """A receiver that sees a broken one of our own domain may take the mail for forged."""
     incident, _ = held(office, keys["before"], b"to", b"cc", b"subject")
     deliveries = released(office, incident, way)
-    assert [verifications(one.data, keys) for one in deliveries] == [[(OURS, "lab", True)]] * copies
+    assert [verifications(delivery.data, keys) for delivery in deliveries] == [[(OURS, "lab", True)]] * copies
 
 
 @pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])

@@ -77,7 +77,7 @@ def _office(standing: Gateway) -> Iterator[Office]:
 
 def visible(office: Office, recipient: str) -> set[str]:
     """The parents whose addresses one recipient's copy shows."""
-    [delivery] = [one for one in office.gateway.sink.deliveries if recipient in one.recipients]
+    [delivery] = [delivery for delivery in office.gateway.sink.deliveries if recipient in delivery.recipients]
     return {parent for parent in PARENTS if parent.encode() in delivery.header}
 
 
@@ -396,14 +396,14 @@ def test_the_commands_and_the_process_without_rights(office: Office) -> None:
     user = (milter.unprivileged_user() or ("root", ""))[0]
     ids = [office.send() for _ in range(4)]
     with Steward(gateway.config, directory=gateway.state, rights_of=user) as steward:
-        until(lambda: all(office.incident(one).state is State.HELD for one in ids), what="all to be held")
+        until(lambda: all(office.incident(message_id).state is State.HELD for message_id in ids), what="all to be held")
         with open(f"/proc/{steward.pid}/status") as status:  # noqa: PTH123  a line of /proc
             uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
         assert user == "root" or "0" not in uids
         assert steward.reload_command().returncode == 0
         listed = [json.loads(line) for line in gateway.command("held", "list", "--json").stdout.splitlines()]
-        references = [one["reference"] for one in listed]
-        assert sorted(office.incident(one).reference for one in ids) == sorted(references)
+        references = [row["reference"] for row in listed]
+        assert sorted(office.incident(message_id).reference for message_id in ids) == sorted(references)
         ways = ("bcc", "split", "unchanged")
         for way, reference in zip(ways, references, strict=False):
             done = gateway.command("held", "release", reference[:6].lower(), "--as", way, "--reason", "asked by phone")

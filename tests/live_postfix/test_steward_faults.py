@@ -102,8 +102,8 @@ def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
 
 def nothing_shown(office: Office) -> bool:
     """Whether no delivered message shows a parent's address."""
-    letters = [one for one in office.gateway.sink.deliveries if one.sender]
-    return not any(parent.encode() in one.header for one in letters for parent in PARENTS)
+    letters = [delivery for delivery in office.gateway.sink.deliveries if delivery.sender]
+    return not any(parent.encode() in letter.header for letter in letters for parent in PARENTS)
 
 
 @pytest.mark.parametrize(
@@ -339,8 +339,8 @@ def test_the_journal_cannot_be_written_while_three_are_released(
         _wait_for_notices(steward, "held", 3)
         _empty_log(office)
         with _suspended_outside_a_transaction(office, steward):
-            incidents = [office.incident(one) for one in ids]
-            requests = [office.ask(one, "release", "bcc") for one in incidents]
+            incidents = [office.incident(message_id) for message_id in ids]
+            requests = [office.ask(incident, "release", "bcc") for incident in incidents]
             fault.enter_context(breaking(office, steward))
         failing = steward.wait_for_log(lambda event: event["event"] == "steward_failing", within=WITHIN)
         assert failing["level"] == "error"
@@ -358,7 +358,11 @@ def test_the_journal_cannot_be_written_while_three_are_released(
     assert office.on_hold() == []
     assert office.received() == dict.fromkeys(EVERYBODY, 3)
     assert nothing_shown(office)
-    notices = [one for one in office.gateway.sink.deliveries if one.sender == "" and one.recipients == (SENDER,)]
+    notices = [
+        delivery
+        for delivery in office.gateway.sink.deliveries
+        if delivery.sender == "" and delivery.recipients == (SENDER,)
+    ]
     assert len(notices) == 2 * 3
 
 
@@ -427,8 +431,12 @@ def test_what_the_milter_holds_meanwhile_is_recorded_later(office: Office, postg
     assert newsletter().accepted
     office.round()
     listed = [json.loads(line) for line in office.gateway.command("held", "list", "--json").stdout.splitlines()]
-    [one] = [one for one in listed if one["reference"] == office.incident(message_id).reference]
-    assert (one["state"], one["rule"], one["count"]) == ("held", "many strangers", len(PARENTS))
+    [row] = [row for row in listed if row["reference"] == office.incident(message_id).reference]
+    assert (row["state"], row["rule"], row["count"]) == (
+        "held",
+        "many strangers",
+        len(PARENTS),
+    )
     office.ask(office.incident(message_id), "release", "bcc")
     office.round()
     assert office.received() == dict.fromkeys(EVERYBODY, 2)

@@ -84,7 +84,7 @@ def transaction(**over: Any) -> Transaction:
         "count": 2,
         "organisations": 2,
         "named": 1,
-        "visible": tuple(one for text in strangers(2) for one in addresses(text)),
+        "visible": tuple(address for text in strangers(2) for address in addresses(text)),
         "recipients": 2,
         "subject": "School admissions",
         "automatic": False,

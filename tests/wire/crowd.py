@@ -66,14 +66,14 @@ def begin() -> Script:
     assert answer == CONTINUE, answer
 
 
-def send(one: Letter) -> Generator[bytes | Pause, bytes, str]:
+def send(message: Letter) -> Generator[bytes | Pause, bytes, str]:
     """One message; returns its final answer in the words of `Letter.due`."""
-    answer = yield one.envelope + packets.data(f"4dX1{next(_NUMBERS):09}")
+    answer = yield message.envelope + packets.data(f"4dX1{next(_NUMBERS):09}")
     assert answer == CONTINUE, answer
-    answer = yield one.header
+    answer = yield message.header
     if answer != CONTINUE:
         return final_answer([answer])
-    yield one.body
+    yield message.body
     answers = [(yield packets.END_OF_MESSAGE)]
     while answers[-1][:1].decode() not in packets.FINAL:
         answers.append((yield b""))
@@ -166,7 +166,7 @@ class Crowd:
             if session in self._sessions:
                 self._go_on(session, None)
         if not ready and not moments:
-            for session in [one for one in self._sessions if one.waits]:
+            for session in [waiting for waiting in self._sessions if waiting.waits]:
                 self._fail(session, f"no answer within {ANSWER_TIMEOUT:g} s")
 
     def _read(self, session: _Session) -> None:

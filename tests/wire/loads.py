@@ -124,7 +124,7 @@ class Sender:
     """Sends letters in any number of sessions, and keeps account: final answers, and how long each took."""
 
     def __init__(self, mixture: list[tuple[Letter, int]], *, seed: int = 1) -> None:
-        self._letters = [one for one, _ in mixture]
+        self._letters = [message for message, _ in mixture]
         self._weights = list(itertools.accumulate(weight for _, weight in mixture))
         self._chance = random.Random(seed)
         self.final_answers: Counter[str] = Counter()
@@ -150,15 +150,15 @@ class Sender:
         for _ in itertools.count() if messages is None else range(messages):
             if self.stopped:
                 break
-            [one] = self._chance.choices(self._letters, cum_weights=self._weights)
+            [message] = self._chance.choices(self._letters, cum_weights=self._weights)
             began = time.perf_counter()
-            word = yield from send(one)
+            word = yield from send(message)
             self.took.append(time.perf_counter() - began)
             self.final_answers[word] += 1
-            if word == "451" and one.due == "rewrite":
+            if word == "451" and message.due == "rewrite":
                 self.deferred += 1
-            elif word != one.due:
-                self.wrong.append(f"{word} where {one.due} was due")
+            elif word != message.due:
+                self.wrong.append(f"{word} where {message.due} was due")
         yield Pause(packets.QUIT, 0)
 
     def keep(self, crowd: Crowd, sessions: int, total: int, per_session: int = 20) -> None:

@@ -298,7 +298,7 @@ def test_incidents_are_listed_and_shown(start: Start) -> None:
         return subprocess.run(line, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
     listed = [json.loads(line) for line in command("list", "--json").stdout.splitlines()]
-    assert [one["rule"] for one in listed] == ["reject", "quarantine"]
+    assert [incident["rule"] for incident in listed] == ["reject", "quarantine"]
     table = command("list", "--state", "pending")
     assert listed[1]["reference"] in table.stdout
     assert listed[0]["reference"] not in table.stdout

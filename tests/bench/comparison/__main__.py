@@ -75,13 +75,15 @@ def main(words: Sequence[str]) -> int:
     print(tables)
     if asked.docs and figures.kinds == list(TITLES):
         write(asked.docs, figures, tables)
-    return int(not all(one.reached for one in judged(figures)))
+    return int(not all(goal.reached for goal in judged(figures)))
 
 
 def in_order(records: Sequence[Record]) -> Figures:
     """The figures with messages and contestants in their usual order, independent of the order of the measurements."""
     kinds, names = list(TITLES), list(CONTESTANTS)
-    return Figures(sorted(records, key=lambda one: (kinds.index(one.kind), names.index(one.contestant), one.round)))
+    return Figures(
+        sorted(records, key=lambda record: (kinds.index(record.kind), names.index(record.contestant), record.round))
+    )
 
 
 def write(docs: Path, figures: Figures, tables: str) -> None:

@@ -61,4 +61,4 @@ def merged(kept: Results, new: Results) -> Results:
     if kept.records and kept.machine != new.machine:
         raise OtherMachineError(f"measured on another machine, or with other versions: {dict(kept.machine)}")
     again = {record.kind for record in new.records}
-    return Results(new.machine, [*(one for one in kept.records if one.kind not in again), *new.records])
+    return Results(new.machine, [*(record for record in kept.records if record.kind not in again), *new.records])

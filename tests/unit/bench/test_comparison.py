@@ -235,7 +235,7 @@ def test_a_message_measured_again_replaces_its_old_figures() -> None:
     """The figures of the other messages stay."""
     kept = Results(MACHINE, [*records("small", rspamd=rates(1)), *records("large", rspamd=rates(2))])
     both = results.merged(kept, Results(MACHINE, records("large", rspamd=rates(3))))
-    assert [(one.kind, one.sample.rate) for one in both.records] == [("small", 1), ("large", 3)]
+    assert [(record.kind, record.sample.rate) for record in both.records] == [("small", 1), ("large", 3)]
 
 
 def test_figures_of_two_machines_are_not_mixed() -> None:

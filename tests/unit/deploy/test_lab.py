@@ -96,7 +96,8 @@ def answered(breach: Breach, code: int) -> tuple[client.Outcome, ...]:
 def hidden(deliveries: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
     """The same messages without their recipient fields."""
     return tuple(
-        replace(one, data=re.sub(rb"(?m)^(?:To|Cc): (?:.*\r\n)(?:[ \t].*\r\n)*", b"", one.data)) for one in deliveries
+        replace(delivery, data=re.sub(rb"(?m)^(?:To|Cc): (?:.*\r\n)(?:[ \t].*\r\n)*", b"", delivery.data))
+        for delivery in deliveries
     )
 
 
@@ -112,7 +113,7 @@ def test_a_trial_is_judged_by_what_got_out() -> None:
         trial.Trial(breach, "quarantine", ok, (), 10),
         trial.Trial(breach, "reject", refused, (), 0),
     ]
-    assert [list(one.broken_promises()) for one in kept] == [[], [], [], [], []]
+    assert [list(played.broken_promises()) for played in kept] == [[], [], [], [], []]
 
     broken = {
         "866 strangers' addresses were visible outside": kept[2]._replace(deliveries=sent),
@@ -124,8 +125,8 @@ def test_a_trial_is_judged_by_what_got_out() -> None:
             kept[1]._replace(deliveries=clean),
         "the sender was answered [250]": kept[4]._replace(outcomes=ok),
     }  # fmt: skip
-    for problem, one in broken.items():
-        assert problem in list(one.broken_promises())
+    for problem, played in broken.items():
+        assert problem in list(played.broken_promises())
 
 
 # -- Postfix, sink, client
@@ -164,7 +165,9 @@ def test_mail_through_sendmail_arrives(postfix: PrivatePostfix, sink: Sink) -> N
     """sendmail(1) of this instance puts mail into this instance's queue."""
     sink.clear()
     postfix.sendmail(["-f", "cron@council.test", "a@out.test"], b"Subject: nightly\n\nfine\n")
-    assert [(one.sender, one.recipients) for one in sink.wait_for(1)] == [("cron@council.test", ("a@out.test",))]
+    assert [(delivery.sender, delivery.recipients) for delivery in sink.wait_for(1)] == [
+        ("cron@council.test", ("a@out.test",))
+    ]
 
 
 def recipients_in_queue(postfix: PrivatePostfix) -> list[str]:
@@ -226,7 +229,7 @@ def test_one_session_carries_messages_with_different_answers(postfix: PrivatePos
     assert outcomes[1].final == client.Reply(554, ("5.7.1 <a@out.test>: Relay access denied",))
     assert greeting.lines[0] == "mx.council.test"
     assert len(greeting.lines) > 3
-    assert [one.recipients for one in sink.wait_for(2)] == [("a@council.test",), ("b@council.test",)]
+    assert [delivery.recipients for delivery in sink.wait_for(2)] == [("a@council.test",), ("b@council.test",)]
 
 
 def test_nothing_is_left_of_a_postfix_that_is_stopped(sink: Sink) -> None:
@@ -270,7 +273,7 @@ def test_the_sink_is_fast_enough_for_thousands(sink: Sink) -> None:
     with client.Client(sink.port) as session:
         for number in range(2000):
             session.send(f"Subject: {number}\n\n".encode(), sender="c@council.test", to=["a@out.test"])
-    subjects = [one.values("Subject") for one in sink.wait_for(2000)]
+    subjects = [delivery.values("Subject") for delivery in sink.wait_for(2000)]
     assert subjects == [[str(number).encode()] for number in range(2000)]
 
 

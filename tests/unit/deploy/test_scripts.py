@@ -96,10 +96,10 @@ def play(tmp_path: Path) -> Iterator[Callable[..., Play]]:
         return started[-1]
 
     yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.terminate()
-        one.process.wait(PLAY_TIMEOUT)
+    for program in started:
+        if program.process.poll() is None:
+            program.process.terminate()
+        program.process.wait(PLAY_TIMEOUT)
 
 
 def descendants(pid: int) -> set[int]:
@@ -108,7 +108,7 @@ def descendants(pid: int) -> set[int]:
     edge = {pid}
     everybody = list(processes.running())
     while edge:
-        edge = {one.pid for one in everybody if one.parent in edge} - found
+        edge = {process.pid for process in everybody if process.parent in edge} - found
         found |= edge
     return found
 
@@ -200,14 +200,14 @@ def test_quickstart_stays_up_for_messages_of_ones_own(play: Callable[..., Play])
     assert up.process.wait(PLAY_TIMEOUT) == 0
     assert not directory.exists()
     assert members
-    assert not members & {one.pid for one in processes.running()}
+    assert not members & {process.pid for process in processes.running()}
     assert not (RUNNING / str(up.process.pid)).exists()
 
 
 def test_two_plays_do_not_meet(play: Callable[..., Play]) -> None:
     """A second quickstart beside the first has its own ports and directory; Ctrl-C to one leaves the other working."""
     first, second = play(), play()
-    ports = [one.wait_for(r"outgoing server 127\.0\.0\.1, port (\d+)")[1] for one in (first, second)]
+    ports = [program.wait_for(r"outgoing server 127\.0\.0\.1, port (\d+)")[1] for program in (first, second)]
     assert ports[0] != ports[1]
     assert first.directory() != second.directory()
     left = first.directory()
@@ -234,7 +234,7 @@ def test_a_play_that_is_interrupted_leaves_nothing(play: Callable[..., Play], mo
     assert interrupted.process.wait(PLAY_TIMEOUT) == 130
     assert not directory.exists()
     assert members
-    assert not members & {one.pid for one in processes.running()}
+    assert not members & {process.pid for process in processes.running()}
 
 
 def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> None:
@@ -246,7 +246,7 @@ def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> N
     killed.process.kill()
     killed.process.wait(PLAY_TIMEOUT)
     until(
-        lambda: not members & {one.pid for one in processes.running()},
+        lambda: not members & {process.pid for process in processes.running()},
         what="the killed play's processes to end",
     )
     assert directory.exists()

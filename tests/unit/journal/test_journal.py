@@ -171,7 +171,7 @@ def test_addresses_are_recorded_as_the_setting_says(make_journal: MakeJournal, f
 
 def test_many_addresses_are_recorded_at_once(journal: Journal) -> None:
     """Older versions of SQLite take at most 999 parameters in one statement."""
-    visible = tuple(one for text in strangers(2600) for one in addresses(text))
+    visible = tuple(address for text in strangers(2600) for address in addresses(text))
     copy = journal.filing.record(transaction(visible=visible, count=2600))
     assert len(journal.incidents.exposed(copy.incident_id)) == 2600
 
@@ -325,7 +325,7 @@ def test_a_reader_files_the_transactions_in_the_inbox(make_journal: MakeJournal)
     readers = [make_journal() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda reader: reader.incidents.find("K7QF"), readers))
-    assert [len(one.copies) for one in found] == [1] * 4
+    assert [len(incident.copies) for incident in found] == [1] * 4
     [event] = readers[0].incidents.events(found[0].id)
     assert (event.actor, event.what) == ("milter", "recorded")
     assert readers[0].inbox.file() == 0
@@ -377,7 +377,9 @@ def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> No
     assert journal.held.requests(gateway="mx3.council.test") == []
     journal.held.answer(everywhere.id, "done", "two copies")
     assert journal.held.requests(gateway="mx1.council.test") == []
-    assert [one.id for one in journal.held.requests(gateway="mx1.council.test", states=["done"])] == [everywhere.id]
+    assert [request.id for request in journal.held.requests(gateway="mx1.council.test", states=["done"])] == [
+        everywhere.id
+    ]
     assert [(event.actor, event.what, event.why) for event in journal.incidents.events(first.incident_id)[2:]] == [
         ("ann", "asked to release", "ok"),
         ("ann", "asked to delete", "not that"),
@@ -464,7 +466,7 @@ def test_old_incidents_are_pruned_unless_mail_is_held(make_journal: MakeJournal)
         [],
         set(),
     )
-    assert [one.incident_id for one in journal.notices.due(NOON)] == [3]
+    assert [notice.incident_id for notice in journal.notices.due(NOON)] == [3]
 
 
 def test_wait_ends_at_a_request(make_journal: MakeJournal) -> None:

@@ -38,7 +38,7 @@ action = "quarantine"
 def configured(path: Path, *languages: str, **templates: str) -> tuple[Policy, Path]:
     """A configuration with own templates: `en_held="…"` is `words/en/held.txt`, `layout` is the HTML."""
     file = path / "config.toml"
-    file.write_text(CONFIG.format(languages=", ".join(f'"{one}"' for one in languages or ("en",))))
+    file.write_text(CONFIG.format(languages=", ".join(f'"{language}"' for language in languages or ("en",))))
     (path / "words").mkdir(exist_ok=True)
     for name, text in templates.items():
         language, _, kind = name.partition("_")

@@ -231,9 +231,9 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
 def test_warnings(over: dict[str, Any], warning: str) -> None:
     """Each is in the warnings and in the description, and only for a policy that has its cause."""
     found = warnings(policy(**over))
-    assert [one for one in found if one.startswith(warning) or one.endswith(warning)] != []
-    assert all(" ".join(one.split()) in words(**over) for one in found)
-    assert not any(one.startswith(warning) or one.endswith(warning) for one in warnings(policy()))
+    assert [sentence for sentence in found if sentence.startswith(warning) or sentence.endswith(warning)] != []
+    assert all(" ".join(sentence.split()) in words(**over) for sentence in found)
+    assert not any(sentence.startswith(warning) or sentence.endswith(warning) for sentence in warnings(policy()))
 
 
 @pytest.mark.parametrize(

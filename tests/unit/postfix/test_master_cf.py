@@ -49,7 +49,7 @@ def found(
     services: Mapping[str, MasterLine], milters: str = "a, b", wanted: str = "a, b", looping: bool = False
 ) -> list[tuple[Level, str]]:
     """The findings about services, as level and text."""
-    return [(one.level, one.text) for one in findings(services, milters, wanted, looping, "/etc/postfix")]
+    return [(finding.level, finding.text) for finding in findings(services, milters, wanted, looping, "/etc/postfix")]
 
 
 def test_the_lines_as_attach_writes_them_are_ok() -> None:
