@@ -87,7 +87,7 @@ class OpenDkim:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens, as smtpd_milters names it."""
+        """Its endpoint, as smtpd_milters names it."""
         return f"unix:{self._directory}/milter.sock"
 
     def start(self) -> None:

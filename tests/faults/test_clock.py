@@ -1,4 +1,4 @@
-"""A wall clock that stands still or jumps, in the milter alone: nothing that it does waits for it, or trusts it."""
+"""A wall clock that stands still or jumps, in the milter alone: no wait and no decision of the milter depends on it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Clock:
         self._write(int(by.total_seconds()), 0)
 
     def stop(self) -> None:
-        """Let it stand."""
+        """Stop the clock."""
         self._write(0, int(time.time()))
 
     def _write(self, offset: int, standing: int) -> None:
@@ -56,7 +56,7 @@ class Clock:
 
 
 class ClockedMilter(Milter):
-    """A milter that goes by a clock of the test's."""
+    """A milter with the clock of a test."""
 
     clock: Clock
 
@@ -76,7 +76,7 @@ def clock() -> Iterator[Clock]:
 
 @pytest.fixture
 def stage(attached_stage: Stage, clock: Clock) -> Iterator[Stage]:
-    """The gateway, with a milter that goes by `clock`."""
+    """The gateway, with a milter that uses `clock`."""
     gateway = attached_stage.gateway
     gateway.milter.stop()
     usual = gateway.milter

@@ -20,7 +20,7 @@ UNRECORDED = {**RIGHT, "rewrite": 451}
 
 
 def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str) -> None:
-    """Break the journal under load, until every worker has found out and gone on without it; then repair it."""
+    """Break the journal under load, until every worker has noticed and continues without it; then repair it."""
     workers = len(trial.milter.workers())
     with trial.load(per_session=4) as load:
         load.go_on(12)
@@ -58,14 +58,14 @@ def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str
     ids=["locked", "full", "moved_away", "not_a_database", "corrupt", "read_only"],
 )
 def test_the_journals_file(trial: Trial, breaking: broken.Breaking, reason: str, fault: str, repair: str) -> None:
-    """Nothing leaks, nothing passes unrecorded, and it is said once a worker when it begins and when it ends."""
+    """No message leaks or passes without a record, and each worker logs one line at the begin and one at the end."""
     goes_wrong(trial, breaking(trial.gateway.state, trial.milter), reason)
     trial.report(fault, f"by itself, once {repair}")
 
 
 @contextmanager
 def stopped(postgres: Postgres) -> Iterator[None]:
-    """The server is not there for a while."""
+    """The server does not run for a while."""
     postgres.stop()
     try:
         yield
@@ -75,7 +75,7 @@ def stopped(postgres: Postgres) -> Iterator[None]:
 
 @contextmanager
 def frozen(postgres: Postgres) -> Iterator[None]:
-    """The server is there and says nothing."""
+    """The server runs and does not answer."""
     postgres.freeze()
     try:
         yield

@@ -14,13 +14,13 @@ HIDES_ALL = "rewrite"
 
 
 def swap(trial: Trial) -> None:
-    """Have the milter go by the later policy."""
+    """Reload the milter with the later policy."""
     trial.gateway.configure(trial.gateway.policy(HIDES_ALL))
     trial.milter.reload()
 
 
 def test_the_policy_is_swapped_under_load(trial: Trial) -> None:
-    """SIGHUP with a sound file: no session drops, no message fails, and what begins later is judged by it."""
+    """SIGHUP with a valid file: no session breaks, no message fails, and it decides all messages that begin later."""
     with trial.load(kinds=("reject",), per_session=10**6) as load:
         assert {answer.code for answer in load.go_on(12)} == {550}
         swap(trial)

@@ -17,7 +17,7 @@ def test_postfix_is_reloaded(trial: Trial) -> None:
 
 
 def test_postfix_is_restarted(trial: Trial) -> None:
-    """Sessions break, and what a client is not told about is in one place or nowhere."""
+    """Sessions break; a message without an answer is in one place or in none."""
     with trial.load(per_session=4) as load:
         load.go_on(12)
         trial.stage.postfix.restart()

@@ -100,7 +100,7 @@ def test_a_worker_is_frozen(trial: Trial) -> None:
         finally:
             os.kill(frozen, signal.SIGCONT)
         trial.recover()
-    assert set(load.codes()) <= {250, 451, 550}  # 451 where it stood still in the middle of writing to the journal
+    assert set(load.codes()) <= {250, 451, 550}  # 451 if it was stopped while it wrote to the journal
     trial.report("One worker stands still for a moment (`SIGSTOP`)", "by itself: waiting messages are answered")
 
 
@@ -129,7 +129,7 @@ def supervisor_killed(trial: Trial) -> None:
 
 
 def test_the_milter_is_stopped(trial: Trial) -> None:
-    """SIGTERM: it answers the messages in hand and ends by itself; then all mail is deferred, and nothing passes."""
+    """SIGTERM: the milter answers its messages and ends; then all mail is deferred, and no message passes."""
     with trial.load() as load:
         load.go_on(20)
         assert trial.milter.stop() == 0
@@ -144,7 +144,7 @@ def test_the_milter_is_stopped(trial: Trial) -> None:
 
 
 def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
-    """Mail through sendmail(1) stays in maildrop while the milter is away, and then meets its rule."""
+    """Mail through sendmail(1) stays in maildrop while the milter does not run; then its rule applies."""
     postfix = trial.stage.postfix
     trial.milter.stop()
     refusals = "milter-reject|connect to Milter service"
@@ -162,7 +162,7 @@ def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
 
 
 def test_two_supervisors_on_one_socket(trial: Trial) -> None:
-    """The second one says why and ends; the first goes on without a failed message."""
+    """The second supervisor prints the reason and ends; the first goes on without a failed message."""
     with trial.load() as load:
         load.go_on(8)
         second = subprocess.run(
@@ -181,7 +181,7 @@ def test_two_supervisors_on_one_socket(trial: Trial) -> None:
 
 
 def test_the_socket_is_gone(trial: Trial) -> None:
-    """Somebody removed the file: the milter makes a new one, and no message passes unjudged meanwhile.
+    """The file was removed: the milter makes a new one, and no message passes without a decision meanwhile.
 
     Clients that connect before that get 451; a quick supervisor leaves no time for it.
     """

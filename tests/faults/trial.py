@@ -39,7 +39,7 @@ PAUSE = 0.03
 ALL_IS_WELL = frozenset(
     {"message", "milter_starting", "config_warning", "running_as_root", "milter_ready", "milter_stopped"}
 )
-"""Events that say nothing of a fault."""
+"""Events that do not concern a fault."""
 
 POSTFIX_WARNS = re.compile(
     r"warning: (?:milter \S+: )?(connect to Milter service|can't (?:read|write) SMFIC_\w+).*?(?:: ([A-Z][a-z ]+))?$"
@@ -86,7 +86,7 @@ class Trial:
         return load
 
     def start(self) -> None:
-        """Start the milter again; what it said before it ended is kept."""
+        """Start the milter again; its log so far is kept."""
         self._logged, self._log_before = self.logged(), 0
         self.milter.start()
 
@@ -112,7 +112,7 @@ class Trial:
         return all(answer.code == RIGHT[answer.kind] for answer in self.one_of_each())
 
     def recover(self) -> None:
-        """Wait until all is as ever, from the moment at which the fault is over. Raises TimeoutError."""
+        """Wait until messages are answered as before, from the end of the fault on. Raises TimeoutError."""
         began = time.monotonic()
         until(self.as_ever, what="every kind of message to be answered as ever")
         self._seconds = time.monotonic() - began

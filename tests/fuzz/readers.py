@@ -39,7 +39,7 @@ def library(value: str) -> set[Pair]:
     for options in ({}, _LENIENT):
         try:
             entries = getaddresses([value], **options)
-        except (RecursionError, ValueError, IndexError):  # it has faults of its own: no reading of it to be held to
+        except (RecursionError, ValueError, IndexError):  # errors of the library: no reading is required then
             continue
         wholes = (_WHOLE.fullmatch(address) for _, address in entries)
         found |= {(whole[1].lower(), whole[2].lower()) for whole in wholes if whole}
@@ -47,7 +47,7 @@ def library(value: str) -> set[Pair]:
 
 
 def decoded(value: str) -> str:
-    """A value as a mail client decodes it (RFC 2047); where the standard library cannot, as it stands."""
+    """A value as a mail client decodes it (RFC 2047); or unchanged if the standard library cannot decode it."""
     try:
         parts = email.header.decode_header(value.encode("ascii", "replace").decode())
         return "".join(

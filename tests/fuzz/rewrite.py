@@ -25,7 +25,7 @@ _WRITTEN = re.compile(r"[ -~]+(?:\n [ -~]+)*")
 
 
 def header(data: bytes) -> tuple[Field, ...]:
-    """The fields as Postfix tells them: folds as line feed and blank, no leading blank; other lines are left out."""
+    """The fields as Postfix passes them: folds as line feed and blank, no leading blank; other lines are left out."""
     text = data.replace(b"\r\n", b"\n").replace(b"\0", b"").decode("utf-8", "surrogateescape")
     lines = re.split(r"\n(?![ \t])", text)
     found = (_FIELD.fullmatch(line) for line in lines)

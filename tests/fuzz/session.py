@@ -272,7 +272,7 @@ class Game:
         self._connect()
 
     def _judge(self, result: int) -> None:
-        """A final answer, held against what was sent."""
+        """A final answer, compared with the message that was sent."""
         message, context = self.message, self.context
         allowed = (libmilter.ACCEPT, libmilter.CONTINUE, libmilter.REJECT, libmilter.TEMPFAIL)
         assert result in allowed, f"no final answer is {result}"

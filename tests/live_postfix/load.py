@@ -1,4 +1,4 @@
-"""Clients that send one message after the other, and an account of what became of every single one."""
+"""Clients that send one message after the other, and the place of each message at the end."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where the messages are that were ever sent, by their numbers, once the gateway has settled."""
+    """The places of all messages sent, by their numbers, once the gateway has settled."""
 
     outside: dict[int, list[Delivery]]
     held: Counter[int]
@@ -190,7 +190,7 @@ def _external(header: bytes) -> set[str]:
 
 
 def _right_places(answer: Answer) -> list[list[str]]:
-    """Where a message may be after this answer; nowhere is an empty list."""
+    """The places where a message may be after this answer; an empty list: none."""
     taken = {"quarantine": ["held"], "reject": []}.get(answer.kind, ["outside"])
     match answer.code:
         case 250:

@@ -82,7 +82,7 @@ def test_what_is_let_through_arrives_as_it_was(stage: Stage, breach: Breach, act
 
 @pytest.mark.parametrize("action", ["rewrite", "quarantine", "reject"])
 def test_monitor_mode_only_looks(stage: Stage, breach: Breach, action: str) -> None:
-    """In monitor mode every letter arrives as it was, and the log has what would have been done to it."""
+    """In monitor mode every letter arrives unchanged, and the log has the action of enforce mode."""
     stage.policy(action, mode="monitor")
     before = len(stage.gateway.milter.log(event="message", action=action, outcome="accepted"))
     assert all(outcome.accepted for outcome in send(stage, breach.letters))
@@ -121,7 +121,7 @@ def hidden(letter: Letter) -> tuple[str, ...]:
 
 
 def test_a_quarantine_holds_everything(stage: Stage, breach: Breach) -> None:
-    """The client is told that all is well, nothing gets out, and the hold queue has each letter as it was."""
+    """The client gets 250, no letter gets out, and the hold queue has each one unchanged."""
     stage.policy("quarantine")
     assert all(outcome.accepted for outcome in send(stage, breach.letters))
     assert stage.sink.deliveries == ()
@@ -214,7 +214,7 @@ def test_sendmail_takes_the_recipients_out_of_the_header(stage: Stage) -> None:
 
 
 def test_a_refusal_reaches_the_user_of_sendmail(stage: Stage) -> None:
-    """The bounce goes to the sender alone, says what to do in plain words, and nothing else gets out."""
+    """The bounce goes to the sender alone and has the advice; no other message gets out."""
     [letter] = BREACHES[1].letters
     stage.policy("reject")
     stage.postfix.sendmail(["-i", "-f", letter.sender, *letter.recipients[:3]], letter.message)

@@ -145,7 +145,7 @@ def test_released_mail_is_signed(office: Office, keys: dict[str, Key], way: Rele
 def test_a_signature_of_ours_that_the_release_breaks_is_replaced(
     office: Office, keys: dict[str, Key], way: ReleaseMode, copies: int
 ) -> None:
-    """A receiver that sees a broken one of our own domain may take the mail for forged."""
+    """A receiver may treat mail with a broken signature of the author's own domain as forged."""
     incident, _ = held(office, keys["before"], b"to", b"cc", b"subject")
     deliveries = released(office, incident, way)
     assert [verifications(delivery.data, keys) for delivery in deliveries] == [[(OURS, "lab", True)]] * copies
@@ -153,7 +153,7 @@ def test_a_signature_of_ours_that_the_release_breaks_is_replaced(
 
 @pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
 def test_a_signature_of_others_that_stays_true_is_kept(office: Office, keys: dict[str, Key], way: ReleaseMode) -> None:
-    """One of another domain, over nothing that is edited: it goes on, and still verifies."""
+    """A signature of another domain that covers no edited field stays, and still verifies."""
     incident, _ = held(office, keys["mail"], b"subject")
     for delivery in released(office, incident, way):
         assert sorted(verifications(delivery.data, keys)) == [(OURS, "lab", True), (PARTNER, "mail", True)]

@@ -1,4 +1,4 @@
-"""Recipient fields as long as they come, and longer than Postfix lets through."""
+"""Recipient fields of the greatest length, and longer ones, which Postfix cuts."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON
 
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many; it stays attached for all tests here."""
+    """A gateway that holds messages with too many addresses; it stays attached for all tests of this file."""
     gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
     for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
         file.unlink()
@@ -245,7 +245,7 @@ def test_killed_between_any_two_calls_of_a_deletion(office: Office) -> None:
     assert points == ["before read", *(f"after {call}" for call in calls)]
 
 
-# -- what others do
+# -- other programs
 
 
 def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
@@ -262,7 +262,7 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
 
 
 def test_mail_that_never_came_is_logged_by_an_event_of_its_own(office: Office) -> None:
-    """A client that disconnects after the record leaves no message: nothing that an administrator has to look at."""
+    """A client that disconnects after the record leaves no message: the administrator has nothing to do."""
     gateway = office.context.gateway
     copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC) - 2 * ARRIVAL_TIME))
     with capture_logs() as events, office.steward() as steward:

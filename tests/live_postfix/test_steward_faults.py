@@ -42,7 +42,7 @@ SQLITE_ONLY = pytest.mark.parametrize("standing", ["sqlite"], indirect=True)
 def standing(
     request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
 ) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many, or hides it in a newsletter, with a journal of either kind."""
+    """A gateway that holds messages with too many addresses, or rewrites a newsletter; a journal of either kind."""
     gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
     for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
         file.unlink()
@@ -118,7 +118,7 @@ def nothing_shown(office: Office) -> bool:
     ],
 )
 def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """The round ends with an error that says so; after the fault the next round continues."""
+    """The round ends with an error that names the fault; after the fault the next round continues."""
     _released_once_although(office, postgres, "hangs", call)
 
 

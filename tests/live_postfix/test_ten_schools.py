@@ -1,4 +1,4 @@
-"""The breach that this project exists for, held: ten messages, 866 parents in To; and what becomes of each of them.
+"""The breach that this project exists for, held: ten messages, 866 parents in To, and the end of each message.
 
 The milter and the steward run as an administrator runs them, and everything is asked for by command.
 """
@@ -51,7 +51,7 @@ ADDRESS = re.compile(rb"[^\s<>\"',;:]+@[a-z0-9.-]+\.example")
 
 
 def name(letter: Letter | bytes) -> str:
-    """The Message-ID: what tells one of the ten from the others."""
+    """The Message-ID, which identifies one of the ten."""
     return str(message_from_bytes(letter.message if isinstance(letter, Letter) else letter)["Message-ID"])
 
 
@@ -61,7 +61,7 @@ def subject(letter: Letter) -> str:
 
 
 def addresses(letter: Letter) -> list[str]:
-    """The parents who stand in its To."""
+    """The parents in its To."""
     return [person.address for person in letter.people]
 
 
@@ -74,7 +74,7 @@ NOTICES = Counter(
 
 
 def shown(data: bytes) -> set[str]:
-    """The parents whose addresses stand anywhere in these bytes."""
+    """The parents whose addresses are anywhere in these bytes."""
     return {address.decode() for address in ADDRESS.findall(data)}
 
 
@@ -189,7 +189,7 @@ def told(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
     return Counter((str(header["In-Reply-To"]), str(header["Subject"]).rpartition(" (")[0]) for header in headers)
 
 
-# -- what the administrator sees
+# -- the administrator's commands
 
 
 def test_all_ten_are_listed(story: Story) -> None:
@@ -221,13 +221,13 @@ def test_the_list_for_people_names_the_same_ten(story: Story) -> None:
 
 
 def test_each_wish_is_answered(story: Story) -> None:
-    """In a sentence, with the reference; and the exit status says that it was done."""
+    """The answer is a sentence with the reference, and the exit status is 0."""
     said = {wish: (answer.returncode, answer.stdout) for wish, answer in story.answers.items()}
     released = {way: (0, f"{story.reference(letter)}: released as {way}\n") for way, letter in RELEASED.items()}
     assert said == {**released, "delete": (0, f"{story.reference(DELETED)}: deleted\n")}
 
 
-# -- what got out
+# -- mail that left
 
 
 def test_nothing_gets_out_unasked(story: Story) -> None:
@@ -276,7 +276,7 @@ def test_unchanged_shows_what_its_sender_wrote(story: Story) -> None:
     assert copy.body == sent.body
 
 
-# -- what the sender is told
+# -- the sender's notices
 
 
 def test_the_sender_is_told_of_each_step(story: Story) -> None:
@@ -297,7 +297,7 @@ def test_no_notice_shows_an_address(story: Story) -> None:
         assert all(reference in text for text in texts)
 
 
-# -- what is left
+# -- the end
 
 
 def test_the_hold_queue_holds_the_five_others(story: Story) -> None:

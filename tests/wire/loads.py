@@ -121,7 +121,7 @@ def _seconds(pid: int) -> float:
 
 
 class Sender:
-    """Sends letters in any number of sessions, and keeps account: final answers, and how long each took."""
+    """Sends letters in any number of sessions, and counts the final answers and their times."""
 
     def __init__(self, mixture: list[tuple[Letter, int]], *, seed: int = 1) -> None:
         self._letters = [message for message, _ in mixture]

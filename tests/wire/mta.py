@@ -1,7 +1,7 @@
 """The other end of the milter protocol, in the place of Postfix: the client of PyPI's `miltertest`.
 
-It minds what that client leaves to its caller: events that were negotiated to go unanswered, and a quarantine, after
-which the final answer still comes.
+It handles the cases that this client leaves to its caller: events that were negotiated to go unanswered, and a
+quarantine, after which the final answer still comes.
 """
 
 from __future__ import annotations

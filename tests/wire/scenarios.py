@@ -51,7 +51,7 @@ class Many:
 
 
 def idle(opened: list[None]) -> Script:
-    """A session that says nothing after its connection, for as long as the crowd is there."""
+    """A session that sends nothing after its connection, for as long as the crowd runs."""
     yield from begin()
     opened.append(None)
     yield Pause(b"", float("inf"))
@@ -112,7 +112,7 @@ class Slow:
 def slow_client(
     header: list[tuple[str, str]], pause: float, final_answers: list[str], done: Callable[[], bool]
 ) -> Script:
-    """A client that has a header field for us now and then, and ends when it may."""
+    """A client that sends a header field from time to time, and ends when it may."""
     yield from begin()
     yield packets.mail("clerk@council.test") + packets.rcpt("parent@family.test") + packets.data("4dX1slow")
     for field in header:

@@ -78,7 +78,7 @@ def edits(final_answer: FinalAnswer) -> list[Edit]:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """Where the cases are played, in a short-named directory (sun_path holds 108 bytes)."""
+    """The milter that plays the cases, in a directory with a short name (sun_path holds 108 bytes)."""
     directory = Path(tempfile.mkdtemp(prefix="udw"))
     stage = Stage(directory)
     yield stage

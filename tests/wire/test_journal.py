@@ -103,7 +103,7 @@ def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
 
 
 def check_all_answers(running: Running, breaking: AbstractContextManager[None], reason: str) -> None:
-    """Refused and held stay so; a rewrite or a warning becomes a temporary refusal; other mail passes as usual."""
+    """Messages are still refused or held; a rewrite or a warning becomes a temporary refusal; other mail passes."""
     with Mta(running.address).connect() as mta:
         assert send(mta, "rewrite", 0).word == "accept"
 
@@ -224,7 +224,7 @@ def test_a_message_that_passes_never_waits_for_the_journal(start: Start, postgre
 
 
 def test_two_gateways_record_in_one_journal(start: Start, shared: str) -> None:
-    """One message that arrives through both is one incident; each gateway's copy bears its name."""
+    """One message that arrives through both is one incident; each gateway's copy has its name."""
     one = start(rules=RULES, journal={"url": shared}, postfix={"config_dir": "/srv/one"})
     key = str(one.directory / "key")
     two = start(rules=RULES, journal={"url": shared, "key_file": key}, postfix={"config_dir": "/srv/two"})

@@ -1,4 +1,4 @@
-"""Many sessions, slow ones, dying ones, and mail without end, in small; nothing of them is left.
+"""Many sessions, slow ones, broken ones, and a long run, in small: the milter releases all resources.
 
 Each scenario waits at its end until the workers hold no more than before, and raises TimeoutError if they go on holding
 it. `tests/bench/load.py` plays the same at full size.
@@ -17,7 +17,7 @@ from wire.running import Running
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """One milter with a rule for every action: each test leaves it as it was. Nothing it says may come from Python."""
+    """One milter with a rule for every action, for all tests. Its output may contain no message of Python."""
     with milter() as running:
         yield running
         assert running.milter.log(event="unstructured") == []

@@ -54,7 +54,7 @@ def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind:
 
 
 def test_workers_that_die_during_a_reload_are_replaced(start: Start) -> None:
-    """The supervisor is told of the reload, of both deaths and of both ends of file at one time, and lives."""
+    """The supervisor gets the reload, both deaths and both ends of file in one select(), and goes on."""
     running = start()
     before = running.milter.workers()
     with processes.suspended(running.milter.pid):
@@ -211,7 +211,7 @@ def test_the_unix_socket_has_its_mode_and_group(start: Start) -> None:
 
 
 def test_a_second_supervisor_is_kept_away(start: Start) -> None:
-    """The second one logs the reason and ends, and the first one goes on."""
+    """The second supervisor logs the reason and ends, and the first one goes on."""
     running = start()
     second = run(running.config)
     assert second.returncode == 1
@@ -276,7 +276,7 @@ def test_a_frozen_worker_does_not_go_on_by_the_old_settings(start: Start) -> Non
 
 
 def test_a_socket_that_somebody_removed_is_named_at_reload(start: Start) -> None:
-    """Postfix no longer finds the milter: the log says so."""
+    """Postfix no longer finds the milter: the log has an error."""
     running = start()
     running.path.unlink()
     running.milter.reload()

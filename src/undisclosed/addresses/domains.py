@@ -79,7 +79,7 @@ def _suffixes() -> PublicSuffixList:
 def is_public_suffix(domain: str) -> bool:
     """Whether the public may register names directly below this domain (`com`, `co.uk`, `gov.uk`, `github.io`).
 
-    A single label that the list does not have (`localhost`, `lan`) is no suffix: names below it are not for sale.
+    A single label that the list does not have (`localhost`, `lan`) is no suffix: no registry sells names below it.
     """
     name = to_ascii(domain)
     return len(name) <= MAX_NAME and bool(_suffixes().is_public(name, accept_unknown=False))

@@ -157,7 +157,7 @@ def _read(file: Path) -> Source:
 
 
 def _misnamed(name: str, source: Source, shipped: Mapping[str, Source]) -> Iterator[Problem]:
-    """Problems of a file name that no notice uses: its author believes that the file is used."""
+    """Problems of a file name that no notice uses: its author would expect it to be used."""
     file = name.rpartition("/")[2]
     possible = (LAYOUT, *(f"{kind}.txt" for kind in KINDS), *(other.rpartition("/")[2] for other in shipped))
     if file not in possible and not file.startswith("_"):

@@ -160,7 +160,7 @@ class _MainResult(NamedTuple):
 
 
 class _Command(NamedTuple):
-    """How attach or detach changes each file."""
+    """The functions by which attach or detach changes each file."""
 
     to_main: Callable[[Postconf, OurMilter, bytes, Record | None], _MainResult]
     to_master: Callable[[bytes], bytes]

@@ -40,9 +40,9 @@ class ReloadResult:
     """The result of one reload."""
 
     began: int
-    """When the service began to read its configuration (time.monotonic_ns())."""
+    """The time at which the service began to read its configuration (time.monotonic_ns())."""
     refused: str = ""
-    """Why the new configuration was refused; empty where it is in force."""
+    """The reason why the new configuration was refused; empty if it is in force."""
     restart: tuple[str, ...] = ()
     """Settings that have changed and that only a restart puts in force."""
     pid: int = 0

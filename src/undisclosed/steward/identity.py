@@ -18,7 +18,7 @@ CLOCK_ERROR: Final = timedelta(seconds=5)
 
 
 def why_other_message(copy: QueueCopy, found: QueueEntry | QueuedMessage) -> str | None:
-    """Why a message with the copy's queue id is not the recorded one, by size and arrival time; None if it is."""
+    """The reason why a message with the copy's queue id is not the recorded one (size, arrival time); None if it is."""
     if copy.size is not None and copy.size != found.size:
         return f"the message that has this queue id now has {found.size} bytes, and not {copy.size}"
     if not -CLOCK_ERROR <= copy.arrived - found.arrived <= MAX_TRANSFER:

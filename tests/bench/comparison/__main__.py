@@ -60,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     if asked.docs:
         page.put_in(
             (asked.docs / PAGE).read_text(), ""
-        )  # what cannot be written should not be measured for ten minutes
+        )  # fail before ten minutes of measurement if the page cannot be written
     kept = results.load(asked.results) if asked.results else Results({}, [])
     kinds = [kind for kind in KINDS if not asked.only or kind.name in asked.only]
     with contest(say) as running:

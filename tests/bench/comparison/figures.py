@@ -22,7 +22,7 @@ class Sample(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A sample with where it belongs."""
+    """A sample with its kind of message, contestant and round."""
 
     kind: str
     contestant: str
@@ -42,7 +42,7 @@ class Ratio(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """Whether the figure is what it has to be."""
+        """Whether the figure meets its target."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -108,7 +108,7 @@ class Figures:
 
 
 def judged(figures: Figures) -> list[Ratio]:
-    """Every figure that was aimed at, for what was measured."""
+    """Every target, for the measured messages."""
     return [*_processor(figures), *_rate(figures), *_single(figures)]
 
 

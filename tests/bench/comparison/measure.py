@@ -39,7 +39,7 @@ DISCARD = 9
 
 
 class UnfairError(RuntimeError):
-    """A contestant does not do what it is compared by."""
+    """A contestant does not apply the rule by which it is compared."""
 
 
 class Contest:
@@ -52,7 +52,7 @@ class Contest:
         self._sent = 0
 
     def prove(self) -> None:
-        """See that all who have the rule count alike. Raises UnfairError."""
+        """Check that all contestants with the rule count alike. Raises UnfairError."""
         for name in self._running:
             smtp.single_session(self._ports[name], [letters.within_the_limit()])
             try:
