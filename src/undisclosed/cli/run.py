@@ -20,7 +20,7 @@ import typer
 from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail, parse_pid
 from undisclosed.cli.output import Output, printable
 from undisclosed.service import sd_notify
-from undisclosed.service.reload import ReloadResultFile, ReloadUnansweredError, request
+from undisclosed.service.reload import NoReloadResultError, ReloadResultFile, request
 
 
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -138,7 +138,7 @@ def reload(
     """
     try:
         result = request(pid, ReloadResultFile.of_this_service())
-    except ReloadUnansweredError as error:
+    except NoReloadResultError as error:
         fail(error, 1)
     if result.refused:
         reason = "\n".join(map(printable, result.refused.splitlines()))

@@ -16,39 +16,6 @@ from undisclosed.addresses import Address
 from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.policy import Action
 
-__all__ = [
-    "BY_FINALITY",
-    "MAX_TEXT",
-    "MERGE_WITHIN",
-    "OPEN",
-    "AcceptedPart",
-    "AmbiguousError",
-    "Event",
-    "Incident",
-    "JournalError",
-    "NotFoundError",
-    "Notice",
-    "NoticeKind",
-    "NoticeState",
-    "QueueCopy",
-    "ReleaseMode",
-    "Request",
-    "RequestState",
-    "State",
-    "Transaction",
-    "Treatment",
-    "UnrecordedMail",
-    "UnusableError",
-    "Verb",
-    "WrongKeyError",
-    "WrongVersionError",
-    "clean",
-    "is_complete",
-    "least_final",
-    "parts_for",
-    "places_served",
-]
-
 MERGE_WITHIN: Final = timedelta(hours=1)
 """Transactions with the same reference within this time are one incident, if they have a Message-ID."""
 

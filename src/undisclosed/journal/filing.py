@@ -27,7 +27,7 @@ from undisclosed.incidents.records import (
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import add_event, as_copy, insert, now
-from undisclosed.journal.sqlite_writes import WriteTransaction
+from undisclosed.journal.write_transaction import WriteTransaction
 from undisclosed.policy import Action
 from undisclosed.policy.sections import JournalSection
 

@@ -23,7 +23,7 @@ from undisclosed.incidents.records import (
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import IDS_PER_QUERY, add_event, as_record, insert, now
-from undisclosed.journal.sqlite_writes import EngineTransaction
+from undisclosed.journal.write_transaction import EngineTransaction
 
 UNANSWERED: Final[tuple[RequestState, ...]] = ("open",)
 """The states of a request that has no answer yet."""
@@ -43,7 +43,7 @@ class Held:
             incident_id=incident_id, copy_id=copy_id, at=now(), actor=actor, what=what, why=why, detail=detail
         )
         with self._database.write() as connection:
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
 
     def set_state(
         self,
@@ -81,7 +81,7 @@ class Held:
                 why=why,
                 detail={"before": row.state},
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
             return True
 
     def accepted_parts(self, copy_id: int) -> set[AcceptedPart]:
@@ -140,7 +140,7 @@ class Held:
                 why=reason,
                 detail=detail,
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
         return Request(id=request_id, **values)
 
     def requests(self, *, gateway: str, states: Collection[RequestState] = UNANSWERED) -> list[Request]:
@@ -186,7 +186,7 @@ class Held:
                 why=answer,
                 detail={"request": request_id},
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
 
 
 def _several(states: State | Collection[State]) -> Collection[State]:

@@ -84,7 +84,7 @@ class Callbacks:
         self._runtime = runtime
         self._gate = gate
 
-    def register(self, name: str = "undisclosed") -> None:
+    def register(self) -> None:
         """Make these the callbacks of this process."""
         milter.set_flags(ACTIONS)
         milter.set_connect_callback(self._guard(self._connect))
@@ -96,7 +96,7 @@ class Callbacks:
         milter.set_eom_callback(self._guard(self._end_of_message))
         milter.set_abort_callback(self._guard(self._abort))
         milter.set_close_callback(self._guard(self._close))
-        milter.register(name, data=self._guard(self._data), negotiate=self._negotiate)
+        milter.register("undisclosed", data=self._guard(self._data), negotiate=self._negotiate)
 
     def _guard(self, stage: Callable[..., int], no_reply: int = 0) -> Callable[..., int]:
         """Wrap a callback. This is the one place that catches everything: in enforce mode no failure becomes "accept".

@@ -261,11 +261,6 @@ class Rule(Section):
     def _but(self) -> Senders:
         return Senders(self.except_senders)
 
-    @property
-    def concerns_everybody(self) -> bool:
-        """Whether the rule applies to every envelope sender."""
-        return "*" in self._senders.patterns and not self.except_senders
-
     def concerns(self, sender: str) -> bool:
         """Whether the rule applies to an envelope sender (an addr-spec; empty for the null sender)."""
         return sender in self._senders and sender not in self._but

@@ -17,6 +17,7 @@ import structlog
 
 from undisclosed import notices
 from undisclosed.incidents.records import JournalError
+from undisclosed.journal.changes import POLL_INTERVAL
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
@@ -26,7 +27,7 @@ from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Steward
 
-MAX_WAIT: Final = 1.25
+MAX_WAIT: Final = POLL_INTERVAL
 """Seconds of one wait for changes of the journal. A signal is noticed after one wait at most; an idle steward wakes
 once in each."""
 

@@ -166,13 +166,13 @@ class JobRunner:
                     self._note_doubt(copy, part, "resumed after an interruption")
                     is_resumed = False
                 reinjector.send(queued, part.recipients, part.content)
-                self._unrecorded.setdefault(copy.id, set()).update(part.places)
-                self._journal.held.record_accepted(copy.id, part.places)
+                self._unrecorded.setdefault(copy.id, set()).update(part.records)
+                self._journal.held.record_accepted(copy.id, part.records)
                 self._unrecorded.pop(copy.id)
                 any_accepted = True
         except RootHalfGoneError:
             raise
-        except (ReinjectError, HoldQueueError, QueueFileError) as error:
+        except (ReinjectError, HoldQueueError) as error:
             if isinstance(error, UnansweredError) and part is not None:
                 self._note_doubt(copy, part, "no answer")
             why = _with_remedy(error)
@@ -183,7 +183,7 @@ class JobRunner:
 
     def _note_doubt(self, copy: QueueCopy, part: release_parts.ReleasePart, what: str) -> None:
         """Add an event that a part may be sent twice."""
-        text = ", ".join(map(str, part.places))
+        text = ", ".join(map(str, part.records))
         why = f"Postfix may have accepted {text} already: then its recipients get it a second time"
         self._journal.held.add_event(copy.incident_id, copy.id, "steward", what, why, part=text)
 

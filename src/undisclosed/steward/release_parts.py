@@ -29,7 +29,7 @@ from undisclosed.policy import Policy, Standing
 class ReleasePart:
     """One message to send, and its recipients."""
 
-    places: tuple[AcceptedPart, ...]
+    records: tuple[AcceptedPart, ...]
     """The records of the journal about it, once Postfix has accepted it."""
     recipients: tuple[Recipient, ...]
     content: bytes
@@ -65,8 +65,8 @@ def body(queued: QueuedMessage) -> bytes:
 
 def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
     numbers = sorted(chosen)
-    places = parts_for(mode, numbers, len(queued.recipients))
-    return ReleasePart(places, tuple(queued.recipients[number] for number in numbers), content)
+    records = parts_for(mode, numbers, len(queued.recipients))
+    return ReleasePart(records, tuple(queued.recipients[number] for number in numbers), content)
 
 
 # -- the modes ---------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_unchanged_is_the_message_itself() -> None:
 def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
     """One part for all recipients; To and Cc have internal addresses only, and all other bytes stay."""
     [part] = parts(policy(), held(), "bcc")
-    assert (part.places, readable(part)) == (parts_for("bcc", range(14), 14), set())
+    assert (part.records, readable(part)) == (parts_for("bcc", range(14), 14), set())
     assert len(part.recipients) == 14
     assert rest(part.content) == rest(HEADER + BODY)
     assert b"head@school.council.test" in part.content
@@ -75,7 +75,7 @@ def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
 def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
     """No part shows an outside address other than its one recipient's; internal recipients share a part without any."""
     found = list(parts(policy(), held(), "split"))
-    assert [place for part in found for place in sorted(places_served(part.places))] == [12, 13, *range(12)]
+    assert [place for part in found for place in sorted(places_served(part.records))] == [12, 13, *range(12)]
     inside, *outside = found
     assert ([recipient.address for recipient in inside.recipients], readable(inside)) == (INSIDE, set())
     for part in outside:
@@ -122,10 +122,10 @@ def test_an_archive_gets_the_part_without_addresses() -> None:
 def test_served_recipients_get_no_second_part_in_any_mode() -> None:
     """Accepted parts count by the places of their recipients, independent of their mode."""
     [left] = parts(policy(), held(), "bcc", accepted=parts_for("split", [0, 3, 7, 8, 12, 13], 14))
-    assert left.places == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
+    assert left.records == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
     assert list(parts(policy(), held(), "split", accepted=parts_for("bcc", range(14), 14))) == []
     [last] = parts(policy(), held(), "split", accepted=parts_for("bcc", range(1, 14), 14))
-    assert last.places == parts_for("split", [0], 14)
+    assert last.records == parts_for("split", [0], 14)
 
 
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subject; bh=x; b=y\n"
