@@ -75,7 +75,7 @@ def steward(
         str, typer.Option(help="The user whose rights it keeps when root starts it: the milter's.", metavar="NAME")
     ] = "undisclosed",
 ) -> None:
-    """Release, delete and expire held mail, and send notices, in the foreground.
+    """Handle held mail and send notices, in the foreground.
 
     A small part keeps running as root. SIGHUP reloads the configuration, SIGTERM ends it.
     """
