@@ -163,8 +163,8 @@ def test_our_milter_written_by_hand_is_kept_and_moved_to_the_front(config: Path)
     by_hand = "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }"
     postconf(config, "-e", f"smtpd_milters=inet:localhost:8891, {by_hand}")
     attach(wanting(), config)
-    mine = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"
-    assert f"{mine}, inet:localhost:8891" == postconf(config, "-h", "smtpd_milters")
+    by_hand = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"
+    assert f"{by_hand}, inet:localhost:8891" == postconf(config, "-h", "smtpd_milters")
     detach(wanting(), config)
     assert postconf(config, "-h", "smtpd_milters") == "inet:localhost:8891"
 

@@ -24,7 +24,7 @@ FAILED: Final = 2
 MAX_ADDRESSES: Final = 20
 """Addresses that the text names; --json has all."""
 
-MAX_TEXT: Final = 500
+MAX_SHOWN_TEXT: Final = 500
 """Characters that the text shows of a header field of a rewrite."""
 
 
@@ -170,4 +170,4 @@ def _number(count: int, noun: str, plural: str = "") -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"
+    return text if len(text) <= MAX_SHOWN_TEXT else f"{text[:MAX_SHOWN_TEXT]}... ({len(text)} characters)"
