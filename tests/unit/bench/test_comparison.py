@@ -53,7 +53,7 @@ def everything(rounds: int = 3, rate: float = 500.0) -> list[Record]:
 
 
 def test_each_figure_has_its_own_median() -> None:
-    """A round that was bad in one figure alone is left out of that figure alone."""
+    """A median ignores a round that was slow in one figure; the other figures of that round count."""
     samples = [Sample(100, 9, 0.5, 70), Sample(900, 2, 0.6, 71), Sample(110, 3, 9.9, 72)]
     assert Figures(records(rspamd=samples)).median("small", "rspamd") == Sample(110, 3, 0.6, 71)
 
@@ -73,7 +73,7 @@ def test_a_difference_is_taken_within_each_round() -> None:
 
 
 def test_a_round_that_one_of_two_lacks_does_not_count() -> None:
-    """A ratio needs both of a round."""
+    """A ratio needs both contestants of a round."""
     figures = Figures(records(one=rates(50, 60, 1), other=rates(100, 100)))
     assert figures.ratio("small", "one", "other", "rate") == pytest.approx(0.55)
     assert figures.rounds == 2
@@ -91,7 +91,7 @@ def test_processor_time_is_held_against_rspamd(processor: float, reached: bool) 
 @pytest.mark.parametrize("socket", ["unix", "inet"])
 @pytest.mark.parametrize(("ours", "reached"), [(95.0, True), (94.0, False)])
 def test_the_rate_is_held_against_the_null_program_on_the_same_socket(socket: str, ours: float, reached: bool) -> None:
-    """At least 0.95 of it; more is welcome."""
+    """The target is 0.95 of the null program's rate at least."""
     samples = {f"undisclosed_{socket}": rates(ours), f"null_{socket}": rates(100.0), "null_other": rates(1.0)}
     (one,) = judged(Figures(records("small", **samples)))
     assert one.value == pytest.approx(ours / 100)
@@ -109,7 +109,7 @@ def test_a_single_session_is_held_against_no_milter() -> None:
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    """A part of a run says nothing of the rest."""
+    """A part of a run has no result for the other messages."""
     assert judged(Figures(records(rspamd=rates(1.0)))) == []
 
 
@@ -165,7 +165,7 @@ def test_the_tables_replace_those_before_and_nothing_else() -> None:
      f"{page.BEGIN}{page.END}{page.END}"],
 )  # fmt: skip
 def test_a_page_without_its_two_markers_is_refused(text: str) -> None:
-    """Rather than written over."""
+    """The page without markers is refused, not overwritten."""
     with pytest.raises(page.MarkersError):
         page.put_in(text, "new")
 
@@ -344,7 +344,7 @@ def test_letters_arrive_as_they_were_made() -> None:
 
 
 def test_a_refusal_stops_the_measurement() -> None:
-    """A server that refuses is quick: that must not pass for a rate."""
+    """A server that refuses is fast: its answers must not count as a rate."""
     (letter,) = letters(KINDS[0], 1, 1)
     with Sink() as sink:
         sink.answer("451 4.3.0 later")

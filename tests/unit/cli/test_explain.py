@@ -1,4 +1,4 @@
-"""`undisclosed explain`: what it prints, what it never prints, and its exit status."""
+"""`undisclosed explain`: its output, its exit status, and text that it never prints."""
 
 from __future__ import annotations
 

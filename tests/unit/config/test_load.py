@@ -1,4 +1,4 @@
-"""load.py and errors.py: a file becomes a policy, or an error that names the line to correct, and how."""
+"""load.py and errors.py: a file becomes a policy, or an error that names the line and the fix."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def without_rights() -> Iterator[None]:
 
 @pytest.mark.parametrize("folder", BAD, ids=lambda folder: folder.name)
 def test_a_bad_configuration_is_refused_with_the_expected_error(folder: Path) -> None:
-    """File, line, setting, value, what is wrong and what to write instead, for each error in it."""
+    """File, line, setting, value, problem and fix, for each error in it."""
     with pytest.raises(ConfigError) as caught:
         load(folder / "config.toml")
     assert (folder / "expected.txt").read_text() == str(caught.value).replace(f"{folder}/", "") + "\n"

@@ -1,4 +1,4 @@
-"""Hiding recipients: which header becomes which."""
+"""Hiding recipients: headers before and after."""
 
 from __future__ import annotations
 

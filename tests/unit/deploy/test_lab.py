@@ -1,4 +1,4 @@
-"""The laboratory itself: what the tests and the quickstart measure with must be able to see a leak."""
+"""The laboratory itself: the tools of the tests and the quickstart must be able to find a leak."""
 
 from __future__ import annotations
 

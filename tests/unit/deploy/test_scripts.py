@@ -254,7 +254,7 @@ def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> N
     assert not directory.exists()
 
 
-# -- what the scripts ask and say
+# -- the questions and messages of the scripts
 
 
 def test_help_is_for_everybody() -> None:
@@ -268,7 +268,7 @@ def test_help_is_for_everybody() -> None:
 
 
 def test_without_root_it_says_so(tmp_path: Path) -> None:
-    """Somebody without rights is told to use sudo, and nothing is begun."""
+    """A user without rights gets the advice to use sudo, and nothing is started."""
     there = Path("/tmp") / f"undisclosed-deploy-{os.getpid()}"  # tmp_path lies where only root may look
     shutil.copytree(DEPLOY, there / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
     try:
@@ -348,7 +348,7 @@ def test_rules_of_the_host_survive_a_run_that_was_killed(tmp_path: Path) -> None
 
 
 def test_a_step_that_fails_names_its_log() -> None:
-    """The last lines of what failed are shown, with the path of all of it."""
+    """The last lines of the failed command are shown, with the path of its whole output."""
     failed = bash("step 'A step' bash -c 'echo what went wrong; exit 3'\necho went on")
     assert failed.returncode == 1
     assert "A step: failed with status 3" in failed.stderr

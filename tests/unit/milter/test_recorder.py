@@ -102,7 +102,7 @@ def test_recorded_transactions_are_read_back(recorder: Recorder, journal: Journa
 def test_after_a_failure_records_fail_at_once_until_writing_works(
     recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines
 ) -> None:
-    """The log says so once when it begins, and once when it ends."""
+    """The log has one line at its begin, and one at its end."""
     inbox.fails = True
     for _ in range(3):
         with pytest.raises(JournalError):

@@ -1,4 +1,4 @@
-"""The table of what each action does."""
+"""The table of the effects of each action."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def words(**over: Any) -> str:
 
 
 def test_the_whole_description() -> None:
-    """Whose mail, what counts, rule by rule, and nothing of what the rules do not use."""
+    """The scope, the counting and each rule; nothing about parts that the rules do not use."""
     from undisclosed.addresses.domains import PERSONAL_MAIL
 
     exempt = rule(
