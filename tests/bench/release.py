@@ -111,7 +111,8 @@ def main() -> int:
         key = read_key(policy, create=False)
         journal = Journal(policy.journal, key)
         queue = stack.enter_context(HoldQueue(postfix.config_dir))
-        steward = Steward(Context(policy, key, gateway_name(policy)), journal, queue, structlog.get_logger())
+        context = Context(policy, key, gateway_name(policy))
+        steward = Steward(context, journal, queue, structlog.get_logger(), lambda _: None)
         for number in range(arguments.rounds):
             plain = send(postfix.port, "exempt@council.test", 2 * number, arguments.messages)
             gateway.settle()

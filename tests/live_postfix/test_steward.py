@@ -23,8 +23,13 @@ from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
 from support.factories import transaction
+from undisclosed import log
 from undisclosed.incidents.records import Incident, ReleaseMode, State
+from undisclosed.steward.due_notices import DueNotices
+from undisclosed.steward.hold_queue import HoldQueue
 from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON
+from undisclosed.steward.release import JobRunner
+from undisclosed.steward.requests import Requests
 
 
 @pytest.fixture(scope="module")
@@ -325,8 +330,10 @@ def test_forged_rows_are_refused(office: Office, change: str, words: str) -> Non
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
     with sqlite3.connect(journal) as database:
         database.execute(change, {"id": request.id, "copy": incident.copies[0].id})
-    with office.steward() as steward:
-        steward.requests.carry_out(steward.context, datetime.now(UTC), missing=())
+    policy = office.context.policy
+    with HoldQueue(policy.postfix.config_dir) as queue:
+        requests = Requests(office.journal, JobRunner(office.journal, queue), DueNotices(office.journal), log.get())
+        requests.carry_out(office.context, datetime.now(UTC), missing=())
     state, why = office.answer(request)
     assert (state, len(office.on_hold()), office.received()) == ("refused", 1, {})
     assert words in why

@@ -80,6 +80,7 @@ def transaction(**over: Any) -> Transaction:
         "treatment": "hold",
         "reason": "2 external addresses, the limit is 1",
         "obstacle": None,
+        "obstacle_kind": None,
         "per_field": {"to": 2},
         "count": 2,
         "organisations": 2,

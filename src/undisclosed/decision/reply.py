@@ -24,8 +24,6 @@ from undisclosed.policy import Policy
 LINE_LIMIT: Final = 100
 """Characters of one reply line, its `550-5.7.0 ` included: the narrowest dialogs do not break it."""
 
-LINES_LIMIT: Final = 5
-
 REASON_LIMIT: Final = 200
 """Characters of the reason of a held message: Postfix logs it in one piece."""
 

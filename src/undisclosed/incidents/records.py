@@ -129,7 +129,7 @@ class Transaction:
     reason: str
     obstacle: str | None
     """The reason why a message must not be rewritten as the rule says; None: it can be."""
-    obstacle_kind: ObstacleKind | None = None
+    obstacle_kind: ObstacleKind | None
     per_field: Mapping[str, int]
     count: int
     organisations: int
@@ -198,7 +198,7 @@ class Incident:
     action: Action
     reason: str
     obstacle: str | None
-    obstacle_kind: ObstacleKind | None = None
+    obstacle_kind: ObstacleKind | None
     count: int
     organisations: int
     named: int

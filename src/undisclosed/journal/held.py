@@ -143,12 +143,12 @@ class Held:
             add_event(EngineTransaction(connection), event)
         return Request(id=request_id, **values)
 
-    def requests(self, *, gateway: str, states: Collection[RequestState] = UNANSWERED) -> list[Request]:
-        """The requests that concern a gateway: it has, or had, one of the copies they mean. The oldest first."""
+    def requests(self, *, gateway: str) -> list[Request]:
+        """The requests without an answer that concern a gateway: it has, or had, a copy they mean. The oldest first."""
         request, copy = tables.request, tables.queue_copy
         meant = sa.or_(request.c.copy_id == copy.c.id, request.c.copy_id.is_(None))
         concerns = sa.exists().where(copy.c.incident_id == request.c.incident_id, copy.c.gateway == gateway, meant)
-        query = sa.select(request).where(request.c.state.in_(list(states)), concerns).order_by(request.c.id)
+        query = sa.select(request).where(request.c.state.in_(UNANSWERED), concerns).order_by(request.c.id)
         with self._database.read() as connection:
             return [as_record(Request, row) for row in connection.execute(query)]
 

@@ -71,7 +71,7 @@ class Recorder:
     """Records the transactions of one worker's sessions. `start` it before use; it ends with the process."""
 
     def __init__(
-        self, inbox: RecorderInbox, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int] = lambda: 0
+        self, inbox: RecorderInbox, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int]
     ) -> None:
         """`activity` returns a number that changes with every callback of the worker."""
         self.gateway = gateway

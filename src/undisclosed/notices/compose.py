@@ -19,7 +19,7 @@ from undisclosed.addresses import domains, mailboxes
 from undisclosed.incidents.records import Incident, NoticeKind
 from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
-from undisclosed.notices.template_files import TEMPLATE_ERRORS, shipped
+from undisclosed.notices.template_files import TEMPLATE_ERRORS
 from undisclosed.notices.templates import LanguagePart, Templates
 from undisclosed.notices.variables import plain, variables_of
 from undisclosed.policy import Policy
@@ -70,19 +70,18 @@ def render(
     kind: NoticeKind,
     *,
     now: datetime,
-    templates: Templates | None = None,
+    templates: Templates,
     release_modes: Collection[str] = (),
     zone: tzinfo | None = None,
 ) -> EmailMessage:
     """Compose the notice about an incident to its sender. Line ends are LF, as sendmail(1) expects.
 
-    Without `templates` the shipped ones are used. `release_modes`: the modes of all parts that Postfix accepted.
+    `release_modes`: the modes of all parts that Postfix accepted.
     Instants are written in `zone`; None is the host's local time. The same incident and kind give the same Message-ID,
     so that duplicates can be recognised. Raises NoticeError.
     """
     if domain_of(incident.sender) is None:
         raise NoticeError(NOT_AN_ADDRESS)
-    templates = templates or shipped(policy.organisation.languages)
     try:
         variables = variables_of(policy, incident, kind, release_modes=release_modes)
         parts = templates.parts(kind, variables, zone)

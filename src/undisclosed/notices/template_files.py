@@ -52,14 +52,6 @@ def load(policy: Policy, config_file: Path) -> Templates:
     return templates
 
 
-@cache
-def shipped(languages: tuple[str, ...]) -> Templates:
-    """The shipped templates; English if none of the languages is shipped."""
-    sources = _shipped_sources()
-    folders = {language: folder for language in languages if (folder := _folder(language, sources))}
-    return Templates(folders or {"en": "en"}, sources)
-
-
 def check(templates: Templates) -> None:
     """Raise ConfigError for missing templates, syntax errors, unknown variables, and errors of rendering."""
     folders = list(dict.fromkeys(templates.folders.values()))

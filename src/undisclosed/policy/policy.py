@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from undisclosed.addresses import Address, addresses, domains
+from undisclosed.addresses import addresses, domains
 from undisclosed.policy.actions import Action, Mode
 from undisclosed.policy.sections import (
     ConsoleSection,
@@ -207,11 +207,6 @@ class Policy(Section):
     def is_personal_mail(self, domain: str) -> bool:
         """Whether a domain (A-label, lower case) belongs to a personal-mail provider."""
         return domain in self._personal or domains.registrable(domain) in self._personal
-
-    def organisation_of(self, address: Address) -> str:
-        """The organisation of an address: its registrable domain, or the address itself at a personal-mail provider."""
-        organisation = self.known(address.domain).organisation
-        return f"{address.local}@{address.domain}" if organisation is None else organisation
 
 
 class _DomainSet:

@@ -68,11 +68,6 @@ class HoldQueue:
                 cwd="/",
             )
 
-    @property
-    def root_pid(self) -> int:
-        """The process id of the root half."""
-        return self._root_half.pid
-
     def __enter__(self) -> Self:
         return self
 

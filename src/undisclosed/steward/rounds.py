@@ -35,7 +35,7 @@ class Steward:
         journal: Journal,
         queue: HoldQueue,
         log: structlog.BoundLogger,
-        dispatch: Dispatch = lambda _: None,
+        dispatch: Dispatch,
     ) -> None:
         self.context = context
         """May be replaced between two rounds."""
@@ -44,7 +44,7 @@ class Steward:
         self._due_notices = DueNotices(journal)
         jobs = JobRunner(journal, queue)
         self._reconciler = Reconciler(journal, queue, self._due_notices, log)
-        self.requests = Requests(journal, jobs, self._due_notices, log)
+        self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
         self._pruned_at: datetime | None = None
 
@@ -55,7 +55,7 @@ class Steward:
         """
         reconcile_at = self._reconciler.reconcile(self.context, now)
         # After the reconciliation: it tells which copies are missing, and a request for these waits.
-        carry_out_at = self.requests.carry_out(self.context, now, self._reconciler.missing_since)
+        carry_out_at = self._requests.carry_out(self.context, now, self._reconciler.missing_since)
         self._expiry.expire(self.context, now)
         self._due_notices.add_for_delivered(self.context, now)
         self._dispatch(now)

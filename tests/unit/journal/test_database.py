@@ -74,7 +74,7 @@ def test_a_database_without_tables_names_the_command(journal_url: str) -> None:
         for attempt in (
             journal.check,
             journal.incidents.search,
-            journal.probe,
+            journal.inbox.probe,
             lambda: journal.filing.record(transaction()),
         ):
             with pytest.raises(WrongVersionError, match="run `undisclosed journal upgrade`"):
@@ -365,7 +365,7 @@ def remote(postgres: Postgres) -> Iterator[Journal]:
     url = postgres.create("failing")
     migrate.upgrade(JournalSection(url=url), KEY)
     with closing(open_journal(url)) as journal:
-        journal.probe()
+        journal.inbox.probe()
         yield journal
     postgres.drop("failing")
 
@@ -374,7 +374,7 @@ def test_a_frozen_server_is_given_up_in_time(postgres: Postgres, remote: Journal
     """With an open connection and without; once the server goes on, the journal works again."""
     postgres.freeze()
     try:
-        for attempt in (lambda: remote.filing.record(transaction()), remote.incidents.search, remote.probe):
+        for attempt in (lambda: remote.filing.record(transaction()), remote.incidents.search, remote.inbox.probe):
             with in_time(), pytest.raises(JournalError):
                 attempt()
     finally:

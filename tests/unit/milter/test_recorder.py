@@ -83,7 +83,7 @@ def inbox(journal: Journal) -> Breakable:
 @pytest.fixture
 def recorder(inbox: Breakable, lines: Lines) -> Iterator[Recorder]:
     """A running recorder."""
-    made = Recorder(inbox, "mx1", log.get())
+    made = Recorder(inbox, "mx1", log.get(), lambda: 0)
     made.start()
     yield made
     made.stop(10)

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from support.factories import policy, transaction
-from support.notice_factories import SENT, words
+from support.notice_factories import SENT, shipped, words
 from undisclosed.incidents.records import NoticeKind, State, parts_for
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError
 from undisclosed.notices.eligibility import MAX_NOTICES
-from undisclosed.notices.template_files import shipped
 from undisclosed.policy import Policy
 
 TEMPLATES = shipped(("en",))

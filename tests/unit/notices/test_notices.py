@@ -21,13 +21,14 @@ from support.notice_factories import (
     notice,
     organisation,
     readable,
+    render,
     text_of,
     words,
 )
 from support.paths import DATA
 from undisclosed.decision.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE, Obstacle
 from undisclosed.incidents.records import NoticeKind, State
-from undisclosed.notices import NoticeError, render
+from undisclosed.notices import NoticeError
 from undisclosed.notices.templates import KINDS
 
 WHOLE = DATA / "notices"
@@ -195,13 +196,13 @@ def test_the_day_of_expiry_is_the_earliest_one() -> None:
 def test_dates_are_local() -> None:
     """Dates are in the host's time zone: shortly before midnight in UTC it is the next day in British summer time."""
     late = incident(at=SENT.replace(month=7, hour=23, minute=30))
-    message = render(organisation(), late, "held", now=SENT, zone=ZoneInfo("Europe/London"))
+    message = render(organisation(), late, "held", zone=ZoneInfo("Europe/London"))
     assert "of 20 July 2026, 00:30 has not been sent" in words(message)
 
 
 def test_the_default_contact_is_translated() -> None:
     """The default of `organisation.help` is English; a Welsh notice says it in Welsh."""
-    text = words(render(policy(organisation={"languages": ["en", "cy"]}), incident(), "held", now=SENT))
+    text = words(render(policy(organisation={"languages": ["en", "cy"]}), incident(), "held"))
     assert "contact your mail administrator, say" in text
     assert "Cyswllt: eich gweinyddwr e-bost." in text
 
@@ -229,7 +230,7 @@ def test_a_subject_that_was_not_kept(subject: str | None) -> None:
 def test_the_author(configured: str, domains: list[str], expected: str) -> None:
     """`notices.from`, else the organisation's postmaster."""
     own = policy(organisation={"internal_domains": domains}, notices={"from": configured})
-    message = message_from_bytes(render(own, incident(), "held", now=SENT).as_bytes(), policy=email_policy.default)
+    message = message_from_bytes(render(own, incident(), "held").as_bytes(), policy=email_policy.default)
     assert str(message["From"]) == expected
 
 

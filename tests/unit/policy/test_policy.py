@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from support.factories import make_rule, message, policy, rule
-from undisclosed.addresses import addresses
-from undisclosed.decision.message import Client
+from undisclosed.decision.exposure import expose
+from undisclosed.decision.message import Client, Field
 from undisclosed.decision.rules import decide
 from undisclosed.policy import Refused, Rule, Standing
 from undisclosed.policy.senders import Senders
@@ -93,10 +93,9 @@ def test_a_personal_mail_provider_may_be_its_own_organisation() -> None:
 def test_a_provider_that_the_list_lacks_can_be_added() -> None:
     """Each address there, and below it, is then an organisation of its own, and the domain cannot be a partner."""
     counting = {"personal_mail_add": [".village-net.test"]}
-    first, second = addresses("a@village-net.test, b@mail.village-net.test")
-    assert policy().organisation_of(first) == policy().organisation_of(second) == "village-net.test"
-    ours = policy(counting=counting)
-    assert ours.organisation_of(first) != ours.organisation_of(second)
+    fields = (Field("To", "a@village-net.test, b@mail.village-net.test"),)
+    assert expose(policy(), fields).organisations == 1
+    assert expose(policy(counting=counting), fields).organisations == 2
     assert "personal-mail provider" in refused(
         counting=counting, organisation={"partner_domains": ["village-net.test"]}
     )
@@ -104,9 +103,11 @@ def test_a_provider_that_the_list_lacks_can_be_added() -> None:
 
 def test_colleagues_are_one_organisation_and_families_are_many() -> None:
     """The registrable domain for a firm, the address for a personal-mail provider, the literal for a literal."""
-    found = addresses("a@firm.test, b@post.firm.test, A@gmail.com, c@gmail.com, d@[192.0.2.1], e@[192.0.2.1]")
-    names = [policy().organisation_of(address) for address in found]
-    assert names == ["firm.test", "firm.test", "a@gmail.com", "c@gmail.com", "[192.0.2.1]", "[192.0.2.1]"]
+    domains = ["firm.test", "post.firm.test", "gmail.com", "[192.0.2.1]"]
+    names = [policy().known(domain).organisation for domain in domains]
+    assert names == ["firm.test", "firm.test", None, "[192.0.2.1]"]
+    fields = (Field("To", "a@firm.test, b@post.firm.test, A@gmail.com, c@gmail.com, d@[192.0.2.1], e@[192.0.2.1]"),)
+    assert expose(policy(), fields).organisations == 4
 
 
 @pytest.mark.parametrize(
