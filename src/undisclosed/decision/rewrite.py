@@ -227,7 +227,7 @@ def _keys(message: Message, name: str) -> frozenset[Key]:
 def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
     """Read the result again with two independent readers, and check its form. Raises Unsafe."""
     after = apply(fields, edits)
-    left = expose(policy, after)
+    left = expose(policy, after)  # not by message.addresses: read again, independent of the plan
     if left.external or left.partner:
         raise Unsafe(STILL_VISIBLE)
     counted, names = policy.counted_fields, [key_of(name) for name, _ in after]

@@ -14,10 +14,10 @@ from undisclosed.incidents.records import QueueCopy, UnrecordedMail
 from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
-from undisclosed.steward import release_parts
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, QueueEntry, RootHalfGoneError
 from undisclosed.steward.privileged import MAX_QUEUE_IDS
+from undisclosed.steward.release_parts import HeldMessage
 
 
 class Adoption:
@@ -53,8 +53,9 @@ class Adoption:
 
     def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
-        policy, message = context.policy, release_parts.message(queued)
-        decision = rules.judge(policy, message, release_parts.body(queued))
+        policy, held = context.policy, HeldMessage.read(queued)
+        message = held.message
+        decision = rules.judge(policy, message, held.body)
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         name = reference(context.key, message, exposure)

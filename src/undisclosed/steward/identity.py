@@ -7,7 +7,6 @@ from typing import Final
 
 from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.incidents.records import QueueCopy
-from undisclosed.steward import release_parts
 from undisclosed.steward.hold_queue import QueueEntry
 
 MAX_TRANSFER: Final = timedelta(hours=1)
@@ -26,8 +25,8 @@ def why_other_message(copy: QueueCopy, found: QueueEntry | QueuedMessage) -> str
     return None
 
 
-def why_other_content(copy: QueueCopy, queued: QueuedMessage) -> str | None:
+def why_other_content(copy: QueueCopy, queued: QueuedMessage, message_id: str | None) -> str | None:
     """The same, by its Message-ID too."""
-    if copy.message_id is not None and copy.message_id != release_parts.message(queued).message_id:
+    if copy.message_id is not None and copy.message_id != message_id:
         return "the message that has this queue id now has another Message-ID"
     return why_other_message(copy, queued)

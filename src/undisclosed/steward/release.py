@@ -119,7 +119,8 @@ class JobRunner:
     def _prepare(self, policy: Policy, job: Job, queued: QueuedMessage, reinjector: Reinjector) -> JobResult | None:
         """Do everything that must precede the deletion of the held file; None if it may be deleted now."""
         copy = job.copy
-        if why := why_other_content(copy, queued):
+        held = release_parts.HeldMessage.read(queued)
+        if why := why_other_content(copy, queued, held.message.message_id):
             return JobResult("refused", why)
         if job.verb == "delete":
             # If the steward crashes between deletion and record, the next one learns from this event who deleted it.
@@ -130,7 +131,7 @@ class JobRunner:
         assert job.mode is not None
         accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
-            parts = release_parts.parts(policy, queued, job.mode, accepted)
+            parts = release_parts.parts(policy, held, job.mode, accepted)
         except Unsafe as unsafe:
             why = f"it must not be rewritten ({unsafe}): release it unchanged, or delete it"
             return JobResult("refused", why)

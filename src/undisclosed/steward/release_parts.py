@@ -11,18 +11,40 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Self
 
 from undisclosed.addresses import Mailbox, addresses, domains
 from undisclosed.decision import field_text, rewrite
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
 from undisclosed.decision.exposure import expose
-from undisclosed.decision.header_bytes import RawMessage, as_field, split
+from undisclosed.decision.header_bytes import as_field, split
 from undisclosed.decision.message import Field, Message, key_of
 from undisclosed.decision.obstacles import broken_by, header_obstacle
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import AcceptedPart, ReleaseMode, parts_for, places_served
 from undisclosed.policy import Policy, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMessage:
+    """A held message, read once: its bytes can be 16 MB."""
+
+    queued: QueuedMessage
+    message: Message
+    """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
+    lines: tuple[bytes, ...]
+    """The bytes of each field of the message."""
+    body: bytes
+    """Everything after the header."""
+
+    @classmethod
+    def read(cls, queued: QueuedMessage) -> Self:
+        """Read the content of a queue file."""
+        raw = split(queued.content)
+        recipients = tuple(recipient.address for recipient in queued.recipients)
+        fields = tuple(as_field(name, value) for name, value, _ in raw.fields)
+        message = Message(queued.sender, recipients, fields, queued.client, queued.queue_id)
+        return cls(queued, message, tuple(line for _, _, line in raw.fields), raw.rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +58,21 @@ class ReleasePart:
 
 
 def parts(
-    policy: Policy, queued: QueuedMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
+    policy: Policy, held: HeldMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
 ) -> Iterator[ReleasePart]:
     """The parts that are still to be sent, one by one: none for recipients of a part that was `accepted` before.
 
     Raises rewrite.Unsafe with the reason, before the first part, if the message must not be rewritten.
     """
+    queued = held.queued
     served = places_served(accepted)
     left = {place: recipient for place, recipient in enumerate(queued.recipients) if place not in served}
     if not left:
         return iter(())
     if mode == "unchanged":
         return iter((_part(queued, mode, left, queued.content),))
-    hidden = _Hidden(policy, queued)
+    hidden = _Hidden(policy, held)
     return iter((_part(queued, mode, left, hidden.content),)) if mode == "bcc" else _split(policy, queued, hidden, left)
-
-
-def message(queued: QueuedMessage) -> Message:
-    """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
-    recipients = tuple(recipient.address for recipient in queued.recipients)
-    return Message(queued.sender, recipients, _fields(split(queued.content)), queued.client, queued.queue_id)
-
-
-def body(queued: QueuedMessage) -> bytes:
-    """Everything after the header."""
-    return split(queued.content).rest
 
 
 def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
@@ -75,14 +87,13 @@ def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], conte
 class _Hidden:
     """The message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be hidden."""
 
-    def __init__(self, policy: Policy, queued: QueuedMessage) -> None:
+    def __init__(self, policy: Policy, held: HeldMessage) -> None:
         self._policy = policy
-        raw = split(queued.content)
-        self._before, self._body = _fields(raw), raw.rest
-        self._bytes = {id(field): line for field, (_, _, line) in zip(self._before, raw.fields, strict=True)}
+        self._before, self._body = held.message.fields, held.body
+        self._bytes = {id(field): line for field, line in zip(self._before, held.lines, strict=True)}
         # Our own signatures are no obstacle to edits that break them: the released message is signed again.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
-        self._message = replace(message(queued), fields=tuple(foreign))
+        self._message = replace(held.message, fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
         if self._edits:
             rewrite.check_body(self._message, self._body)
@@ -101,7 +112,7 @@ class _Hidden:
             raise rewrite.Unsafe(obstacle)
         if not self._edits:
             rewrite.check_body(self._message, self._body)
-        shown = expose(self._policy, apply(self._message.fields, edits))
+        shown = expose(self._policy, apply(self._message.fields, edits))  # read again: independent of the plan
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
             raise rewrite.Unsafe(rewrite.STILL_VISIBLE)
         return self._written(edits)
@@ -156,10 +167,6 @@ def _parts_of_split(
 
 
 # -- the header's bytes ------------------------------------------------------------------------------------------------
-
-
-def _fields(raw: RawMessage) -> tuple[Field, ...]:
-    return tuple(as_field(name, value) for name, value, _ in raw.fields)
 
 
 def _line(field: Field) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 
@@ -11,8 +12,7 @@ from support.factories import policy
 from undisclosed.decision import rewrite
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import ReleaseMode, parts_for, places_served
-from undisclosed.steward import release_parts
-from undisclosed.steward.release_parts import ReleasePart, parts
+from undisclosed.steward.release_parts import HeldMessage, ReleasePart, parts
 
 OUTSIDE = [f"parent{number}@family{number}.test" for number in range(12)]
 INSIDE = ["head@school.council.test", "clerk@council.test"]
@@ -29,11 +29,14 @@ Message-ID: <1@council.test>
 BODY = b"\nDear all,\n.\n\x00\xff nobody@else.test\n"
 
 
-def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> QueuedMessage:
+def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> HeldMessage:
     """A held message to OUTSIDE and INSIDE."""
     people = recipients if recipients is not None else [*OUTSIDE, *INSIDE]
     moment = datetime(2026, 11, 22, tzinfo=UTC)
-    return QueuedMessage("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", tuple(map(Recipient, people)), content)
+    recipients_of_file = tuple(map(Recipient, people))
+    return HeldMessage.read(
+        QueuedMessage("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", recipients_of_file, content)
+    )
 
 
 def readable(part: ReleasePart) -> set[str]:
@@ -59,7 +62,7 @@ def test_unchanged_is_the_message_itself() -> None:
     """One part with every byte, for every recipient."""
     message = held()
     assert list(parts(policy(), message, "unchanged")) == [
-        ReleasePart(parts_for("unchanged", range(14), 14), message.recipients, message.content)
+        ReleasePart(parts_for("unchanged", range(14), 14), message.queued.recipients, message.queued.content)
     ]
 
 
@@ -109,12 +112,9 @@ def test_split_without_to() -> None:
 
 def test_an_archive_gets_the_part_without_addresses() -> None:
     """A recipient that always_bcc added gets the part without outside addresses, even outside."""
-    message = held(recipients=[])
-    message = QueuedMessage(
-        message.queue_id, message.arrived, 1, message.sender,
-        (Recipient("archive@vault.test", None, 1, automatic=True),), message.content,
-    )  # fmt: skip
-    [part] = parts(policy(), message, "split")
+    archive = Recipient("archive@vault.test", None, 1, automatic=True)
+    message = replace(held().queued, recipients=(archive,))
+    [part] = parts(policy(), HeldMessage.read(message), "split")
     assert readable(part) == set()
     assert b"archive@vault.test" not in part.content
 
@@ -168,5 +168,5 @@ def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, m
 
 def test_message_id() -> None:
     """As the milter gets it; None if there is none."""
-    assert release_parts.message(held()).message_id == "<1@council.test>"
-    assert release_parts.message(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")).message_id is None
+    assert held().message.message_id == "<1@council.test>"
+    assert held(b"From: x@council.test\n\nMessage-ID: <2@x>\n").message.message_id is None
