@@ -64,7 +64,7 @@ class RecorderInbox(Protocol):
         """Write a little, to see whether writing works. Raises JournalError."""
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection of the journal: a worker uses no other part of it."""
 
 
 class Recorder:
