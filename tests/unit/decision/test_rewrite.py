@@ -99,7 +99,7 @@ CASES = {
         "CC: x@family.test\ncc: y@family.test, ann@council.test\nTo: bob@council.test\nCc: z@family.test",
         "cc: ann@council.test\nTo: bob@council.test",
     ),
-    "an arriving Bcc goes, whoever it names": (
+    "an arriving Bcc is removed, with any address": (
         "To: ann@council.test\nBcc: bob@council.test\nCc: x@family.test\nResent-Bcc: x@family.test\nbcc:",
         "To: ann@council.test",
     ),
@@ -149,7 +149,7 @@ CASES = {
         "To: ann@council.test",
     ),
     "a route goes": ("To: <@family.test:ann@council.test>", "To: ann@council.test"),
-    "names are written anew": (
+    "names are quoted again": (
         'To: x@family.test, "Smith, Ann" <ann@council.test>, Bob B. <bob@council.test>, "C \\"C\\"" <c@council.test>',
         'To: "Smith, Ann" <ann@council.test>, "Bob B." <bob@council.test>, "C \\"C\\""\n <c@council.test>',
     ),
