@@ -175,9 +175,6 @@ class Reconciler:
     def _record_adopted(self, context: Context, copy: QueueCopy, entry: QueueEntry, now: datetime) -> None:
         if copy.state is State.PENDING:
             self._record_held(context, copy, entry, "found in the hold queue without a record", now)
-        elif copy.state not in OPEN:
-            why = "on hold again"
-            self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size)
 
     def _record_held(self, context: Context, copy: QueueCopy, entry: QueueEntry, why: str, now: datetime) -> None:
         """Record that a copy is held, with its first notice, and the request to release it if its rule asks for one."""
