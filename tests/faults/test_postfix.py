@@ -23,4 +23,4 @@ def test_postfix_is_restarted(trial: Trial) -> None:
         trial.stage.postfix.restart()
         trial.recover()
         load.go_on(8)
-    trial.report("Postfix restarted", "by itself")
+    trial.report("Postfix restarted", "by itself", delivered_again=True)

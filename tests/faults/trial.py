@@ -132,9 +132,9 @@ class Trial:
         events = (*self._logged, *self.milter.log()[self._log_before :])
         return [event for event in events if having.items() <= event.items()]
 
-    def report(self, fault: str, recovery: str) -> None:
+    def report(self, fault: str, recovery: str, *, delivered_again: bool = False) -> None:
         """Compare answers and places of all messages, and report the row of the fault."""
-        wrong = wrongs(self.stage, self.answers, self.letter)
+        wrong = wrongs(self.stage, self.answers, self.letter, delivered_again=delivered_again)
         assert wrong == [], "\n".join(wrong)
         shown, lost = over_the_limit(self.stage), taken_and_lost(self.stage, self.answers)
         assert (shown, lost) == ([], [])

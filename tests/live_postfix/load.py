@@ -150,20 +150,34 @@ class Whereabouts:
         assert held.total() == len(queue_ids)
         return cls(outside, held)
 
-    def places(self, number: int) -> list[str]:
-        """Every place where a message is."""
-        return ["outside"] * len(self.outside.get(number, ())) + ["held"] * self.held[number]
+    def places(self, number: int, *, delivered_again: bool = False) -> list[str]:
+        """Every place where a message is. With `delivered_again`, all deliveries of one queue file count as one."""
+        deliveries = self.outside.get(number, ())
+        times = len({_queue_id(delivery) for delivery in deliveries}) if delivered_again else len(deliveries)
+        return ["outside"] * times + ["held"] * self.held[number]
 
 
-def wrongs(stage: Stage, answers: Sequence[Answer], letter: Letter = letter) -> list[str]:
+def _queue_id(delivery: Delivery) -> bytes:
+    """The queue id in the topmost Received field: the one of the Postfix that delivered it."""
+    found = re.search(rb"^Received:.*?\bid (\w+)", delivery.data, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def wrongs(
+    stage: Stage, answers: Sequence[Answer], letter: Letter = letter, *, delivered_again: bool = False
+) -> list[str]:
     """The errors in the handling of all messages, one sentence each, once the gateway has settled.
 
     An accepted message is, once, at the place of its kind: outside, unchanged or rewritten, or on hold. A refused one
     is at no place. A message over the limit is never outside unchanged, independent of the answer to its client.
+
+    With `delivered_again` Postfix may deliver one queue file twice: an smtp(8) that is ended between the answer of the
+    next hop and its own record of it leaves the message in the queue (RFC 5321, section 6.1).
     """
     found, where = [], Whereabouts.of(stage)
     for answer in answers:
-        places = where.places(answer.number)
+        places = where.places(answer.number, delivered_again=delivered_again)
         if places not in _right_places(answer):
             found.append(f"{answer}, and it is {places or 'nowhere'}")
         for copy in where.outside.get(answer.number, ()):
