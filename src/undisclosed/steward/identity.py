@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from undisclosed.decision.queue_file import QueuedMessage
-from undisclosed.incidents.records import QueueCopy
+from undisclosed.incidents.records import QueueCopy, clean
 from undisclosed.steward import release_parts
 from undisclosed.steward.hold_queue import Entry
 
@@ -27,7 +27,11 @@ def why_other_message(copy: QueueCopy, found: Entry | QueuedMessage) -> str | No
 
 
 def why_other_content(copy: QueueCopy, queued: QueuedMessage) -> str | None:
-    """The same, by its Message-ID too."""
-    if copy.message_id is not None and copy.message_id != release_parts.message(queued).message_id:
+    """The same, by its Message-ID too.
+
+    The journal has a Message-ID as `clean` leaves it: without raw bytes, and shortened. The file has it whole.
+    """
+    found = release_parts.message(queued).message_id
+    if copy.message_id is not None and (found is None or copy.message_id != clean(found)):
         return "the message that has this queue id now has another Message-ID"
     return why_other_message(copy, queued)
