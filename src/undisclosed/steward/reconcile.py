@@ -25,7 +25,7 @@ from undisclosed.steward import authorize
 from undisclosed.steward.adoption import Adoption
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
-from undisclosed.steward.hold_queue import Entry, HoldQueue, Listing
+from undisclosed.steward.hold_queue import Entry, HoldQueue, Listing, UnreadableRow
 from undisclosed.steward.identity import why_other_message
 from undisclosed.steward.release import DELETING
 
@@ -92,6 +92,8 @@ def compare(
             unrecorded.pop(copy.queue_id, None)
             if copy.state is State.PENDING:
                 changes.append(StateChange(copy, State.HELD, "seen in the hold queue"))
+        elif listing.may_have(copy.queue_id):
+            continue
         elif copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME and not is_elsewhere:
             continue
         elif finished := _finished(copy, history):
@@ -133,6 +135,7 @@ class Reconciler:
         self._due_notices = due_notices
         self._adoption = Adoption(journal, queue, log)
         self._log = log
+        self._unreadable: frozenset[UnreadableRow] = frozenset()
         self.unseen_once: frozenset[int] = frozenset()
         """The ids of copies whose state is unknown until the next round."""
 
@@ -140,6 +143,7 @@ class Reconciler:
         """Compare once; returns the time of the next round if a message is expected to appear or to be gone."""
         # The listing first: the milter records a message before Postfix holds it, so every listed one has a record.
         listing = self._queue.list()
+        self._log_unreadable(listing)
         copies = self._journal.incidents.copies(gateway=context.gateway, states=OPEN)
         absent = [copy for copy in copies if copy.queue_id not in listing.held]
         histories = {copy.id: self._history(copy) for copy in absent if copy.state is not State.PENDING}
@@ -151,6 +155,13 @@ class Reconciler:
             self._record_adopted(context, copy, entry, now)
         is_expecting = self.unseen_once or any(copy.state is State.PENDING for copy in absent)
         return now + SOON if is_expecting else None
+
+    def _log_unreadable(self, listing: Listing) -> None:
+        """Log each row that cannot be read once, as long as it is listed."""
+        rows = frozenset(listing.unreadable)
+        for row in rows - self._unreadable:
+            self._log.warning("queue_row_unreadable", queue_id=row.queue_id, reason=row.why)
+        self._unreadable = rows
 
     def _history(self, copy: QueueCopy) -> History:
         events = [event for event in self._journal.incidents.events(copy.incident_id) if event.copy_id == copy.id]
