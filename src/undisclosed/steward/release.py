@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal, NamedTuple
 
-from undisclosed.decision import queue_file
+from undisclosed.decision import carry_over, queue_file
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
 from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, State, Verb
@@ -22,6 +23,7 @@ from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.identity import why_other_content
+from undisclosed.steward.listener_filter import listener_filter
 from undisclosed.steward.privileged import MAX_QUEUE_IDS
 from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
 
@@ -63,9 +65,11 @@ class JobRunner:
         self._journal = journal
         self._queue = queue
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
+        self._filter_of = cache(listener_filter)
 
     def run(self, policy: Policy, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
         """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError."""
+        self._filter_of = cache(listener_filter)  # asked once in a run: with content_filter in main.cf all mail has it
         batch: list[Job] = []
         size = 0
         with Reinjector(self._queue.inject) as reinjector:
@@ -109,7 +113,7 @@ class JobRunner:
             raise
         except (HoldQueueError, QueueFileError) as error:
             if len(queue_ids) == 1:
-                return {queue_ids[0]: f"it cannot be read ({error})"}
+                return {queue_ids[0]: _unreadable(queue_ids[0], error)}
         # One unreadable message must not stop the others: read them one by one.
         return {queue_id: result for single in queue_ids for queue_id, result in self._read([single]).items()}
 
@@ -125,6 +129,11 @@ class JobRunner:
             )
             return None
         assert job.mode is not None
+        released_through = (
+            self._filter_of(policy.postfix.config_dir) if carry_over.needs_listener_filter(queued) else ""
+        )
+        if why := carry_over.why_not_released(queued, released_through):
+            return JobResult("refused", why)
         accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
             parts = release_parts.parts(policy, queued, job.mode, accepted)
@@ -195,6 +204,14 @@ class JobRunner:
 
 def _as_mode(job: Job) -> str:
     return f"as {job.mode}" + (f": {job.reason}" if job.reason else "")
+
+
+def _unreadable(queue_id: str, error: Exception) -> str:
+    if isinstance(
+        error, QueueFileError
+    ):  # forged, or of an unknown version of Postfix: it must not be sent by any mode
+        return f"it cannot be read ({error}): if it is to be deleted, run `postsuper -d {queue_id}`"
+    return f"it cannot be read ({error})"
 
 
 def _with_remedy(error: Exception) -> str:
