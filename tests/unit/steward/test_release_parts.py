@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 
@@ -98,6 +99,17 @@ def test_split_of_a_message_that_hides_its_recipients() -> None:
     content = b"From: clerk@council.test\nTo: clerk@council.test\nSubject: x\n" + BODY
     one, two = parts(policy(), held(content, OUTSIDE[:2]), "split")
     assert (readable(one), readable(two)) == ({OUTSIDE[0]}, {OUTSIDE[1]})
+
+
+def test_redirected_mail_goes_to_one_address_in_any_mode() -> None:
+    """One part for all places, as Postfix delivers it; the modes that hide still hide."""
+    message = replace(held(), redirect_to="catchall@council.test")
+    modes: tuple[ReleaseMode, ...] = ("bcc", "split", "unchanged")
+    for mode in modes:
+        [part] = parts(policy(), message, mode)
+        assert part.recipients == (Recipient("catchall@council.test"),)
+        assert part.places == parts_for(mode, range(14), 14)
+        assert readable(part) == (set(OUTSIDE) if mode == "unchanged" else set())
 
 
 def test_split_without_to() -> None:
