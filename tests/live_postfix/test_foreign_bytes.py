@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from io import BufferedRWPair
 from socket import create_server
-from typing import IO
 
 import pytest
+from structlog.testing import capture_logs
 
 from lab import milter
 from lab.gateway import Gateway
@@ -69,7 +70,7 @@ def server_that_says(reply: bytes) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def _answer(stream: IO[bytes], reply: bytes) -> None:
+def _answer(stream: BufferedRWPair, reply: bytes) -> None:
     for answer in (b"220 mx.family.test", *([b""] * 100)):
         if answer:
             stream.write(answer + b"\r\n")
@@ -156,3 +157,20 @@ def _set_arrival(office: Office, text: str) -> None:
     path = office.context.policy.journal.url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=10)) as database, database:
         database.execute("UPDATE queue_copy SET arrived = ?", [text])
+
+
+def test_no_address_by_way_of_postfixs_answer(office: Office) -> None:
+    """A failed release leaves no recipient's address in log and journal, and keeps the answer (hostile review, 15)."""
+    incident = office.held()
+    office.gateway.postfix.set(queue_minfree=str(1 << 60), smtpd_reject_footer=rf"\c, not for <{PARENTS[0]}>")
+    try:
+        request = office.ask(incident, "release", "bcc")
+        with capture_logs() as events:
+            office.round()
+    finally:
+        office.gateway.postfix.set(queue_minfree="0", smtpd_reject_footer="")
+    state, answer = office.answer(request)
+    assert state == "failed"
+    assert "452 4.3.1 Insufficient system storage, not for …" in answer
+    recorded = f"{events} {office.journal.incidents.events(incident.id)} {answer}"
+    assert [address for address in (*PARENTS, COLLEAGUE) if address in recorded] == []

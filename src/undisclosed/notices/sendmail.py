@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from undisclosed.addresses import domains
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
 
@@ -56,5 +57,5 @@ def send(
             os.killpg(process.pid, signal.SIGKILL)
             raise NoticeError(f"{sendmail} did not end within {timeout:g} s") from None
     if process.returncode:
-        text = " ".join(output.decode("utf-8", "replace").split())[-300:]
+        text = without_addresses(" ".join(output.decode("utf-8", "replace").split()))[-300:]  # it is logged
         raise NoticeError(f"{sendmail} ended with status {process.returncode}: {text or 'no message'}")

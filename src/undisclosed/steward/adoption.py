@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import structlog
 
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision import queue_file, rules
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
@@ -48,7 +49,7 @@ class Adoption:
                 return [queued for queue_id in queue_ids for queued in self._read([queue_id])]
             if isinstance(error, QueueFileError):  # HoldQueueError: it was removed meanwhile
                 self._unreadable.add(queue_ids[0])
-                self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=str(error))
+                self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=without_addresses(str(error)))
             return []
 
     def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.postfix.master_cf import LISTENER
 from undisclosed.steward.privileged import CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
 
@@ -24,7 +25,10 @@ ENDED: Final = "the root half of the steward has ended"
 
 
 class HoldQueueError(Exception):
-    """The root half refused a request, or one of Postfix's tools failed. The text has the reason."""
+    """The root half refused a request, or one of Postfix's tools failed. The text has the reason without addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(without_addresses(text))  # it is recorded and logged
 
 
 class RootHalfGoneError(HoldQueueError):

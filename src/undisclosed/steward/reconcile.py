@@ -88,13 +88,12 @@ def compare(
         entry = listing.held.get(copy.queue_id)
         history = histories.get(copy.id, NO_HISTORY)
         is_elsewhere = copy.queue_id in listing.elsewhere
+        is_young = copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME
         if entry is not None and why_other_message(copy, entry) is None:
             unrecorded.pop(copy.queue_id, None)
             if copy.state is State.PENDING:
                 changes.append(StateChange(copy, State.HELD, "seen in the hold queue"))
-        elif listing.may_have(copy.queue_id):
-            continue
-        elif copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME and not is_elsewhere:
+        elif listing.may_have(copy.queue_id) or (is_young and not is_elsewhere):
             continue
         elif finished := _finished(copy, history):
             changes.append(finished)
