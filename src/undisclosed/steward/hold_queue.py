@@ -19,6 +19,7 @@ from typing import BinaryIO, Final, Self
 
 from undisclosed.addresses.masking import without_addresses
 from undisclosed.postfix.master_cf import LISTENER
+from undisclosed.service.signals import blocked_for_children
 from undisclosed.steward.privileged import CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
 
 ENDED: Final = "the root half of the steward has ended"
@@ -77,7 +78,7 @@ class HoldQueue:
         """Start the root half. To be called before root's rights are dropped."""
         self._connection, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.settimeout(TOOL_TIMEOUT + CONNECT_TIMEOUT)
-        with other_end:
+        with other_end, blocked_for_children():
             fd = other_end.fileno()
             self._root_half = subprocess.Popen(  # noqa: S603  our own program
                 [sys.executable, "-I", "-m", "undisclosed.steward.privileged", str(fd), str(config_dir), LISTENER],
