@@ -114,14 +114,19 @@ FORGED_MESSAGE = (
 @pytest.mark.parametrize(
     "forged", [FORGED_MESSAGE, FORGED_MESSAGE[:1], ("redirect_to:+20victim@elsewhere.example",), ("padding:+200",)]
 )
-def test_a_message_forged_in_orcpt_is_not_released(office: Office, mode: ReleaseMode, forged: tuple[str, ...]) -> None:
+def test_a_message_forged_in_orcpt_can_only_be_deleted(
+    office: Office, mode: ReleaseMode, forged: tuple[str, ...]
+) -> None:
     """smtpd decodes the line ends, and postcat prints records that the sender made up: no recipient gets anything."""
     incident = held(office, rcpt="+0A".join(["ORCPT=rfc822;a", *forged]))
     state, answer = released(office, incident, mode)
-    assert state == "failed"
+    assert state == "refused"
     assert "it cannot be read" in answer
-    assert f"postsuper -d {office.on_hold()[0]}" in answer
-    assert office.received() == {}
+    assert office.state(incident) is State.HELD
+    delete = office.ask(incident, "delete")
+    office.round()
+    assert office.answer(delete)[0] == "done"
+    assert (office.received(), office.on_hold(), office.state(incident)) == ({}, [], State.DELETED)
 
 
 @pytest.mark.parametrize("mode", MODES)
