@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import structlog
 
 from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision import queue_file, rules
 from undisclosed.decision.exposure import expose
+from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import reference
 from undisclosed.incidents.records import QueueCopy, UnrecordedMail
@@ -16,9 +18,12 @@ from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
 from undisclosed.steward import release_parts
+from undisclosed.steward.batches import batches
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import Entry, HoldQueue, HoldQueueError, RootHalfGoneError
-from undisclosed.steward.privileged import MAX_QUEUE_IDS
+
+BEGINNING: Final = 2 * BODY_LIMIT
+"""Bytes that are read of a message: a header as long as one that the milter decides on, and as much of the body."""
 
 
 class Adoption:
@@ -32,16 +37,16 @@ class Adoption:
 
     def record_all(self, context: Context, entries: Iterable[Entry]) -> Iterator[tuple[QueueCopy, Entry]]:
         """Record these messages; yields each copy as it is in the journal then, with its entry."""
-        by_id = {entry.queue_id: entry for entry in entries if entry.queue_id not in self._unreadable}
-        queue_ids = list(by_id)
-        for start in range(0, len(queue_ids), MAX_QUEUE_IDS):
-            for queued in self._read(queue_ids[start : start + MAX_QUEUE_IDS]):
+        readable = [entry for entry in entries if entry.queue_id not in self._unreadable]
+        for batch in batches(readable, lambda entry: entry.size):
+            by_id = {entry.queue_id: entry for entry in batch}
+            for queued in self._read(list(by_id)):
                 entry = by_id[queued.queue_id]
                 yield self._record(context, queued, entry.size), entry
 
     def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
         try:
-            return queue_file.parse(self._queue.read(queue_ids)).values()
+            return queue_file.parse(self._queue.read_beginnings(queue_ids, BEGINNING)).values()
         except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
@@ -55,7 +60,8 @@ class Adoption:
     def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
         policy, message = context.policy, release_parts.message(queued)
-        decision = rules.judge(policy, message, release_parts.body(queued))
+        is_whole = len(queued.content) < BEGINNING
+        decision = rules.judge(policy, message, release_parts.body(queued), is_whole)
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         name = reference(context.key, message, exposure)

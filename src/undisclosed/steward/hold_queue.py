@@ -11,7 +11,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +109,11 @@ class HoldQueue:
         with self._ask("read", *queue_ids) as printed:
             return printed.read()
 
+    def read_beginnings(self, queue_ids: Sequence[str], size: int) -> bytes:
+        """The same with the first `size` bytes of each text, and the rest of that line; one without a rest is whole."""
+        with self._ask("read", *queue_ids) as printed:
+            return b"".join(without_rest(printed, size))
+
     def delete(self, queue_ids: Sequence[str]) -> frozenset[str]:
         """Delete messages from the hold queue only; return the ids that were there. Raises HoldQueueError."""
         with self._ask("delete", *queue_ids) as output:
@@ -138,6 +143,19 @@ class HoldQueue:
         if answer != b"ok":
             raise HoldQueueError(answer.decode("ascii", "replace").removeprefix("no "))
         return fds[0]
+
+
+def without_rest(printed: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The lines of `postcat -v` without those of a text that follow its first `size` bytes."""
+    taken = 0
+    for line in printed:
+        if line.startswith((b"regular_text: ", b"unterminated_text: ")):  # no line of a text can look like a mark
+            if taken >= size:
+                continue
+            taken += len(line) - (14 if line.startswith(b"regular") else 20)
+        elif line.startswith(b"*** "):
+            taken = 0
+        yield line
 
 
 _ROW_BEGINS: Final = re.compile(rb'\{"queue_name": "\w+", "queue_id": "(\w+)"')

@@ -21,14 +21,11 @@ from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, 
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
+from undisclosed.steward.batches import batches
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.identity import why_other_content, why_other_message
 from undisclosed.steward.listener_filter import listener_filter
-from undisclosed.steward.privileged import MAX_QUEUE_IDS
 from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
-
-MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of messages in memory at once. A single larger message is a batch of its own."""
 
 RELEASABLE: Final = frozenset({State.HELD, State.RELEASING})
 """The states in which a copy can be released or deleted."""
@@ -72,16 +69,8 @@ class JobRunner:
     def run(self, policy: Policy, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
         """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError."""
         self._filter_of = cache(listener_filter)  # asked once in a run: with content_filter in main.cf all mail has it
-        batch: list[Job] = []
-        size = 0
         with Reinjector(self._queue.inject) as reinjector:
-            for job in jobs:
-                if batch and (len(batch) == MAX_QUEUE_IDS or size + (job.copy.size or 0) > MAX_BATCH_BYTES):
-                    yield from self._run_batch(policy, batch, reinjector)
-                    batch, size = [], 0
-                batch.append(job)
-                size += job.copy.size or 0
-            if batch:
+            for batch in batches(jobs, lambda job: job.copy.size or 0):
                 yield from self._run_batch(policy, batch, reinjector)
 
     def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Iterator[tuple[Job, JobResult]]:

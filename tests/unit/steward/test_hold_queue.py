@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from support.request_factories import COPY, NOW
 from undisclosed.incidents.records import State
-from undisclosed.steward.hold_queue import read_listing
+from undisclosed.steward.hold_queue import read_listing, without_rest
 from undisclosed.steward.reconcile import Comparison, compare
 
 ARRIVED = int(datetime(2026, 3, 1, 11, tzinfo=UTC).timestamp())
@@ -87,3 +87,13 @@ def test_a_row_without_a_queue_id(line: bytes) -> None:
 def test_rows_are_as_postqueue_prints_them() -> None:
     """The row of these tests is a JSON object with the keys that postqueue(1) names."""
     assert json.loads(row())["recipients"] == [{"address": "a@family.test"}]
+
+
+@pytest.mark.parametrize(("size", "lines"), [(0, 0), (1, 1), (10, 1), (11, 2), (20, 2), (21, 3), (1000, 3)])
+def test_the_beginning_of_a_text(size: int, lines: int) -> None:
+    """Whole lines, as many as `size` bytes need, of each message anew; every other record stays."""
+    text = [b"regular_text: 123456789\n", b"regular_text: abcdefghi\n", b"unterminated_text: 12345\n"]
+    before = [b"*** ENVELOPE RECORDS hold/1 ***\n", b"sender: a@b.test\n", b"*** MESSAGE CONTENTS hold/1 ***\n"]
+    after = [b"padding: 0\n", b"*** HEADER EXTRACTED hold/1 ***\n", b"*** MESSAGE FILE END hold/1 ***\n"]
+    kept = list(without_rest([*before, *text, *after] * 2, size))
+    assert kept == [*before, *text[:lines], *after] * 2
