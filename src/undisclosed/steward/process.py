@@ -178,8 +178,7 @@ class _RoundLoop:
     def _log_failure(self, reason: str, unexpected: Exception | None = None) -> None:
         """Log a failure once, not in every round; one that was not foreseen with its trace."""
         if reason != self._failure:
-            trace = {"exc_info": unexpected} if unexpected else {}
-            self._log.error("steward_failing", reason=reason, **trace)
+            self._log.error("steward_failing", reason=reason, exc_info=unexpected)
         self._failure = reason
 
     def _reload(self) -> None:
