@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from io import BufferedRWPair
 from socket import create_server
@@ -20,7 +21,10 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
+from undisclosed import log
 from undisclosed.incidents.records import Incident, State
+from undisclosed.steward.adoption import Adoption
+from undisclosed.steward.hold_queue import HoldQueue
 
 CUT_SEQUENCE = b"451 4.2.0 bo\xe2\x82 voll"
 """A reply that was cut within a character: `postqueue -j` prints these bytes as they are."""
@@ -154,8 +158,7 @@ def test_a_row_of_the_journal_that_cannot_be_read(office: Office) -> None:
 
 def _set_arrival(office: Office, text: str) -> None:
     """Write a time into all copies, as no program of ours would."""
-    path = office.context.policy.journal.url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path, timeout=10)) as database, database:
+    with closing(sqlite3.connect(_journal_file(office), timeout=10)) as database, database:
         database.execute("UPDATE queue_copy SET arrived = ?", [text])
 
 
@@ -174,3 +177,26 @@ def test_no_address_by_way_of_postfixs_answer(office: Office) -> None:
     assert "452 4.3.1 Insufficient system storage, not for …" in answer
     recorded = f"{events} {office.journal.incidents.events(incident.id)} {answer}"
     assert [address for address in (*PARENTS, COLLEAGUE) if address in recorded] == []
+
+
+def test_a_message_that_cannot_be_recorded_does_not_stop_the_others(office: Office) -> None:
+    """An error that nobody foresaw, here a size that no database takes, is logged once; the others are recorded."""
+    for _ in range(2):
+        office.send()
+    journal = office.journal
+    with closing(sqlite3.connect(_journal_file(office))) as database, database:
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("DELETE FROM inbox")
+        database.execute("DELETE FROM incident")
+    with HoldQueue(office.context.policy.postfix.config_dir) as queue, capture_logs() as events:
+        impossible, other = queue.list().held.values()
+        adoption = Adoption(journal, queue, log.get())
+        for _ in range(2):
+            adopted = list(adoption.record_all(office.context, [replace(impossible, size=1 << 80), other]))
+            assert [copy.queue_id for copy, _ in adopted] == [other.queue_id]
+    failures = [event for event in events if event["event"] == "adoption_failed"]
+    assert [event["queue_id"] for event in failures] == [impossible.queue_id]
+
+
+def _journal_file(office: Office) -> str:
+    return office.context.policy.journal.url.removeprefix("sqlite:///")

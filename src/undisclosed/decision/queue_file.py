@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision.message import Client
 from undisclosed.decision.queue_records import (
     APPENDED,
@@ -48,6 +49,9 @@ BY_SENDMAIL: Final = Client("127.0.0.1", 0)
 
 class QueueFileError(Exception):
     """The output of postcat is not complete, has an unknown record, or contradicts itself. The text says which."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(without_addresses(text))  # it is recorded and logged, and a record may hold an address
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,12 @@ from typing import Final
 
 import structlog
 
-from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision import queue_file, rules
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import reference
-from undisclosed.incidents.records import QueueCopy, UnrecordedMail
+from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMail
 from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
@@ -42,7 +41,8 @@ class Adoption:
             by_id = {entry.queue_id: entry for entry in batch}
             for queued in self._read(list(by_id)):
                 entry = by_id[queued.queue_id]
-                yield self._record(context, queued, entry.size), entry
+                if (copy := self._recorded(context, queued, entry.size)) is not None:
+                    yield copy, entry
 
     def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
         try:
@@ -54,8 +54,20 @@ class Adoption:
                 return [queued for queue_id in queue_ids for queued in self._read([queue_id])]
             if isinstance(error, QueueFileError):  # HoldQueueError: it was removed meanwhile
                 self._unreadable.add(queue_ids[0])
-                self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=without_addresses(str(error)))
+                self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=str(error))
             return []
+
+    def _recorded(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy | None:
+        """Record one message; None after an error that nobody foresaw, which must not stop the others."""
+        try:
+            return self._record(context, queued, size)
+        except JournalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a message of anybody's would stop all releases, round after round
+            self._unreadable.add(queued.queue_id)
+            reason = f"{type(error).__name__}: {error}"
+            self._log.error("adoption_failed", queue_id=queued.queue_id, reason=reason, exc_info=error)
+            return None
 
     def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
