@@ -181,16 +181,16 @@ def test_no_address_by_way_of_postfixs_answer(office: Office) -> None:
 
 def test_a_message_that_cannot_be_recorded_does_not_stop_the_others(office: Office) -> None:
     """An error that nobody foresaw, here a size that no database takes, is logged once; the others are recorded."""
-    for _ in range(2):
-        office.send()
-    journal = office.journal
-    with closing(sqlite3.connect(_journal_file(office))) as database, database:
-        database.execute("PRAGMA foreign_keys = ON")
-        database.execute("DELETE FROM inbox")
-        database.execute("DELETE FROM incident")
+    postfix = office.gateway.postfix
+    with postfix.deferring():
+        for _ in range(2):
+            ordinary = letter(next(NUMBERS), To=PARENTS[0], Cc="")
+            assert office.gateway.send(ordinary, sender=SENDER, to=[PARENTS[0]]).accepted
+        until(lambda: len(postfix.queue("deferred")) == 2, what="both to be deferred")
+        postfix.postsuper("-h", "ALL")
     with HoldQueue(office.context.policy.postfix.config_dir) as queue, capture_logs() as events:
         impossible, other = queue.list().held.values()
-        adoption = Adoption(journal, queue, log.get())
+        adoption = Adoption(office.journal, queue, log.get())
         for _ in range(2):
             adopted = list(adoption.record_all(office.context, [replace(impossible, size=1 << 80), other]))
             assert [copy.queue_id for copy, _ in adopted] == [other.queue_id]
