@@ -59,7 +59,7 @@ def _room(module: str) -> str:
 
 
 def imports() -> dict[str, set[str]]:
-    """Which rooms each room imports."""
+    """The rooms that each room imports."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     found: dict[str, set[str]] = {room: set() for module in graph.modules if (room := _room(module))}
     del found["__main__"]
@@ -234,7 +234,7 @@ class Picture:
             yield f'<path class="arrow" marker-end="url(#head)" d="{path}">{title}</path>'
 
     def _port(self, room: str, neighbour: Node, *, below: bool) -> float:
-        """Where an arrow meets the edge of a box: those to the left on the left."""
+        """The point of an arrow on the edge of a box: arrows to the left begin on the left."""
         ways = self._layout.ways.values()
         if below:
             others = {way[1] for way in ways if way[0] == (room, "")}

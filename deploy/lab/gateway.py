@@ -117,7 +117,7 @@ class Gateway:
             self.milter.stop()
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run an `undisclosed` command with this configuration, whatever its exit status."""
+        """Run an `undisclosed` command with this configuration. Any exit status is accepted."""
         return subprocess.run(
             [str(milter.console_script()), *arguments, "--config", str(self.config)],
             stdin=subprocess.DEVNULL,

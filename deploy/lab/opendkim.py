@@ -20,7 +20,7 @@ USER, GROUP = "opendkim", "postfix"
 
 CONFIGURATION = """\
 Mode s
-# Otherwise it refuses the key, because everybody may write to /tmp above its directory (sticky).
+# Otherwise it refuses the key, because all users may write to /tmp above its directory (sticky).
 RequireSafeKeys no
 Domain {key.domain}
 Selector {key.selector}
@@ -87,7 +87,7 @@ class OpenDkim:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens, as smtpd_milters names it."""
+        """Its endpoint, as smtpd_milters names it."""
         return f"unix:{self._directory}/milter.sock"
 
     def start(self) -> None:

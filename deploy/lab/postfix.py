@@ -39,12 +39,14 @@ SIGNAL_AGAIN = 2.0
 STARTED = "postfix/master.*: daemon started"
 """The log line of master(8) once it listens."""
 
+# pickup(8) and qmgr(8) look for mail every two seconds: a reload can lose the trigger that a message sends them, and
+# Postfix's own wake-up times (60 and 300 s, master(5)) are longer than a test waits.
 MASTER_CF = """\
 # service type  private unpriv  chroot  wakeup  maxproc command
 127.0.0.1:{port} inet n - {chroot} - - smtpd
 pickup     unix  n  -  {chroot}  2     1  pickup
 cleanup    unix  n  -  {chroot}  -     0  cleanup
-qmgr       unix  n  -  n         300   1  qmgr
+qmgr       unix  n  -  n         2     1  qmgr
 rewrite    unix  -  -  {chroot}  -     -  trivial-rewrite
 bounce     unix  -  -  {chroot}  -     0  bounce
 defer      unix  -  -  {chroot}  -     0  bounce

@@ -148,7 +148,7 @@ def reserve_port() -> int:
     """A TCP port on 127.0.0.1 for a server to listen on; no other program is given it while this process runs.
 
     The port stays bound to a socket that does not listen. A server may bind it as well, because both sockets have
-    SO_REUSEADDR (Postfix and libmilter set it); the kernel gives it to nobody who asks for any free port. Without the
+    SO_REUSEADDR (Postfix and libmilter set it); the kernel does not choose it for a bind to any free port. Without the
     reservation another test run, or the source port of any connection, may take the port before the server does.
     """
     reservation = socket.socket()

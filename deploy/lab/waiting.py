@@ -28,5 +28,5 @@ def until(condition: Callable[[], T], *, what: str, within: float = DEADLINE) ->
         if value := condition():
             return value
         if late:
-            raise TimeoutError(f"waited {within:g} s in vain for {what}")
+            raise TimeoutError(f"timed out after {within:g} s waiting for {what}")
         time.sleep(PAUSE)

@@ -246,7 +246,7 @@ def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
         "[bold]Undisclosed[/] plays two breaches that happened, through a Postfix of its own on this machine."
     )
     console.print(
-        f"Postfix listens on 127.0.0.1:{postfix.port}; everybody outside is a sink on 127.0.0.1:{sink.port};"
+        f"Postfix listens on 127.0.0.1:{postfix.port}; a sink on 127.0.0.1:{sink.port} gets all mail to the outside;"
         f" the milter runs as {user[0] if user else 'root'}, the steward as root."
     )
     if user is None:
@@ -257,7 +257,7 @@ def laboratory(console: Console, stack: ExitStack, once: bool) -> int:
     steward = Steward(gateway.config, directory=gateway.state)
     stack.callback(steward.stop)
     problems = play(console, gateway) + play_held(console, gateway, steward)
-    show.verdict(console, problems)
+    show.conclusion(console, problems)
     if problems:
         show.log(console, [*gateway.milter.log(), *steward.log()])
     if not once:

@@ -144,7 +144,7 @@ def _typed(console: Console, command: Command) -> None:
     console.print(Padding(Text.from_ansi(command.output), (0, 0, 1, 2)))
 
 
-def verdict(console: Console, problems: Sequence[str]) -> None:
+def conclusion(console: Console, problems: Sequence[str]) -> None:
     """Whether all promises were kept; if not, each deviation."""
     console.print()
     if not problems:

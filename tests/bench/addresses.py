@@ -93,7 +93,7 @@ def field(form: Callable[[int], str], count: int) -> str:
     return ",\n ".join(map(form, range(count)))
 
 
-def verdict(*met: bool) -> str:
+def met_or_missed(*met: bool) -> str:
     """Say whether the demands of a line are met."""
     return "ok" if all(met) else "MISSED"
 
@@ -115,7 +115,7 @@ def against_the_library() -> int:
         assert len(addresses(short)) == 500, name
         ours, longer, theirs = seconds((addresses, short), (addresses, long), (library, short), rounds=30)
         demanded = name in FORMS
-        ok = verdict(longer <= TEN_TIMES_AS_LONG * ours, not demanded or theirs >= FASTER_THAN_LIBRARY * ours)
+        ok = met_or_missed(longer <= TEN_TIMES_AS_LONG * ours, not demanded or theirs >= FASTER_THAN_LIBRARY * ours)
         missed += ok != "ok"
         columns = f"{ours * 1e3:6.2f} ms {theirs * 1e3:10.2f} ms {theirs / ours:7.1f}x {longer / ours:10.1f}"
         print(f"{name:20s} {columns}   {ok}{'' if demanded else ' (no demand on the speed)'}")
@@ -136,7 +136,7 @@ def by_hostile_repeats() -> int:
     for unit in REPEATED:
         pairs = (seconds((call, unit * 5000), (call, unit * 20000), rounds=3) for call in (addresses, mailboxes))
         few, many = max(pairs, key=lambda pair: pair[1] / pair[0])
-        ok = verdict(many <= FOUR_TIMES_AS_MANY * few)
+        ok = met_or_missed(many <= FOUR_TIMES_AS_MANY * few)
         missed += ok != "ok"
         print(f"{ascii(unit)[1:-1]:20s} {few * 1e3:6.1f} ms {many * 1e3:7.1f} ms {many / few:7.1f}   {ok}")
     print(f"demanded: {FOUR_TIMES_AS_MANY:.0f}\n")

@@ -41,7 +41,7 @@ def header(addresses: int, number: int) -> list[tuple[str, str]]:
 
 
 def stages(session: Session, addresses: int, number: int) -> Iterator[Stage]:
-    """One message, call by call, as `milter.py` hands it over."""
+    """One message, call by call, as the callbacks pass it to the session."""
 
     def end() -> None:
         answer = session.end_of_header("4jXkCg3tY6zJ9DC")

@@ -1,4 +1,4 @@
-"""Tables in a document between two markers, so that a command can write them anew and leave the words around them."""
+"""Tables in a document between two markers, so that a command can replace them and leave the text around them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def many() -> Iterator[Line]:
         found = scenarios.many(running, sessions=sessions, sending=sending, messages=30_000, warm=2000)
     yield Line("sessions open, and sending", f"{found.open_at_the_end:,}, {sending}", found.open_at_the_end == sessions)
     yield Line("sessions that failed", str(len(found.failures)), not found.failures)
-    yield Line("wrong verdicts", f"{len(found.wrong)} of {found.sent:,}", not found.wrong)
+    yield Line("wrong final answers", f"{len(found.wrong)} of {found.sent:,}", not found.wrong)
     yield Line("temporary failures", str(found.deferred), not found.deferred)
     yield Line("messages a second", f"{found.sent / found.seconds:,.0f}")
     memory = (found.opened.kilobytes - found.before.kilobytes) / (sessions - sending)
@@ -55,7 +55,11 @@ def slow() -> Iterator[Line]:
     """100 clients that send one header field a second, 20 fields each, and 10 that send at full speed."""
     with milter() as running:
         found = scenarios.slow(running, clients=100, pause=1.0, lines=20, fast=10, messages=20_000)
-    yield Line("slow clients that got their verdict", f"{len(found.verdicts)} of 100", found.verdicts == ["550"] * 100)
+    yield Line(
+        "slow clients that got their final answer",
+        f"{len(found.final_answers)} of 100",
+        found.final_answers == ["550"] * 100,
+    )
     yield Line("other clients meanwhile", f"{found.messages:,} messages", not (found.failures or found.wrong))
     for name, took in (("without slow clients", found.alone), ("with them", found.beside)):
         tail = statistics.quantiles(took, n=100)[-1]
@@ -81,12 +85,12 @@ def long(messages: int) -> Iterator[Line]:
             running, messages=messages, sessions=50, told=lambda text: print(f"  {text}", flush=True)
         )
     first, last = found.tenths[0], found.tenths[-1]
-    sent = sum(found.verdicts.values())
-    kinds = ", ".join(f"{count:,} {word}" for word, count in sorted(found.verdicts.items()))
+    sent = sum(found.final_answers.values())
+    kinds = ", ".join(f"{count:,} {word}" for word, count in sorted(found.final_answers.items()))
     yield Line("messages", f"{sent:,} in {found.seconds:.0f} s ({kinds})", sent == messages)
     yield Line("temporary failures", str(found.deferred), not found.deferred)
     yield Line(
-        "failed sessions and wrong verdicts",
+        "failed sessions and wrong final answers",
         f"{len(found.failures) + len(found.wrong)}",
         not (found.failures or found.wrong),
     )

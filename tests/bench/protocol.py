@@ -6,8 +6,8 @@ First by workers and sessions at once: an ordinary message of two addresses, acc
 session sends its next message as soon as it has the answer to the last. Then by the addresses a message shows, in one
 session: up to 1,000 in a field, the rest in further ones, as Postfix cuts longer fields; no rule acts on them, so that
 it is reading and counting that is measured. `CPU` is the processor time of the milter's workers for one message, `ms`
-what the session waits from MAIL to the verdict. The sessions are played by this program, which needs a processor of
-its own: with as many workers as the machine has processors, decisions a second are what is left beside it.
+the time from MAIL to the final answer. The sessions are played by this program, which needs a processor of its own:
+with as many workers as the machine has processors, the decisions a second are those of the time that it leaves.
 
 `--write` puts the tables into docs/load.md.
 """

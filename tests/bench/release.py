@@ -1,9 +1,9 @@
-"""How fast held mail is released: 1,000 messages as bcc, against the same Postfix taking plain mail over SMTP.
+"""The rate at which held mail is released: 1,000 messages as bcc, against the same Postfix taking plain mail over SMTP.
 
     .venv/bin/python tests/bench/release.py [--messages N] [--rounds N]
 
 A private Postfix with the milter attached. Each round first sends N messages in one SMTP session, each after the answer
-to the one before it, from a sender whom no rule concerns; then N that the milter holds; then it asks for the release of
+to the one before it, from a sender that no rule concerns; then N that the milter holds; then it asks for the release of
 those, and measures the steward from the first look at the requests to the last answer. All messages have 20 recipients
 in To and 4 kB. Postfix's delivery is not measured (transport discard). The steward runs in this
 process, on a journal in SQLite; memory is this process's.
@@ -82,8 +82,8 @@ def release(steward: Steward, journal: Journal, count: int) -> float:
     held = journal.incidents.search(states=[State.HELD])
     if len(held) != count:
         raise RuntimeError(f"{len(held)} are held, and not {count}")
-    for one in held:
-        journal.held.ask(one.id, verb="release", mode="bcc", actor="bench", reason="")
+    for incident in held:
+        journal.held.ask(incident.id, verb="release", mode="bcc", actor="bench", reason="")
     began = time.perf_counter()
     steward.round(datetime.now(UTC))
     took = time.perf_counter() - began
@@ -111,7 +111,8 @@ def main() -> int:
         key = read_key(policy, create=False)
         journal = Journal(policy.journal, key)
         queue = stack.enter_context(HoldQueue(postfix.config_dir))
-        steward = Steward(Context(policy, key, gateway_name(policy)), journal, queue, structlog.get_logger())
+        context = Context(policy, key, gateway_name(policy))
+        steward = Steward(context, journal, queue, structlog.get_logger(), lambda _: None)
         for number in range(arguments.rounds):
             plain = send(postfix.port, "exempt@council.test", 2 * number, arguments.messages)
             gateway.settle()

@@ -60,7 +60,7 @@ class Session:
         try:
             self._say(b"QUIT\r\n")
         except (OSError, RefusedError):
-            pass  # it hung up first: there is nobody to say goodbye to
+            pass  # the server closed the connection first
         finally:
             self._answers.close()
             self._socket.close()
@@ -117,7 +117,7 @@ def rate(port: int, letters: Sequence[Letter], *, sessions: int) -> float:
                         break
                     session.send(letter)
                 gate.wait(TIMEOUT)
-        except BaseException as error:  # noqa: BLE001 - told to whoever measures, in its own thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that measures
             failures.append(error)
             gate.abort()
 
@@ -136,6 +136,6 @@ def rate(port: int, letters: Sequence[Letter], *, sessions: int) -> float:
         thread.join(TIMEOUT)
     if failures:
         raise RuntimeError("a session failed") from next(
-            (one for one in failures if not isinstance(one, threading.BrokenBarrierError)), failures[0]
+            (failure for failure in failures if not isinstance(failure, threading.BrokenBarrierError)), failures[0]
         )
     return len(letters) / (ended - began)

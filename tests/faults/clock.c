@@ -23,7 +23,7 @@ __attribute__((constructor)) static void begin(void)
 
     kernels_clock = (int (*)(clockid_t, struct timespec *)) dlsym(RTLD_NEXT, "clock_gettime");
     if (page == MAP_FAILED)
-        abort(); /* a test that believed in a clock that nobody stopped would prove nothing */
+        abort(); /* without the control page the clock would never change, and the test would prove nothing */
     control = page;
 }
 

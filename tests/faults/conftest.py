@@ -1,6 +1,6 @@
 """Faults are injected into one gateway, under load; each test begins with a milter of its own, in order.
 
-The milter runs as `nobody`, as in production it runs without rights, unless nobody may read the checkout.
+The milter runs as the user `nobody`, without rights as in production, unless that user may not read the checkout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def stage(attached_stage: Stage) -> Stage:
 
 @pytest.fixture(scope="module")
 def relay(attached_stage: Stage) -> Iterator[Relay]:
-    """A relay that Postfix speaks to in the milter's place."""
+    """A relay between Postfix and the milter."""
     postfix = attached_stage.postfix
     directory = postfix.queue_dir / "undisclosed"
     before = {name: postfix.get(name) for name in ("smtpd_milters", "non_smtpd_milters")}
@@ -46,5 +46,5 @@ def relay(attached_stage: Stage) -> Iterator[Relay]:
 
 @pytest.fixture
 def trial(stage: Stage, record_property: Callable[[str, object], None]) -> Trial:
-    """The account of one fault."""
+    """One fault and its observations."""
     return Trial(stage, record_property)

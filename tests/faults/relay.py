@@ -1,4 +1,4 @@
-"""A relay between Postfix and the milter: it passes every packet on, and at one of them does what a test wants."""
+"""A relay between Postfix and the milter: it passes every packet on, and runs a test's action at one of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Relay:
 
     @property
     def has_struck(self) -> bool:
-        """Whether everything that was to be done at some packet has been done."""
+        """Whether every planned action at a packet has been done."""
         with self._lock:
             return not self._armed
 
@@ -72,7 +72,7 @@ class Relay:
             try:
                 milter.connect(str(self.milter))
             except OSError:
-                return  # as Postfix sees it, the milter has hung up
+                return  # Postfix sees a milter that has closed the connection
             back = threading.Thread(target=self._pass_on, args=("answer", milter, postfix), daemon=True)
             back.start()
             self._pass_on("event", postfix, milter)

@@ -33,7 +33,7 @@ class Row:
     lost: int
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values, which a test's report can carry."""
+        """The row as plain values, for a test's report."""
         return {**asdict(self), "answers": {str(code): count for code, count in self.answers.items()}}
 
     @classmethod

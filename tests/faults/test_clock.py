@@ -1,4 +1,4 @@
-"""A wall clock that stands still or jumps, in the milter alone: nothing that it does waits for it, or trusts it."""
+"""A wall clock that stands still or jumps, in the milter alone: no wait and no decision of the milter depends on it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Clock:
         self._write(int(by.total_seconds()), 0)
 
     def stop(self) -> None:
-        """Let it stand."""
+        """Stop the clock."""
         self._write(0, int(time.time()))
 
     def _write(self, offset: int, standing: int) -> None:
@@ -56,7 +56,7 @@ class Clock:
 
 
 class ClockedMilter(Milter):
-    """A milter that goes by a clock of the test's."""
+    """A milter with the clock of a test."""
 
     clock: Clock
 
@@ -76,7 +76,7 @@ def clock() -> Iterator[Clock]:
 
 @pytest.fixture
 def stage(attached_stage: Stage, clock: Clock) -> Iterator[Stage]:
-    """The gateway, with a milter that goes by `clock`."""
+    """The gateway, with a milter that uses `clock`."""
     gateway = attached_stage.gateway
     gateway.milter.stop()
     usual = gateway.milter
@@ -91,7 +91,7 @@ def stage(attached_stage: Stage, clock: Clock) -> Iterator[Stage]:
 
 
 def times(trial: Trial) -> list[datetime]:
-    """When the milter says that it judged each message, in the order in which it did."""
+    """The times in the milter's log of its decisions, in the order of the decisions."""
     return [datetime.fromisoformat(event["timestamp"]) for event in trial.logged(event="message")]
 
 
@@ -106,7 +106,7 @@ def times(trial: Trial) -> list[datetime]:
     ids=["back", "ahead", "stopped"],
 )
 def test_the_clock(trial: Trial, clock: Clock, change: Callable[[Clock], None], codes: set[int], fault: str) -> None:
-    """Every message is judged as ever while the clock is wrong, and once it is right again."""
+    """Every message is decided as usual while the clock is wrong, and after it is right again."""
     with trial.load() as load:
         load.go_on(12)
         change(clock)

@@ -27,7 +27,7 @@ def refused(trial: Trial) -> int:
 
 
 def test_the_configuration_is_broken_at_a_reload(trial: Trial) -> None:
-    """SIGHUP with a broken file: the log says why, and every message goes on being judged by the old one."""
+    """SIGHUP with a broken file: the log has the reason, and the old configuration decides every message."""
     sound = trial.gateway.config.read_text()
     twice = toml.dumps(trial.gateway.policy(rules=[rule(), rule()]))
     with trial.load(per_session=10**6) as load:
@@ -69,7 +69,7 @@ def test_the_configuration_has_vanished_at_a_reload(trial: Trial) -> None:
 
 
 def does_not_start(trial: Trial, load: Load, reason: str) -> None:
-    """Stop the milter, see that it does not start again and says why, and that all mail waits meanwhile."""
+    """Stop the milter, check that it does not start again and prints the reason, and that all mail is deferred."""
     trial.milter.stop()
     with pytest.raises(RuntimeError, match=reason):
         trial.start()
@@ -79,7 +79,7 @@ def does_not_start(trial: Trial, load: Load, reason: str) -> None:
 
 
 def test_the_key_cannot_be_read(trial: Trial) -> None:
-    """A key that somebody else owns, or may read: a reload is refused, a start too."""
+    """A key that another user owns, or may read: a reload is refused, a start too."""
     key = trial.gateway.state / "key"
     owner = key.stat()
     with trial.load() as load:
@@ -101,6 +101,6 @@ def test_the_key_cannot_be_read(trial: Trial) -> None:
 
 
 def spoil(trial: Trial, key: Path) -> None:
-    """As a backup that root puts back leaves it; where the tests' milter is root's itself, what others may read."""
+    """As after a restore by root: the milter cannot read it; if the tests' milter is root, readable by others."""
     os.chown(key, 0, 0)
     key.chmod(0o600 if unprivileged_user() else 0o644)

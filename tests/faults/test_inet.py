@@ -16,7 +16,7 @@ from live_postfix.stage import Stage, attached
 
 @pytest.fixture(scope="module")
 def attached_stage() -> Iterator[Stage]:
-    """A gateway of this file's own."""
+    """The gateway of this file."""
     socket = f"inet:{processes.reserve_port()}@127.0.0.1"
     with Sink() as sink, PrivatePostfix(outside=sink.port) as postfix, attached(postfix, sink, socket=socket) as stage:
         yield stage

@@ -1,4 +1,4 @@
-"""A journal that cannot be written: what is refused or held stays so, what would be delivered changed comes back."""
+"""A journal that cannot be written: messages are still refused or held; those to be delivered changed are deferred."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNRECORDED = {**RIGHT, "rewrite": 451}
 
 
 def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str) -> None:
-    """Break the journal under load, until every worker has found out and gone on without it; then mend it."""
+    """Break the journal under load, until every worker has noticed and continues without it; then repair it."""
     workers = len(trial.milter.workers())
     with trial.load(per_session=4) as load:
         load.go_on(12)
@@ -41,7 +41,7 @@ def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str
 
 
 @pytest.mark.parametrize(
-    ("breaking", "reason", "fault", "mend"),
+    ("breaking", "reason", "fault", "repair"),
     [
         (broken.locked, "is locked", "The journal locked by another program", "that program ends"),
         (broken.full, "disk", "The journal's disk full", "there is room"),
@@ -57,15 +57,15 @@ def goes_wrong(trial: Trial, breaking: AbstractContextManager[None], reason: str
     ],
     ids=["locked", "full", "moved_away", "not_a_database", "corrupt", "read_only"],
 )
-def test_the_journals_file(trial: Trial, breaking: broken.Breaking, reason: str, fault: str, mend: str) -> None:
-    """Nothing leaks, nothing passes unrecorded, and it is said once a worker when it begins and when it ends."""
+def test_the_journals_file(trial: Trial, breaking: broken.Breaking, reason: str, fault: str, repair: str) -> None:
+    """No message leaks or passes without a record, and each worker logs one line at the begin and one at the end."""
     goes_wrong(trial, breaking(trial.gateway.state, trial.milter), reason)
-    trial.report(fault, f"by itself, once {mend}")
+    trial.report(fault, f"by itself, once {repair}")
 
 
 @contextmanager
 def stopped(postgres: Postgres) -> Iterator[None]:
-    """The server is not there for a while."""
+    """The server does not run for a while."""
     postgres.stop()
     try:
         yield
@@ -75,7 +75,7 @@ def stopped(postgres: Postgres) -> Iterator[None]:
 
 @contextmanager
 def frozen(postgres: Postgres) -> Iterator[None]:
-    """The server is there and says nothing."""
+    """The server runs and does not answer."""
     postgres.freeze()
     try:
         yield
@@ -84,7 +84,7 @@ def frozen(postgres: Postgres) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("breaking", "reason", "fault", "mend"),
+    ("breaking", "reason", "fault", "repair"),
     [
         (stopped, "cannot be used", "PostgreSQL stopped", "it runs again"),
         (frozen, "did not answer in time", "PostgreSQL frozen: it takes connections and does not answer", "it answers"),
@@ -98,7 +98,7 @@ def test_the_journals_server(
     breaking: Callable[[Postgres], AbstractContextManager[None]],
     reason: str,
     fault: str,
-    mend: str,
+    repair: str,
 ) -> None:
     """The same as with a file."""
     stage = attached_stage
@@ -110,7 +110,7 @@ def test_the_journals_server(
         fresh(stage, journal=document["journal"])
         trial = Trial(stage, record_property)
         goes_wrong(trial, breaking(postgres), reason)
-        trial.report(fault, f"by itself, once {mend}")
+        trial.report(fault, f"by itself, once {repair}")
     finally:
         stage.gateway.milter.stop()
         postgres.drop("faults")

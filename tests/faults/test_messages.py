@@ -1,4 +1,4 @@
-"""Messages as large as they come, among ordinary ones."""
+"""The largest possible messages, among ordinary ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def long_field(number: int, kind: str) -> bytes:
 def many_fields(number: int, kind: str) -> bytes:
     """A thousand To fields, of a stranger each or of a colleague."""
     people = [f"{name}@council.test" for name in range(1000)] if kind == "ordinary" else strangers(1000)
-    lines = (f"From: {sender(kind)}", f"Subject: {number} {kind}", *(f"To: {one}" for one in people))
+    lines = (f"From: {sender(kind)}", f"Subject: {number} {kind}", *(f"To: {address}" for address in people))
     return "\n".join((*lines, "", "Dear all", "")).encode()
 
 
@@ -40,7 +40,7 @@ def many_fields(number: int, kind: str) -> bytes:
     ids=["long_field", "many_fields"],
 )
 def test_headers(trial: Trial, letter: Letter, fault: str) -> None:
-    """All of them are judged as small ones are."""
+    """All of them are decided as small ones are."""
     trial.letter = letter
     with trial.load(per_session=4) as load:
         load.go_on(12)

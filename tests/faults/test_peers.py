@@ -1,4 +1,4 @@
-"""A peer on the milter's socket that is no Postfix, while good mail flows."""
+"""A peer on the milter's socket that is not Postfix, while mail from Postfix passes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ NONSENSE: Mapping[str, list[bytes]] = {
 
 @pytest.mark.parametrize("what", NONSENSE)
 def test_nonsense_from_a_peer(trial: Trial, what: str) -> None:
-    """It ends its own session, is never told that a message may pass, and disturbs nobody else's."""
+    """The peer ends its own session, never gets an answer that lets a message pass, and disturbs no other session."""
     workers = trial.milter.workers()
     path = trial.stage.postfix.queue_dir / "undisclosed" / "milter.sock"
     with trial.load() as load:
@@ -94,7 +94,7 @@ def test_nonsense_from_a_peer(trial: Trial, what: str) -> None:
 
 
 def speak(path: Path, said: bytes) -> list[int]:
-    """Say this and hang up behind it; the letters of what was heard."""
+    """Send this and close the connection; returns the letters of the answers."""
     heard = b""
     with socket.socket(socket.AF_UNIX) as peer, suppress(ConnectionResetError, BrokenPipeError):
         peer.settimeout(20)

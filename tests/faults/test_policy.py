@@ -10,17 +10,17 @@ from lab.client import Client
 from live_postfix.load import RECIPIENTS, sender
 
 HIDES_ALL = "rewrite"
-"""The action of the later policy: whatever kind of message is over the limit."""
+"""The action of the later policy for all messages over the limit."""
 
 
 def swap(trial: Trial) -> None:
-    """Have the milter go by the later policy."""
+    """Reload the milter with the later policy."""
     trial.gateway.configure(trial.gateway.policy(HIDES_ALL))
     trial.milter.reload()
 
 
 def test_the_policy_is_swapped_under_load(trial: Trial) -> None:
-    """SIGHUP with a sound file: no session drops, no message fails, and what begins later is judged by it."""
+    """SIGHUP with a valid file: no session breaks, no message fails, and it decides all messages that begin later."""
     with trial.load(kinds=("reject",), per_session=10**6) as load:
         assert {answer.code for answer in load.go_on(12)} == {550}
         swap(trial)
@@ -49,7 +49,7 @@ SLOW = 999
 def test_the_policy_is_swapped_in_the_middle_of_a_message(
     relay: Relay, trial: Trial, letter: str, kind: str, stage_of_message: str
 ) -> None:
-    """It ends under the policy under which it began, and the next one in the same session under the new."""
+    """A transaction keeps the policy under which it began; the next one in the same session gets the new policy."""
     containing = f"{SLOW} {kind}".encode() if letter == "L" else b""
     with trial.load(kinds=("ordinary",)) as load, Client(trial.stage.postfix.port) as session:
         load.go_on(8)

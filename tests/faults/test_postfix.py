@@ -6,7 +6,7 @@ from faults.trial import Trial
 
 
 def test_postfix_is_reloaded(trial: Trial) -> None:
-    """Three times: no message is judged otherwise than ever, or by nobody."""
+    """Three times: each message is decided, and as usual."""
     with trial.load(per_session=4) as load:
         for _ in range(3):
             load.go_on(8)
@@ -17,7 +17,7 @@ def test_postfix_is_reloaded(trial: Trial) -> None:
 
 
 def test_postfix_is_restarted(trial: Trial) -> None:
-    """Sessions break, and what a client is not told about is in one place or nowhere."""
+    """Sessions break; a message without an answer is in one place or in none."""
     with trial.load(per_session=4) as load:
         load.go_on(12)
         trial.stage.postfix.restart()

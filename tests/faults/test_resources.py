@@ -49,7 +49,7 @@ def out_of_descriptors(trial: Trial, workers: Sequence[int]) -> Iterator[None]:
 
 
 def test_a_worker_is_out_of_descriptors(trial: Trial) -> None:
-    """It takes no session more; the other worker takes them all."""
+    """That worker accepts no more sessions; the other worker accepts them all."""
     with trial.load(per_session=4) as load:
         load.go_on(8)
         with out_of_descriptors(trial, trial.milter.workers()[:1]):
@@ -60,7 +60,7 @@ def test_a_worker_is_out_of_descriptors(trial: Trial) -> None:
 
 
 def test_all_workers_are_out_of_descriptors(trial: Trial) -> None:
-    """New sessions wait until there are descriptors again, and are then answered as ever."""
+    """New sessions wait until there are descriptors again, and are then answered as usual."""
     with trial.load(per_session=4) as load:
         load.go_on(8)
         with out_of_descriptors(trial, trial.milter.workers()):
@@ -77,11 +77,11 @@ def stalled(load: Load) -> bool:
 
 
 ENOUGH = 400
-"""Answers after which a worker does with the memory that it has: one to twenty are usual before it fails."""
+"""Answers after which a worker manages with the memory that it has: it usually fails after one to twenty."""
 
 
 def test_a_worker_is_out_of_memory(trial: Trial) -> None:
-    """Messages that it cannot judge are deferred; once it is replaced or has memory again, all are judged as usual."""
+    """Messages that it cannot decide are deferred; once it is replaced or has memory, all are decided as usual."""
     [worker, _] = trial.milter.workers()
     trial.letter = long_field
     with trial.load(per_session=4) as load:

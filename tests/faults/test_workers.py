@@ -39,7 +39,7 @@ def kill_all(milter: Milter) -> None:
 
 @pytest.mark.parametrize("stage_of_message", [*EVENTS, *ANSWERS])
 def test_the_workers_are_killed_at(relay: Relay, trial: Trial, stage_of_message: str) -> None:
-    """kill -9 of all workers with a message at each stage, or between an edit or a hold and the verdict."""
+    """kill -9 of all workers with a message at each stage, or between an edit or a hold and the final answer."""
     arm, letter = (
         (relay.at_event, EVENTS[stage_of_message])
         if stage_of_message in EVENTS
@@ -69,7 +69,7 @@ def killed(trial: Trial, workers: int) -> None:
 
 
 def test_a_worker_is_killed_again_and_again(trial: Trial) -> None:
-    """kill -9 in the middle of sessions, at any moment: each message is refused, held, hidden or told to come back."""
+    """kill -9 in the middle of sessions, at any moment: each message is refused, held, rewritten or deferred."""
     killed_again_and_again(trial)
     trial.report("One worker after another killed (`kill -9`), four times", "by itself: the supervisor starts new ones")
 
@@ -90,7 +90,7 @@ def killed_again_and_again(trial: Trial) -> None:
 
 
 def test_a_worker_is_frozen(trial: Trial) -> None:
-    """One that stands still answers nobody; Postfix waits, the others go on, and once it goes on so does all."""
+    """A stopped worker does not answer: Postfix waits, the other workers go on; once it continues, all mail passes."""
     [frozen, _] = trial.milter.workers()
     with trial.load() as load:
         load.go_on(8)
@@ -100,7 +100,7 @@ def test_a_worker_is_frozen(trial: Trial) -> None:
         finally:
             os.kill(frozen, signal.SIGCONT)
         trial.recover()
-    assert set(load.codes()) <= {250, 451, 550}  # 451 where it stood still in the middle of writing to the journal
+    assert set(load.codes()) <= {250, 451, 550}  # 451 if it was stopped while it wrote to the journal
     trial.report("One worker stands still for a moment (`SIGSTOP`)", "by itself: waiting messages are answered")
 
 
@@ -129,7 +129,7 @@ def supervisor_killed(trial: Trial) -> None:
 
 
 def test_the_milter_is_stopped(trial: Trial) -> None:
-    """SIGTERM: it answers the messages in hand and ends by itself; then all mail is deferred, and nothing passes."""
+    """SIGTERM: the milter answers its messages and ends; then all mail is deferred, and no message passes."""
     with trial.load() as load:
         load.go_on(20)
         assert trial.milter.stop() == 0
@@ -159,13 +159,13 @@ def test_sighup_reaches_all_processes(trial: Trial) -> None:
 
 
 def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
-    """Mail through sendmail(1) stays in maildrop while the milter is away, and then meets its rule."""
+    """Mail through sendmail(1) stays in maildrop while the milter does not run; then its rule applies."""
     postfix = trial.stage.postfix
     trial.milter.stop()
     refusals = "milter-reject|connect to Milter service"
     before = len(postfix.log_lines(refusals))
     postfix.sendmail(["-i", "-f", sender("rewrite"), *RECIPIENTS], trial.letter(1, "rewrite"))
-    until(lambda: len(postfix.log_lines(refusals)) > before, what="a first attempt in vain")
+    until(lambda: len(postfix.log_lines(refusals)) > before, what="a failed first attempt")
     assert (trial.stage.sink.deliveries, trial.stage.held()) == ((), [])
     trial.start()
     trial.took(1, "rewrite")
@@ -177,7 +177,7 @@ def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
 
 
 def test_two_supervisors_on_one_socket(trial: Trial) -> None:
-    """The second one says why and ends; the first goes on without a failed message."""
+    """The second supervisor prints the reason and ends; the first goes on without a failed message."""
     with trial.load() as load:
         load.go_on(8)
         second = subprocess.run(
@@ -196,9 +196,9 @@ def test_two_supervisors_on_one_socket(trial: Trial) -> None:
 
 
 def test_the_socket_is_gone(trial: Trial) -> None:
-    """Somebody removed the file: the milter makes a new one, and no message passes unjudged meanwhile.
+    """The file was removed: the milter makes a new one, and no message passes without a decision meanwhile.
 
-    Clients are told to come back (451) where they connect before that; a quick supervisor leaves them no time to.
+    Clients that connect before that get 451; a quick supervisor leaves no time for it.
     """
     socket = trial.stage.postfix.queue_dir / "undisclosed" / "milter.sock"
     with trial.load(per_session=4) as load:

@@ -1,4 +1,4 @@
-"""One fault under load: what the clients were told, what the log said, how long until all was well, and two sums."""
+"""One fault under load: the answers to the clients, the lines of the log, the time to recovery, and two sums."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAUSE = 0.03
 ALL_IS_WELL = frozenset(
     {"message", "milter_starting", "config_warning", "running_as_root", "milter_ready", "milter_stopped"}
 )
-"""Events that say nothing of a fault."""
+"""Events that do not concern a fault."""
 
 POSTFIX_WARNS = re.compile(
     r"warning: (?:milter \S+: )?(connect to Milter service|can't (?:read|write) SMFIC_\w+).*?(?:: ([A-Z][a-z ]+))?$"
@@ -55,7 +55,7 @@ class Trial:
     record: Callable[[str, object], None]
     letter: Letter = plain_letter
     judged: Callable[[Answer], Answer] = lambda answer: answer
-    """By which kind's rule a message was judged, where that is not its own."""
+    """Replaces an answer's kind by that of the rule that applied, if it is another one."""
     _answers: list[Answer] = field(default_factory=list)
     _loads: list[Load] = field(default_factory=list)
     _logged: list[dict[str, Any]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Trial:
         return load
 
     def start(self) -> None:
-        """Start the milter again; what it said before it ended is kept."""
+        """Start the milter again; its log so far is kept."""
         self._logged, self._log_before = self.logged(), 0
         self.milter.start()
 
@@ -108,11 +108,11 @@ class Trial:
         self._answers.append(Answer(number, kind, code))
 
     def as_ever(self) -> bool:
-        """Whether a message of each kind is answered as if nothing had ever failed."""
+        """Whether a message of each kind is answered as before the fault."""
         return all(answer.code == RIGHT[answer.kind] for answer in self.one_of_each())
 
     def recover(self) -> None:
-        """Wait until all is as ever, from the moment at which the fault is over. Raises TimeoutError."""
+        """Wait until messages are answered as before, from the end of the fault on. Raises TimeoutError."""
         began = time.monotonic()
         until(self.as_ever, what="every kind of message to be answered as ever")
         self._seconds = time.monotonic() - began
@@ -133,7 +133,7 @@ class Trial:
         return [event for event in events if having.items() <= event.items()]
 
     def report(self, fault: str, recovery: str) -> None:
-        """Make up the account of the fault, which must balance, and hand its row to whoever runs the tests."""
+        """Compare answers and places of all messages, and report the row of the fault."""
         wrong = wrongs(self.stage, self.answers, self.letter)
         assert wrong == [], "\n".join(wrong)
         shown, lost = over_the_limit(self.stage), taken_and_lost(self.stage, self.answers)

@@ -30,7 +30,7 @@ class Collector:
 def main(arguments: list[str]) -> int:
     """Returns pytest's exit status; the page is written if it is 0 and no fault was left out."""
     collector = Collector()
-    # The page's own test is not asked: it may only be right once the page is written.
+    # The page's own test is left out: it passes only after the page is written.
     status = pytest.main([str(HERE), f"--ignore={HERE / 'test_page.py'}", *arguments], plugins=[collector])
     if status == pytest.ExitCode.OK and set(collector.rows) == set(all_tests()):
         PAGE.write_text(page(PAGE.read_text(), collector.rows))

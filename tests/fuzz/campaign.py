@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what must never be wrong: `tests/fuzz/run [--seconds N] [TARGET…]`.
+"""Coverage-guided fuzzing of the properties that must always hold: `tests/fuzz/run [--seconds N] [TARGET…]`.
 
 Targets: `visible` (addresses.visible), `rewrite` (rewrite.hide), `session` (the milter's callbacks). Each runs for N
 seconds, from the repository's cases and from what earlier runs have found worth keeping. An input that breaks a
@@ -25,7 +25,7 @@ from fuzz import seeds
 HERE = Path(__file__).parent
 TARGETS = ("visible", "rewrite", "session")
 LONGEST = 3000
-"""Bytes of an input: a field or a header of that length can say everything."""
+"""Bytes of an input: enough for a field or a header with every form."""
 ONE_INPUT = 20
 """Seconds that one input may take."""
 
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def run(target: str, seconds: int, work: Path) -> Outcome:
-    """Fuzz one target in a process of its own, out of everybody's way."""
+    """Fuzz one target in a process of its own."""
     corpus, findings = work / "corpus" / target, work / "findings" / target
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The addresses that other programs find in a header value: readers that share nothing with the product, to check it.
+"""The addresses that other programs find in a header value: readers without code of the product, to check it.
 
-Each gives pairs of local part and domain, in lower case. They see less than a person does, and now and then something
-that nobody would: so what counts as an address here is what any of them surely takes for one.
+Each gives pairs of local part and domain, in lower case. They find fewer addresses than a person, and sometimes a text
+that no person would take for one: so only an address that a reader is sure of counts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def library(value: str) -> set[Pair]:
     for options in ({}, _LENIENT):
         try:
             entries = getaddresses([value], **options)
-        except (RecursionError, ValueError, IndexError):  # it has faults of its own: no reading of it to be held to
+        except (RecursionError, ValueError, IndexError):  # errors of the library: no reading is required then
             continue
         wholes = (_WHOLE.fullmatch(address) for _, address in entries)
         found |= {(whole[1].lower(), whole[2].lower()) for whole in wholes if whole}
@@ -47,7 +47,7 @@ def library(value: str) -> set[Pair]:
 
 
 def decoded(value: str) -> str:
-    """A value as a mail client decodes it (RFC 2047); where the standard library cannot, as it stands."""
+    """A value as a mail client decodes it (RFC 2047); or unchanged if the standard library cannot decode it."""
     try:
         parts = email.header.decode_header(value.encode("ascii", "replace").decode())
         return "".join(

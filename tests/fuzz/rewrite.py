@@ -25,7 +25,7 @@ _WRITTEN = re.compile(r"[ -~]+(?:\n [ -~]+)*")
 
 
 def header(data: bytes) -> tuple[Field, ...]:
-    """The fields as Postfix tells them: folds as line feed and blank, no leading blank; other lines are left out."""
+    """The fields as Postfix passes them: folds as line feed and blank, no leading blank; other lines are left out."""
     text = data.replace(b"\r\n", b"\n").replace(b"\0", b"").decode("utf-8", "surrogateescape")
     lines = re.split(r"\n(?![ \t])", text)
     found = (_FIELD.fullmatch(line) for line in lines)
@@ -48,14 +48,14 @@ def check(data: bytes) -> None:
     _shows_nobody(rules, after)
     written = [edit.value for edit in edits if not isinstance(edit, HeaderDeletion)]
     assert all(map(_WRITTEN.fullmatch, written)), "written in something else than ASCII, or folded wrongly"
-    assert all(field in fields or field.value in written for field in after), "a field that nobody wrote"
+    assert all(field in fields or field.value in written for field in after), "a field that is not of an edit"
     untouched = [field for field in fields if field.name.casefold() not in RECIPIENT_FIELDS]
     assert untouched == [field for field in after if field.name.casefold() not in RECIPIENT_FIELDS]
     assert hide(rules, Message("clerk@council.test", (), after)) == (), "hiding again changes more"
 
 
 def _shows_nobody(rules: Policy, after: tuple[Field, ...]) -> None:
-    """One To, no Bcc, and in no recipient field an address outside, whoever reads it."""
+    """One To, no Bcc, and in no recipient field an outside address for any of the readers."""
     names = [field.name.casefold() for field in after]
     assert names.count("to") == 1, f"{names.count('to')} To fields"
     assert not {"bcc", "resent-bcc"} & set(names), "a Bcc field"

@@ -1,4 +1,4 @@
-"""Where a campaign begins: the repository's cases and the forms of its property tests, as each target reads them."""
+"""The first inputs of a campaign: the repository's cases and the forms of its property tests."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class Sent:
     def is_ours(self) -> bool:
         """Whether it surely is outgoing mail."""
         return self.sender == "<clerk@council.test>" and (
-            not self.recipients or any(_STRANGER.fullmatch(one) for one in self.recipients)
+            not self.recipients or any(_STRANGER.fullmatch(recipient) for recipient in self.recipients)
         )
 
 
@@ -258,7 +258,7 @@ class Game:
 
     def _event_e(self, _content: bytes) -> None:
         result = self._call("eom")
-        assert result != libmilter.CONTINUE, "the end of a message without a verdict"
+        assert result != libmilter.CONTINUE, "the end of a message without a final answer"
         self._judge(result)
 
     def _event_a(self, _content: bytes) -> None:
@@ -272,10 +272,10 @@ class Game:
         self._connect()
 
     def _judge(self, result: int) -> None:
-        """A verdict, held against what was sent."""
+        """A final answer, compared with the message that was sent."""
         message, context = self.message, self.context
         allowed = (libmilter.ACCEPT, libmilter.CONTINUE, libmilter.REJECT, libmilter.TEMPFAIL)
-        assert result in allowed, f"no verdict is {result}"
+        assert result in allowed, f"no final answer is {result}"
         if result == libmilter.CONTINUE:
             return
         self.inside, self.message = False, None

@@ -1,4 +1,4 @@
-"""The fuzzing targets without the fuzzer: what each campaign begins with holds, and what must not be is noticed."""
+"""The fuzzing targets without the fuzzer: the seeds pass, and violations are found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_address_that_is_not_seen_is_noticed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_address_that_stays_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rewrite that changes nothing does not pass, even where the product's own reader were blind as well."""
+    """A rewrite that changes nothing does not pass, even if the product's own reader finds no address either."""
     monkeypatch.setattr(rewrite, "hide", lambda *_: ())
     monkeypatch.setattr(rewrite, "plan", lambda *_: ())
     monkeypatch.setattr(rewrite, "expose", lambda *_: NOTHING_SHOWN)
@@ -55,7 +55,7 @@ def test_a_message_let_pass_is_noticed(policy: bytes, monkeypatch: pytest.Monkey
 
 
 def test_edits_that_leave_an_address_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rewrite is judged by the header that it makes."""
+    """A rewrite is checked by the header that it makes."""
     row = b"\0".join([b"\0", b"P\1", *ENVELOPE, FROM, b"LTo:a@x.test, b@y.test, c@z.test", b"Nq", b"E"])
     session.check(row)
     monkeypatch.setattr(session, "apply", lambda *_: (Field("To", "c@z.test"),))

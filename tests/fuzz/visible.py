@@ -19,7 +19,7 @@ _ORDINARY = re.compile(r"[ -~\n\t]*")
 
 
 def check(data: bytes) -> None:
-    """Read one value, and raise AssertionError where something that must hold of every value does not."""
+    """Read one value, and raise AssertionError if a property of all values does not hold."""
     value = data.decode("utf-8", "surrogateescape")
     found = addresses(value)
     keys = {each.key for each in found}

@@ -1,4 +1,4 @@
-"""Comparing whole messages, whatever their line ends, and whatever fields Postfix added."""
+"""Comparing whole messages, without regard to line ends and to fields that Postfix added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that send one message after the other, and an account of what became of every single one."""
+"""Clients that send one message after the other, and the place of each message at the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Letter = Callable[[int, str], bytes]
 RECIPIENTS = ("parent@family.test",)
 
 NO_ANSWER = 0
-"""The code of a message whose connection broke: nobody knows what became of it."""
+"""The code of a message whose connection broke: it may have been delivered, held or lost."""
 
 
 class Answer(NamedTuple):
@@ -58,8 +58,8 @@ def letter(number: int, kind: str) -> bytes:
 class Load:
     """Some clients at once, from the beginning of the `with` block to its end.
 
-    Each sends `per_session` messages in a session; after a temporary refusal it takes a new one, as clients do when
-    they come back.
+    Each sends `per_session` messages in a session; after a temporary refusal it begins a new one, as clients do when
+    they try again.
     """
 
     port: int
@@ -132,7 +132,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where the messages are that were ever sent, by their numbers, once the gateway has settled."""
+    """The places of all messages sent, by their numbers, once the gateway has settled."""
 
     outside: dict[int, list[Delivery]]
     held: Counter[int]
@@ -158,8 +158,8 @@ class Whereabouts:
 def wrongs(stage: Stage, answers: Sequence[Answer], letter: Letter = letter) -> list[str]:
     """The errors in the handling of all messages, one sentence each, once the gateway has settled.
 
-    A message that was taken is, once, where its kind belongs: outside, as it was or hidden, or on hold. One that was
-    not taken is nowhere. None that is over the limit is outside as it was, whatever its client was told.
+    An accepted message is, once, at the place of its kind: outside, unchanged or rewritten, or on hold. A refused one
+    is at no place. A message over the limit is never outside unchanged, independent of the answer to its client.
     """
     found, where = [], Whereabouts.of(stage)
     for answer in answers:
@@ -190,7 +190,7 @@ def _external(header: bytes) -> set[str]:
 
 
 def _right_places(answer: Answer) -> list[list[str]]:
-    """Where a message may be after this answer; nowhere is an empty list."""
+    """The places where a message may be after this answer; an empty list: none."""
     taken = {"quarantine": ["held"], "reject": []}.get(answer.kind, ["outside"])
     match answer.code:
         case 250:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lab import processes
@@ -65,7 +67,7 @@ class Office:
             HoldQueue(self.context.policy.postfix.config_dir) as queue,
             reported(journal, queue, report),
         ):
-            yield Steward(self.context, journal, queue, log.get())
+            yield Steward(self.context, journal, queue, log.get(), lambda _: None)
 
     def round(self, later: timedelta = timedelta()) -> None:
         """One round of a new steward, at a later time."""
@@ -142,7 +144,7 @@ class Office:
         return None
 
 
-def _die_at(says: children.Connection, config: Path, number: int) -> None:
+def _die_at(says: Connection, config: Path, number: int) -> None:
     """Send the root half's process id, then each report."""
     policy = load(config)
     key = read_key(policy, create=False)
@@ -158,6 +160,8 @@ def _die_at(says: children.Connection, config: Path, number: int) -> None:
         points += 1
 
     queue, journal = HoldQueue(policy.postfix.config_dir), Journal(policy.journal, key)
-    says.send(str(queue.root_pid))
+    [root_half] = processes.children(os.getpid())
+    says.send(str(root_half))
     with reported(journal, queue, report):
-        Steward(Context(policy, key, gateway_name(policy)), journal, queue, log.get()).round(datetime.now(UTC))
+        context = Context(policy, key, gateway_name(policy))
+        Steward(context, journal, queue, log.get(), lambda _: None).round(datetime.now(UTC))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import children
+from support.attach_children import attach_as_nobody
 from support.postfix_directories import (
     LISTS,
     MAIN_CF,
@@ -16,7 +17,6 @@ from support.postfix_directories import (
     age,
     assert_attached,
     attach,
-    attach_as_nobody,
     detach,
     directory,
     fingerprint,
@@ -71,7 +71,7 @@ def comments(main_cf: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("case", MAIN_CF)
 def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(case: str) -> None:
-    """It is the difference that attach then makes: with it patch(1) turns the old file into the new one."""
+    """The shown difference is that of the real attach: with it patch(1) turns the old file into the new one."""
     with directory(MAIN_CF[case]) as config_dir:
         main_cf = config_dir / "main.cf"
         stood, names = fingerprint(main_cf), names_in(config_dir)
@@ -112,7 +112,7 @@ def test_a_list_that_refers_to_the_other_one_stays() -> None:
 
 
 def test_a_list_that_refers_to_the_other_one_among_others_is_expanded() -> None:
-    """Otherwise our milter would come second, or twice. The plan has a note."""
+    """Our milter would otherwise come second, or twice. The plan has a note."""
     with directory(MAIN_CF["the other list among others"]) as config_dir:
         plan = attach(wanting(), config_dir)
         assert postconf(config_dir, "-h", "non_smtpd_milters") == f"{US}, unix:a/b, inet:localhost:8891"
@@ -163,8 +163,8 @@ def test_our_milter_written_by_hand_is_kept_and_moved_to_the_front(config: Path)
     by_hand = "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }"
     postconf(config, "-e", f"smtpd_milters=inet:localhost:8891, {by_hand}")
     attach(wanting(), config)
-    mine = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"
-    assert f"{mine}, inet:localhost:8891" == postconf(config, "-h", "smtpd_milters")
+    by_hand = "{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"
+    assert f"{by_hand}, inet:localhost:8891" == postconf(config, "-h", "smtpd_milters")
     detach(wanting(), config)
     assert postconf(config, "-h", "smtpd_milters") == "inet:localhost:8891"
 

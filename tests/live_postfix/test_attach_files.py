@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from support import children
+from support.attach_children import die_before
 from support.postfix_directories import (
     RECORD,
     age,
     assert_attached,
     attach,
     detach,
-    die_before,
     directory,
     names_in,
     postconf,
@@ -101,7 +101,7 @@ def test_a_crash_at_any_step_leaves_a_whole_file_that_detach_restores(config: Pa
 
 
 def test_a_temporary_file_left_by_a_crash_is_no_obstacle(config: Path) -> None:
-    """It may be half written, or a hard link to main.cf."""
+    """The file may be incomplete, or a hard link to main.cf."""
     leftover = config / "main.cf.tmp"
     leftover.write_bytes(b"half of a fi")
     leftover.chmod(0o600)

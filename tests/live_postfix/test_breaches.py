@@ -30,21 +30,21 @@ def attached_stage(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator
 
 @pytest.fixture(params=BREACHES, ids=("schools", "families"))
 def breach(request: pytest.FixtureRequest) -> Breach:
-    """One of the two."""
+    """One of the two breaches."""
     found: Breach = request.param
     return found
 
 
 @pytest.fixture
 def stage(attached_stage: Stage) -> Stage:
-    """The gateway, which does with more than ten outside addresses whatever a test has it do."""
+    """The gateway; each test chooses its action for more than ten outside addresses."""
     return attached_stage
 
 
 def send(stage: Stage, letters: Sequence[Letter]) -> list[Outcome]:
     """All letters in one session, and wait until what was taken has arrived somewhere."""
     with Client(stage.postfix.port) as session:
-        outcomes = [session.send(one.message, sender=one.sender, to=one.recipients) for one in letters]
+        outcomes = [session.send(letter.message, sender=letter.sender, to=letter.recipients) for letter in letters]
     stage.gateway.settle()
     return outcomes
 
@@ -82,7 +82,7 @@ def test_what_is_let_through_arrives_as_it_was(stage: Stage, breach: Breach, act
 
 @pytest.mark.parametrize("action", ["rewrite", "quarantine", "reject"])
 def test_monitor_mode_only_looks(stage: Stage, breach: Breach, action: str) -> None:
-    """In monitor mode every letter arrives as it was, and the log has what would have been done to it."""
+    """In monitor mode every letter arrives unchanged, and the log has the action of enforce mode."""
     stage.policy(action, mode="monitor")
     before = len(stage.gateway.milter.log(event="message", action=action, outcome="accepted"))
     assert all(outcome.accepted for outcome in send(stage, breach.letters))
@@ -94,7 +94,7 @@ def test_monitor_mode_only_looks(stage: Stage, breach: Breach, action: str) -> N
 
 
 def test_a_rewrite_hides_everybody(stage: Stage, breach: Breach) -> None:
-    """Everybody gets the letter, and nobody's address is in it: To is the author, the colleague stays."""
+    """All recipients get the letter, without an outside address: To is the author, the colleague stays."""
     stage.policy("rewrite")
     assert all(outcome.accepted for outcome in send(stage, breach.letters))
     assert sorted(counted(stage)[-len(breach.letters) :]) == sorted(len(letter.people) for letter in breach.letters)
@@ -121,7 +121,7 @@ def hidden(letter: Letter) -> tuple[str, ...]:
 
 
 def test_a_quarantine_holds_everything(stage: Stage, breach: Breach) -> None:
-    """The client is told that all is well, nothing gets out, and the hold queue has each letter as it was."""
+    """The client gets 250, no letter gets out, and the hold queue has each one unchanged."""
     stage.policy("quarantine")
     assert all(outcome.accepted for outcome in send(stage, breach.letters))
     assert stage.sink.deliveries == ()
@@ -131,7 +131,7 @@ def test_a_quarantine_holds_everything(stage: Stage, breach: Breach) -> None:
 
 
 def test_a_refusal_says_how_many_would_have_been_seen(stage: Stage, breach: Breach) -> None:
-    """Nothing gets out, nothing is held, and the first and the last line each say what happened."""
+    """No message gets out or is held, and the first and the last line of the reply each say that it was not sent."""
     stage.policy("reject")
     outcomes = send(stage, breach.letters)
     assert [outcome.final.code for outcome in outcomes] == [550] * len(breach.letters)
@@ -190,7 +190,7 @@ def test_a_login_is_in_scope_from_anywhere(stage: Stage) -> None:
 
 
 def test_what_comes_from_outside_is_let_in(stage: Stage) -> None:
-    """The same letter from a stranger's server, to one of our people, is none of our business."""
+    """The same letter from an outside server to an internal recipient is out of scope."""
     [letter] = BREACHES[1].letters
     stage.policy("reject")
     outcome = client.send(
@@ -214,7 +214,7 @@ def test_sendmail_takes_the_recipients_out_of_the_header(stage: Stage) -> None:
 
 
 def test_a_refusal_reaches_the_user_of_sendmail(stage: Stage) -> None:
-    """The bounce goes to the sender alone, says what to do in plain words, and nothing else gets out."""
+    """The bounce goes to the sender alone and has the advice; no other message gets out."""
     [letter] = BREACHES[1].letters
     stage.policy("reject")
     stage.postfix.sendmail(["-i", "-f", letter.sender, *letter.recipients[:3]], letter.message)

@@ -19,7 +19,7 @@ from support.delivered_header import leaks
 
 @pytest.fixture(scope="module")
 def stage(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Stage]:
-    """A gateway that is there for all cases, and touches no header itself.
+    """The gateway for all cases. Its Postfix changes no header itself.
 
     It does not complete the headers of clients on its own host (XCLIENT comes too late to be none), and lets Bcc
     through to the milter: not every Postfix takes it out.
@@ -92,7 +92,8 @@ def same_header(case: Case, message: bytes) -> bool:
 def test_case(case: Case, stage: Stage) -> None:
     """The outcome is the expected one; after a rewrite no outside address is visible."""
     actual, message = play(stage, case)
-    assert actual == replace(casefile.wanted(case), stage="")  # at which stage a milter answered Postfix does not tell
+    # Postfix does not report the stage at which a milter answered.
+    assert actual == replace(casefile.wanted(case), stage="")
     if actual.outcome == "rewritten":
         assert message is not None
         assert leaks(message, internal=casefile.internal(case), author=case.expected["author"]) == []

@@ -31,7 +31,7 @@ def attached_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(attached_stage: Stage) -> Stage:
-    """The gateway with a rule for each kind of message, and with nothing held or delivered."""
+    """The gateway with a rule for each kind of message; no message is held or delivered."""
     attached_stage.policy("reject", rules=RULES)
     return attached_stage
 

@@ -1,4 +1,4 @@
-"""detach after somebody has edited main.cf, with the real postconf(1) and no running Postfix."""
+"""detach after main.cf was edited, with the real postconf(1) and no running Postfix."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_without_the_record_only_the_lists_are_restored(config: Path) -> None:
 
 
 def test_detach_without_attach_changes_nothing(config: Path) -> None:
-    """Also a second time."""
+    """A second detach changes nothing either."""
     stood = fingerprint(config / "main.cf")
     plan = detach(wanting(), config)
     assert (plan.changes, plan.written) == ((), False)

@@ -1,4 +1,4 @@
-"""A milter that signs behind ours, Debian's OpenDKIM: whatever we let out leaves with a signature that verifies."""
+"""A milter that signs behind ours, Debian's OpenDKIM: every message that leaves has a signature that verifies."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def office(standing: Gateway) -> Iterator[Office]:
 # -- a verifier
 
 
-def verdicts(message: bytes, keys: dict[str, Key]) -> list[tuple[str, str, bool]]:
+def verifications(message: bytes, keys: dict[str, Key]) -> list[tuple[str, str, bool]]:
     """Each signature of a message, from the first one down: its domain, its selector, whether it verifies."""
     records = {key.name: key.record for key in keys.values()}
     fields, _ = dkim.rfc822_parse(message)
@@ -105,7 +105,7 @@ def held(office: Office, key: Key, *fields: bytes) -> tuple[Incident, bytes]:
     """A letter that was signed before it came to us, and is held now; and the letter."""
     number = next(NUMBERS)
     message = signed(letter(number), key, *fields)
-    assert verdicts(message, {"": key}) == [(key.domain, key.selector, True)]
+    assert verifications(message, {"": key}) == [(key.domain, key.selector, True)]
     assert office.gateway.send(message, sender=SENDER, to=EVERYBODY).accepted
     office.round()
     return office.incident(f"<letter-{number}@council.test>"), message
@@ -138,25 +138,25 @@ def test_released_mail_is_signed(office: Office, keys: dict[str, Key], way: Rele
     incident = office.held()
     assert "DKIM-Signature" not in office.gateway.postfix.postcat(office.on_hold()[0])
     deliveries = released(office, incident, way)
-    assert [verdicts(one.data, keys) for one in deliveries] == [[(OURS, "lab", True)]] * copies
+    assert [verifications(delivery.data, keys) for delivery in deliveries] == [[(OURS, "lab", True)]] * copies
 
 
 @pytest.mark.parametrize(("way", "copies"), [("bcc", 1), ("split", 4)])
 def test_a_signature_of_ours_that_the_release_breaks_is_replaced(
     office: Office, keys: dict[str, Key], way: ReleaseMode, copies: int
 ) -> None:
-    """A receiver that sees a broken one of our own domain may take the mail for forged."""
+    """A receiver may treat mail with a broken signature of the author's own domain as forged."""
     incident, _ = held(office, keys["before"], b"to", b"cc", b"subject")
     deliveries = released(office, incident, way)
-    assert [verdicts(one.data, keys) for one in deliveries] == [[(OURS, "lab", True)]] * copies
+    assert [verifications(delivery.data, keys) for delivery in deliveries] == [[(OURS, "lab", True)]] * copies
 
 
 @pytest.mark.parametrize("way", ["bcc", "split", "unchanged"])
 def test_a_signature_of_others_that_stays_true_is_kept(office: Office, keys: dict[str, Key], way: ReleaseMode) -> None:
-    """One of another domain, over nothing that is edited: it goes on, and still verifies."""
+    """A signature of another domain that covers no edited field stays, and still verifies."""
     incident, _ = held(office, keys["mail"], b"subject")
     for delivery in released(office, incident, way):
-        assert sorted(verdicts(delivery.data, keys)) == [(OURS, "lab", True), (PARTNER, "mail", True)]
+        assert sorted(verifications(delivery.data, keys)) == [(OURS, "lab", True), (PARTNER, "mail", True)]
 
 
 def test_a_signature_of_others_over_the_recipients_is_never_broken(office: Office, keys: dict[str, Key]) -> None:
@@ -170,30 +170,30 @@ def test_a_signature_of_others_over_the_recipients_is_never_broken(office: Offic
         assert (state, office.state(incident)) == ("refused", State.HELD)
         assert "signed by DKIM over" in why
     [delivery] = released(office, incident, "unchanged")
-    assert sorted(verdicts(delivery.data, keys)) == [(OURS, "lab", True), (PARTNER, "mail", True)]
+    assert sorted(verifications(delivery.data, keys)) == [(OURS, "lab", True), (PARTNER, "mail", True)]
 
 
 def test_a_signature_of_ours_that_stays_true_is_kept(office: Office, keys: dict[str, Key]) -> None:
     """Released unchanged, what an inner server has signed for us verifies beside the gateway's own."""
     incident, _ = held(office, keys["before"], b"to", b"cc", b"subject")
     [delivery] = released(office, incident, "unchanged")
-    assert sorted(verdicts(delivery.data, keys)) == [(OURS, "before", True), (OURS, "lab", True)]
+    assert sorted(verifications(delivery.data, keys)) == [(OURS, "before", True), (OURS, "lab", True)]
 
 
 def test_rewritten_mail_is_signed_as_it_was_rewritten(office: Office, keys: dict[str, Key]) -> None:
-    """The signer comes after us: it signs the header that the receivers get, with nobody's address in it."""
+    """The signer comes after our milter: it signs the header that the receivers get, without outside addresses."""
     message = letter(next(NUMBERS), From=f"News <{REWRITTEN}>")
     assert office.gateway.send(message, sender=REWRITTEN, to=EVERYBODY).accepted
     assert office.received() == dict.fromkeys(EVERYBODY, 1)
     [delivery] = office.gateway.sink.deliveries
     assert leaks(delivery.header) == []
-    assert verdicts(delivery.data, keys) == [(OURS, "lab", True)]
+    assert verifications(delivery.data, keys) == [(OURS, "lab", True)]
 
 
 def test_one_other_byte_breaks_the_signature(office: Office, keys: dict[str, Key]) -> None:
     """The verifier that all tests here trust sees a change of the recipients, of the subject and of the body."""
     [delivery] = released(office, office.held(), "bcc")
-    assert verdicts(delivery.data, keys) == [(OURS, "lab", True)]
+    assert verifications(delivery.data, keys) == [(OURS, "lab", True)]
     [to] = delivery.values("To")
     for before, after in (
         (b"To: " + to, b"To: x" + to),
@@ -201,6 +201,6 @@ def test_one_other_byte_breaks_the_signature(office: Office, keys: dict[str, Key
         (b"Dear all", b"dear all"),
     ):
         assert delivery.data.count(before) == 1
-        assert verdicts(delivery.data.replace(before, after), keys) == [(OURS, "lab", False)]
+        assert verifications(delivery.data.replace(before, after), keys) == [(OURS, "lab", False)]
     another = replace(keys["before"], selector="lab")
-    assert verdicts(delivery.data, {"": another}) == [(OURS, "lab", False)]
+    assert verifications(delivery.data, {"": another}) == [(OURS, "lab", False)]

@@ -23,7 +23,7 @@ from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredEr
 
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many."""
+    """A gateway that holds messages with too many addresses."""
     with Gateway(installed_postfix, outside, user=milter.unprivileged_user()) as gateway:
         gateway.configure(gateway.policy("quarantine"))
         gateway.milter.reload()
@@ -49,7 +49,7 @@ def queue(gateway: Gateway) -> Iterator[HoldQueue]:
 
 
 def hold(gateway: Gateway, number: int) -> None:
-    """Have one more message held."""
+    """Send one more message that is held."""
     assert gateway.send(letter(number), sender=SENDER, to=PARENTS[:2]).accepted
 
 
@@ -120,15 +120,15 @@ def test_a_root_half_that_was_killed(gateway: Gateway) -> None:
 def test_signals_do_not_end_the_root_half(gateway: Gateway, number: signal.Signals) -> None:
     """`systemctl kill -s HUP` reaches it too, from its first instruction on. It ends with the other half."""
     with HoldQueue(gateway.postfix.config_dir) as queue:
-        os.kill(queue.root_pid, number)
+        os.kill(queue._root_half.pid, number)
         assert queue.list().held == {}
-        os.kill(queue.root_pid, number)
+        os.kill(queue._root_half.pid, number)
         assert queue.list().held == {}
     assert queue._root_half.returncode == 0
 
 
 def test_a_missing_private_listener(gateway: Gateway, queue: HoldQueue) -> None:
-    """Postfix was detached: the request fails, and says why."""
+    """Postfix was detached: the request fails with the reason."""
     gateway.command("postfix", "detach", "--config-dir", str(gateway.postfix.config_dir))
     gateway.postfix.reload()
     try:

@@ -1,4 +1,4 @@
-"""Recipient fields as long as they come, and longer than Postfix lets through."""
+"""Recipient fields of the greatest length, and longer ones, which Postfix cuts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_fourteen_hundred_addresses_in_to(stage: Stage, action: str) -> None:
 
 
 def test_colleagues_stay_however_many(stage: Stage) -> None:
-    """700 of our own among 700 strangers: every one of them is still in To, and nobody else."""
+    """700 internal addresses among 700 external ones: To keeps all internal ones, and no other."""
     stage.policy("rewrite")
     ours = strangers(700, "ours{}.council.test")
     message = letter(("To", [address for pair in zip(ours, strangers(700), strict=True) for address in pair]))

@@ -1,4 +1,4 @@
-"""Headers as nobody should write them, made by chance: whatever Postfix and we make of them, nobody is seen."""
+"""Random malformed headers: after Postfix and the milter no outside address is visible."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STRAY = (b" folded", b"no colon here", b"T\xf6: ann@family1.test", b"To", b": an
 
 @pytest.fixture(scope="module", params=["completed", "as sent"])
 def stage(request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Stage]:
-    """It hides from three addresses on; beside a Postfix that rewrites headers itself and one that does not."""
+    """A rewrite from three addresses on; with a Postfix that rewrites headers itself, and with one that does not."""
     settings = {} if request.param == "completed" else {"local_header_rewrite_clients": "", "message_drop_headers": ""}
     with attached(installed_postfix, outside, **settings) as stage:
         stage.policy("rewrite", rules=[rule(more_than_addresses=LIMIT, action="rewrite")])
@@ -87,7 +87,7 @@ def message(number: int) -> bytes:
 
 
 def test_nobody_is_seen(stage: Stage) -> None:
-    """A rewritten message shows no outside address, any other at most the limit; no judgement fails."""
+    """A rewritten message shows no outside address, any other at most the limit; no decision fails."""
     with Client(stage.postfix.port) as session:
         outcomes = [
             session.send(message(number), sender="clerk@council.test", to=["p@family.test"], options=["SMTPUTF8"])

@@ -1,4 +1,4 @@
-"""Many messages in one SMTP session: each gets its own verdict, and none anything of another's."""
+"""Many messages in one SMTP session: each gets its own final answer, and no state of another one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def stage(attached_stage: Stage) -> Stage:
 
 
 def letter(number: int, sender: str, people: int) -> bytes:
-    """A message to so many people that its Subject tells from all others."""
+    """A message to this number of people; its Subject identifies it."""
     lines = (f"From: {sender}", "To: " + ", ".join(strangers(people)), f"Subject: Number {number}", "", "Dear all", "")
     return "\n".join(lines).encode()
 
 
 def test_ten_messages_with_different_verdicts(stage: Stage) -> None:
-    """Passing and stopped ones in turn, an RSET in between, each judged by what it shows itself."""
+    """Accepted and stopped messages in turn, an RSET in between: each is decided by its own addresses."""
     senders = ["reject", "clerk", "quarantine", "warn", "rewrite", "rewrite", "reject", "accept", "quarantine", "clerk"]
     sizes = [11, 10, 11, 11, 11, 10, 12, 11, 10, 11]
     expected = ["550", "sent", "held", "sent", "hidden", "sent", "550", "sent", "sent", "550"]
@@ -50,7 +50,7 @@ def test_ten_messages_with_different_verdicts(stage: Stage) -> None:
         for number, (sender, people) in enumerate(zip(senders, sizes, strict=True)):
             address = f"{sender}@council.test"
             outcomes.append(session.send(letter(number, address, people), sender=address, to=strangers(people)))
-            # A message that is given up, as far as it may get, is nothing to the next one.
+            # An aborted message has no effect on the next one, at whatever stage it ends.
             session.mail("clerk@council.test")
             for recipient in strangers(number):
                 session.rcpt(recipient)
@@ -60,11 +60,11 @@ def test_ten_messages_with_different_verdicts(stage: Stage) -> None:
     held = {stage.queued(queue_id).decode() for queue_id in stage.held()}
     seen = []
     for number, outcome in enumerate(outcomes):
-        here = [name for name in sent if name == f"Number {number}"]
+        delivery = sent.get(f"Number {number}")
         if not outcome.accepted:
             seen.append(str(outcome.final.code))
-        elif here:
-            seen.append("sent" if leaks(sent[here[0]].header) else "hidden")
+        elif delivery is not None:
+            seen.append("sent" if leaks(delivery.header) else "hidden")
         else:
             seen.append("held" if any(f"Subject: Number {number}\n" in message for message in held) else "lost")
     assert seen == expected
@@ -75,7 +75,7 @@ def test_ten_messages_with_different_verdicts(stage: Stage) -> None:
 
 
 def test_a_client_that_hangs_up_in_the_middle(stage: Stage) -> None:
-    """A connection torn before the final dot leaves nothing behind, and the next session is as good as any."""
+    """A connection that breaks before the final dot leaves no state, and the next session works."""
     session = Client(stage.postfix.port)
     session.mail("quarantine@council.test")
     session.rcpt("parent@family.test")

@@ -22,7 +22,7 @@ MYNETWORKS = "mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128\ncompati
 
 
 class Host:
-    """A configuration directory, its queue directory, and a milter's socket in it that somebody listens on."""
+    """A configuration directory, its queue directory, and a milter's socket in it on which a process listens."""
 
     def __init__(self, config_dir: Path, listener: socket.socket) -> None:
         self.config_dir = config_dir
@@ -222,7 +222,7 @@ def test_findings_fit_the_terminal_and_are_lines_in_a_pipe(tmp_path: Path, width
 
 
 def test_a_missing_closed_or_forbidden_socket_is_a_problem() -> None:
-    """The same socket in five states, checked by root, whom no permission stops."""
+    """The same socket in five states, checked by root, for whom permissions do not count."""
     with host() as made:
         made.socket.chmod(0o600)
         assert f"postfix may not write to {made.socket} (mode 0600" in "".join(made.problems())
@@ -267,7 +267,7 @@ def test_before_compatibility_level_1_a_dash_is_a_chroot() -> None:
 
 
 def test_an_inet_socket_is_tried() -> None:
-    """Nothing else can be known about one."""
+    """The only check of an inet socket is whether a program listens."""
     with host() as made, socket.socket(socket.AF_INET) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

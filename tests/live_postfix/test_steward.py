@@ -23,13 +23,18 @@ from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
 from support.factories import transaction
+from undisclosed import log
 from undisclosed.incidents.records import Incident, ReleaseMode, State
-from undisclosed.steward.reconcile import ARRIVAL_TIME
+from undisclosed.steward.due_notices import DueNotices
+from undisclosed.steward.hold_queue import HoldQueue
+from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON
+from undisclosed.steward.release import JobRunner
+from undisclosed.steward.requests import Requests
 
 
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many; it stays attached for all tests here."""
+    """A gateway that holds messages with too many addresses; it stays attached for all tests of this file."""
     gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
     for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
         file.unlink()
@@ -77,7 +82,7 @@ def _office(standing: Gateway) -> Iterator[Office]:
 
 def visible(office: Office, recipient: str) -> set[str]:
     """The parents whose addresses one recipient's copy shows."""
-    [delivery] = [one for one in office.gateway.sink.deliveries if recipient in one.recipients]
+    [delivery] = [delivery for delivery in office.gateway.sink.deliveries if recipient in delivery.recipients]
     return {parent for parent in PARENTS if parent.encode() in delivery.header}
 
 
@@ -131,7 +136,7 @@ def _lines_but_recipients(message: str) -> list[str]:
 
 
 def test_a_deleted_message_reaches_nobody(office: Office) -> None:
-    """It is gone, and the journal has the actor."""
+    """The message is gone, and the journal has the actor."""
     incident = office.held()
     request = office.ask(incident, "delete")
     office.round()
@@ -169,7 +174,7 @@ def test_of_two_requests_for_one_message_the_first_is_carried_out(office: Office
 
 
 def test_the_gateway_that_finishes_last_answers_in_the_same_round(office: Office) -> None:
-    """Also if the other gateway finishes its copy during that round: the command waits for the answer."""
+    """If the other gateway finishes its copy during that round too, the command waits for the answer."""
     incident = office.held()
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(journal)) as database, database:
@@ -245,7 +250,7 @@ def test_killed_between_any_two_calls_of_a_deletion(office: Office) -> None:
     assert points == ["before read", *(f"after {call}" for call in calls)]
 
 
-# -- what others do
+# -- other programs
 
 
 def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
@@ -255,19 +260,19 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
         steward.round(datetime.now(UTC))
         office.gateway.postfix.postsuper("-H", office.on_hold()[0])
         steward.round(datetime.now(UTC))
-        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC) + SOON)
     assert office.state(incident) is State.RELEASED_BY_HAND
     assert [(event["event"], event["state"]) for event in events] == [("copy_closed", "released by hand")]
     assert office.answer_to_late_request(incident) == ("refused", "no copy of the message is held any more")
 
 
 def test_mail_that_never_came_is_logged_by_an_event_of_its_own(office: Office) -> None:
-    """A client that disconnects after the record leaves no message: nothing that an administrator has to look at."""
+    """A client that disconnects after the record leaves no message: the administrator has nothing to do."""
     gateway = office.context.gateway
     copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC) - 2 * ARRIVAL_TIME))
     with capture_logs() as events, office.steward() as steward:
         steward.round(datetime.now(UTC))
-        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC) + SOON)
     assert office.journal.incidents.get(copy.incident_id).state is State.NEVER_QUEUED
     reference = office.journal.incidents.get(copy.incident_id).reference
     seen = [(event["event"], event["queue_id"], event["reference"]) for event in events]
@@ -325,8 +330,10 @@ def test_forged_rows_are_refused(office: Office, change: str, words: str) -> Non
     journal = office.context.policy.journal.url.removeprefix("sqlite:///")
     with sqlite3.connect(journal) as database:
         database.execute(change, {"id": request.id, "copy": incident.copies[0].id})
-    with office.steward() as steward:
-        steward.requests.carry_out(steward.context, datetime.now(UTC), unseen_once=())
+    policy = office.context.policy
+    with HoldQueue(policy.postfix.config_dir) as queue:
+        requests = Requests(office.journal, JobRunner(office.journal, queue), DueNotices(office.journal), log.get())
+        requests.carry_out(office.context, datetime.now(UTC), missing=())
     state, why = office.answer(request)
     assert (state, len(office.on_hold()), office.received()) == ("refused", 1, {})
     assert words in why
@@ -396,14 +403,14 @@ def test_the_commands_and_the_process_without_rights(office: Office) -> None:
     user = (milter.unprivileged_user() or ("root", ""))[0]
     ids = [office.send() for _ in range(4)]
     with Steward(gateway.config, directory=gateway.state, rights_of=user) as steward:
-        until(lambda: all(office.incident(one).state is State.HELD for one in ids), what="all to be held")
+        until(lambda: all(office.incident(message_id).state is State.HELD for message_id in ids), what="all to be held")
         with open(f"/proc/{steward.pid}/status") as status:  # noqa: PTH123  a line of /proc
             uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
         assert user == "root" or "0" not in uids
         assert steward.reload_command().returncode == 0
         listed = [json.loads(line) for line in gateway.command("held", "list", "--json").stdout.splitlines()]
-        references = [one["reference"] for one in listed]
-        assert sorted(office.incident(one).reference for one in ids) == sorted(references)
+        references = [row["reference"] for row in listed]
+        assert sorted(office.incident(message_id).reference for message_id in ids) == sorted(references)
         ways = ("bcc", "split", "unchanged")
         for way, reference in zip(ways, references, strict=False):
             done = gateway.command("held", "release", reference[:6].lower(), "--as", way, "--reason", "asked by phone")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +42,7 @@ SQLITE_ONLY = pytest.mark.parametrize("standing", ["sqlite"], indirect=True)
 def standing(
     request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
 ) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many, or hides it in a newsletter, with a journal of either kind."""
+    """A gateway that holds messages with too many addresses, or rewrites a newsletter; a journal of either kind."""
     gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
     for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
         file.unlink()
@@ -99,8 +102,8 @@ def unreachable(office: Office, postgres: Postgres, how: str) -> Iterator[None]:
 
 def nothing_shown(office: Office) -> bool:
     """Whether no delivered message shows a parent's address."""
-    letters = [one for one in office.gateway.sink.deliveries if one.sender]
-    return not any(parent.encode() in one.header for one in letters for parent in PARENTS)
+    letters = [delivery for delivery in office.gateway.sink.deliveries if delivery.sender]
+    return not any(parent.encode() in letter.header for letter in letters for parent in PARENTS)
 
 
 @pytest.mark.parametrize(
@@ -115,21 +118,21 @@ def nothing_shown(office: Office) -> bool:
     ],
 )
 def test_the_journal_hangs_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """The round ends with an error that says so; after the fault the next round continues."""
+    """The round ends with an error that names the fault; after the fault the next round continues."""
     _released_once_although(office, postgres, "hangs", call)
 
 
 @pytest.mark.parametrize("standing", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("call", ["after send", "after delete"])
 def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """As when it hangs, with a new server process afterwards."""
+    """A new server process runs afterwards; the rest is as for a server that hangs."""
     _released_once_although(office, postgres, "stops", call)
 
 
 @SQLITE_ONLY
 @pytest.mark.parametrize("call", ["after set_state releasing", "after send", "after delete"])
 def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
-    """As when it hangs, but the steward can still read."""
+    """The steward can still read; the rest is as for a server that hangs."""
     _released_once_although(office, postgres, "cannot be written", call)
 
 
@@ -158,9 +161,36 @@ def _released_once_although(office: Office, postgres: Postgres, how: str, call: 
     assert (office.state(incident), office.on_hold()) == (State.RELEASED, [])
     assert office.answer(request)[0] == "done"
     assert "released" in due(office, incident)
-    # Also what Postfix took when nobody could write that down: the steward lives, and knows it.
+    # Also the parts that Postfix accepted while they could not be recorded: the steward still runs, and remembers them.
     assert office.received() == dict.fromkeys(EVERYBODY, 1)
     assert nothing_shown(office)
+
+
+def open_unix_sockets() -> set[int]:
+    """The inodes of this process's unix sockets: the private listener has one, the sink's threads have others."""
+    inodes = set()
+    for fd in (int(entry.name) for entry in Path("/proc/self/fd").iterdir()):
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as opened:
+            if opened.family == socket.AF_UNIX:
+                inodes.add(os.fstat(fd).st_ino)
+    return inodes
+
+
+@SQLITE_ONLY
+def test_a_failing_journal_leaves_no_smtp_session_open(office: Office) -> None:
+    """It ends with the release, not with the pause that follows: an smtpd would wait for up to 30 s."""
+    office.ask(office.held(), "release", "bcc")
+
+    def fail(name: str) -> None:
+        if name == "before answer":
+            raise JournalError("the disk is full")
+
+    with office.steward(fail) as steward:
+        before = open_unix_sockets()
+        with pytest.raises(JournalError) as caught:
+            steward.round(datetime.now(UTC))
+        assert open_unix_sockets() == before
+        assert str(caught.value) == "the disk is full"  # its traceback still has the frames of the round
 
 
 def due(office: Office, incident: Incident) -> list[str]:
@@ -309,8 +339,8 @@ def test_the_journal_cannot_be_written_while_three_are_released(
         _wait_for_notices(steward, "held", 3)
         _empty_log(office)
         with _suspended_outside_a_transaction(office, steward):
-            incidents = [office.incident(one) for one in ids]
-            requests = [office.ask(one, "release", "bcc") for one in incidents]
+            incidents = [office.incident(message_id) for message_id in ids]
+            requests = [office.ask(incident, "release", "bcc") for incident in incidents]
             fault.enter_context(breaking(office, steward))
         failing = steward.wait_for_log(lambda event: event["event"] == "steward_failing", within=WITHIN)
         assert failing["level"] == "error"
@@ -328,7 +358,11 @@ def test_the_journal_cannot_be_written_while_three_are_released(
     assert office.on_hold() == []
     assert office.received() == dict.fromkeys(EVERYBODY, 3)
     assert nothing_shown(office)
-    notices = [one for one in office.gateway.sink.deliveries if one.sender == "" and one.recipients == (SENDER,)]
+    notices = [
+        delivery
+        for delivery in office.gateway.sink.deliveries
+        if delivery.sender == "" and delivery.recipients == (SENDER,)
+    ]
     assert len(notices) == 2 * 3
 
 
@@ -397,8 +431,12 @@ def test_what_the_milter_holds_meanwhile_is_recorded_later(office: Office, postg
     assert newsletter().accepted
     office.round()
     listed = [json.loads(line) for line in office.gateway.command("held", "list", "--json").stdout.splitlines()]
-    [one] = [one for one in listed if one["reference"] == office.incident(message_id).reference]
-    assert (one["state"], one["rule"], one["count"]) == ("held", "many strangers", len(PARENTS))
+    [row] = [row for row in listed if row["reference"] == office.incident(message_id).reference]
+    assert (row["state"], row["rule"], row["count"]) == (
+        "held",
+        "many strangers",
+        len(PARENTS),
+    )
     office.ask(office.incident(message_id), "release", "bcc")
     office.round()
     assert office.received() == dict.fromkeys(EVERYBODY, 2)

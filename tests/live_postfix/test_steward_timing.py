@@ -38,7 +38,7 @@ MAX_PERIODS = 8
 def standing(
     request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
 ) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many, with a journal of either kind."""
+    """A gateway that holds messages with too many addresses, with a journal of either kind."""
     gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
     for file in gateway.state.glob("journal*"):
         file.unlink()
@@ -53,7 +53,7 @@ def standing(
 
 
 def test_the_sender_of_a_held_message_is_told_within_two_seconds(standing: Gateway) -> None:
-    """Wherever the message meets the steward's wait: at its beginning, in its middle, at its end, or in a round."""
+    """The message may come at any moment: at the beginning, middle or end of the steward's wait, or in a round."""
     office = Office(standing)
     with closing(office.journal), Steward(standing.config, directory=standing.state) as steward:
         for _ in range(MAX_SERIES):
@@ -74,7 +74,7 @@ def told_after(office: Office, steward: Steward, pause: float) -> float:
 
 
 def told_at(steward: Steward, before: int) -> datetime:
-    """When sendmail(1) had taken one notice more than `before`; waits for it."""
+    """The time at which sendmail(1) had accepted one notice more than `before`; waits for it."""
     events = until(lambda: steward.log(event="notice_sent", kind="held")[before:], what="a notice to be sent")
     return datetime.fromisoformat(events[0]["timestamp"])
 

@@ -1,4 +1,4 @@
-"""The breach that this project exists for, held: ten messages, 866 parents in To; and what becomes of each of them.
+"""The breach that this project exists for, held: ten messages, 866 parents in To, and the end of each message.
 
 The milter and the steward run as an administrator runs them, and everything is asked for by command.
 """
@@ -51,7 +51,7 @@ ADDRESS = re.compile(rb"[^\s<>\"',;:]+@[a-z0-9.-]+\.example")
 
 
 def name(letter: Letter | bytes) -> str:
-    """The Message-ID: what tells one of the ten from the others."""
+    """The Message-ID, which identifies one of the ten."""
     return str(message_from_bytes(letter.message if isinstance(letter, Letter) else letter)["Message-ID"])
 
 
@@ -61,7 +61,7 @@ def subject(letter: Letter) -> str:
 
 
 def addresses(letter: Letter) -> list[str]:
-    """The parents who stand in its To."""
+    """The parents in its To."""
     return [person.address for person in letter.people]
 
 
@@ -74,7 +74,7 @@ NOTICES = Counter(
 
 
 def shown(data: bytes) -> set[str]:
-    """The parents whose addresses stand anywhere in these bytes."""
+    """The parents whose addresses are anywhere in these bytes."""
     return {address.decode() for address in ADDRESS.findall(data)}
 
 
@@ -93,12 +93,12 @@ class Story:
     """The list of held mail in the end."""
     on_hold: tuple[str, ...]
     incidents: Mapping[str, Incident]
-    """By Message-ID, as everything else here."""
+    """By Message-ID, as all other messages of this file."""
     events: Mapping[str, tuple[Event, ...]]
 
     def copies(self, letter: Letter) -> list[Delivery]:
         """The deliveries of one of the ten."""
-        return [one for one in self.deliveries if one.sender and name(one.data) == name(letter)]
+        return [delivery for delivery in self.deliveries if delivery.sender and name(delivery.data) == name(letter)]
 
     def reference(self, letter: Letter) -> str:
         """The reference of its incident."""
@@ -133,7 +133,7 @@ def _played(office: Office) -> Story:
         early = sink.wait_for(len(BREACH.letters), within=WITHIN)
         listed, listed_json = gateway.command("held", "list"), gateway.command("held", "list", "--json")
         incidents = _by_name(office)
-        references = {one: incident.reference for one, incident in incidents.items()}
+        references = {message_id: incident.reference for message_id, incident in incidents.items()}
         answers = {
             way: gateway.command("held", "release", references[name(letter)], "--as", way, "--reason", "asked by phone")
             for way, letter in RELEASED.items()
@@ -152,7 +152,10 @@ def _played(office: Office) -> Story:
         left=gateway.command("held", "list", "--json"),
         on_hold=tuple(office.on_hold()),
         incidents=incidents,
-        events={one: tuple(office.journal.incidents.events(incident.id)) for one, incident in incidents.items()},
+        events={
+            message_id: tuple(office.journal.incidents.events(incident.id))
+            for message_id, incident in incidents.items()
+        },
     )
 
 
@@ -182,30 +185,31 @@ def _notices(office: Office) -> Counter[tuple[str, str]]:
 
 def told(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
     """The notices, by the message they are about and their subject without the reference."""
-    headers = [message_from_bytes(one.data) for one in deliveries if not one.sender]
-    return Counter((str(one["In-Reply-To"]), str(one["Subject"]).rpartition(" (")[0]) for one in headers)
+    headers = [message_from_bytes(delivery.data) for delivery in deliveries if not delivery.sender]
+    return Counter((str(header["In-Reply-To"]), str(header["Subject"]).rpartition(" (")[0]) for header in headers)
 
 
-# -- what the administrator sees
+# -- the administrator's commands
 
 
 def test_all_ten_are_listed(story: Story) -> None:
-    """Each with its reference, how many addresses it shows, how many people it is for, and until when it waits."""
+    """Each with its reference, the numbers of visible addresses and of recipients, and its time of expiry."""
     rows = [json.loads(line) for line in story.listed_json.stdout.splitlines()]
     expected = {
-        (story.reference(one), name(one), subject(one), SENDER, "held", len(one.people)) for one in BREACH.letters
+        (story.reference(letter), name(letter), subject(letter), SENDER, "held", len(letter.people))
+        for letter in BREACH.letters
     }
     keys = ("reference", "message_id", "subject", "sender", "state", "count")
     assert {tuple(row[key] for key in keys) for row in rows} == expected
     assert sum(row["count"] for row in rows) == 866
     [copies] = zip(*(row["copies"] for row in rows), strict=True)
-    assert sorted(copy["recipients"] for copy in copies) == sorted(len(one.recipients) for one in BREACH.letters)
+    assert sorted(copy["recipients"] for copy in copies) == sorted(len(letter.recipients) for letter in BREACH.letters)
     assert all(datetime.fromisoformat(copy["until"]) > datetime.now(UTC) + timedelta(days=13) for copy in copies)
     assert (story.listed.returncode, story.listed_json.returncode, len(rows)) == (0, 0, 10)
 
 
 def test_the_list_for_people_names_the_same_ten(story: Story) -> None:
-    """And no recipient."""
+    """It shows no recipient."""
     lines = story.listed.stdout.splitlines()
     for letter in BREACH.letters:
         [line] = [line for line in lines if line.lstrip().startswith(story.reference(letter))]
@@ -217,24 +221,26 @@ def test_the_list_for_people_names_the_same_ten(story: Story) -> None:
 
 
 def test_each_wish_is_answered(story: Story) -> None:
-    """In a sentence, with the reference; and the exit status says that it was done."""
+    """The answer is a sentence with the reference, and the exit status is 0."""
     said = {wish: (answer.returncode, answer.stdout) for wish, answer in story.answers.items()}
     released = {way: (0, f"{story.reference(letter)}: released as {way}\n") for way, letter in RELEASED.items()}
     assert said == {**released, "delete": (0, f"{story.reference(DELETED)}: deleted\n")}
 
 
-# -- what got out
+# -- mail that left
 
 
 def test_nothing_gets_out_unasked(story: Story) -> None:
-    """Until somebody decided, the sender's notices were all that left."""
-    assert [one.recipients for one in story.early] == [(SENDER,)] * 10
+    """Before a decision only the sender's notices were sent."""
+    assert [delivery.recipients for delivery in story.early] == [(SENDER,)] * 10
     assert told(story.early) == Counter((name(letter), HELD) for letter in BREACH.letters)
 
 
 def test_each_recipient_of_what_was_released_has_one_copy_and_nobody_else_has_any(story: Story) -> None:
     """Counted by message and envelope recipient: 281 parents and, three times, the colleague in Cc."""
-    received = Counter((name(one.data), to) for one in story.deliveries if one.sender for to in one.recipients)
+    received = Counter(
+        (name(delivery.data), to) for delivery in story.deliveries if delivery.sender for to in delivery.recipients
+    )
     expected = Counter((name(letter), to) for letter in RELEASED.values() for to in letter.recipients)
     assert received == expected
     assert (received.total(), len({to for _, to in received})) == (284, 282)
@@ -249,8 +255,8 @@ def test_bcc_shows_nobody(story: Story) -> None:
 def test_split_shows_each_their_own_address(story: Story) -> None:
     """A message for each parent with that parent in To; the colleague's shows none of them."""
     copies = story.copies(SPLIT)
-    assert [one.recipients for one in copies if len(one.recipients) != 1] == []
-    assert {one.recipients[0]: shown(one.data) for one in copies} == {
+    assert [copy.recipients for copy in copies if len(copy.recipients) != 1] == []
+    assert {copy.recipients[0]: shown(copy.data) for copy in copies} == {
         **{parent: {parent} for parent in addresses(SPLIT)},
         COLLEAGUE: set(),
     }
@@ -270,17 +276,17 @@ def test_unchanged_shows_what_its_sender_wrote(story: Story) -> None:
     assert copy.body == sent.body
 
 
-# -- what the sender is told
+# -- the sender's notices
 
 
 def test_the_sender_is_told_of_each_step(story: Story) -> None:
-    """All ten held, three sent, one deleted; and of what nobody wanted, first that it will be, then that it was."""
+    """Notices: ten held, three sent, one deleted; for mail without a decision first the reminder, then its expiry."""
     assert told(story.deliveries) == NOTICES
 
 
 def test_no_notice_shows_an_address(story: Story) -> None:
-    """Each goes to the sender alone, quotes the reference of its message, and repeats nobody's address."""
-    references = {one: incident.reference for one, incident in story.incidents.items()}
+    """Each goes to the sender alone, quotes the reference of its message, and repeats no address."""
+    references = {message_id: incident.reference for message_id, incident in story.incidents.items()}
     notices = [delivery for delivery in story.deliveries if not delivery.sender]
     assert len(notices) == NOTICES.total()
     for notice in notices:
@@ -291,11 +297,11 @@ def test_no_notice_shows_an_address(story: Story) -> None:
         assert all(reference in text for text in texts)
 
 
-# -- what is left
+# -- the end
 
 
 def test_the_hold_queue_holds_the_five_others(story: Story) -> None:
-    """And the list says the same."""
+    """The list shows the same."""
     left = {copy.queue_id for letter in STILL_HELD for copy in story.incidents[name(letter)].copies}
     assert (len(left), sorted(story.on_hold)) == (5, sorted(left))
     listed = {json.loads(line)["message_id"] for line in story.left.stdout.splitlines()}
@@ -304,7 +310,7 @@ def test_the_hold_queue_holds_the_five_others(story: Story) -> None:
 
 def test_the_journal_says_what_became_of_each(story: Story) -> None:
     """Ten incidents with one copy each, and their states."""
-    states = {one: (incident.state, len(incident.copies)) for one, incident in story.incidents.items()}
+    states = {message_id: (incident.state, len(incident.copies)) for message_id, incident in story.incidents.items()}
     assert states == {
         **{name(letter): (State.RELEASED, 1) for letter in RELEASED.values()},
         name(DELETED): (State.DELETED, 1),
@@ -346,8 +352,12 @@ def test_the_journal_says_who_did_what_and_why(story: Story) -> None:
         ],
         **{name(letter): beginning for letter in STILL_HELD},
     }
-    assert {one: [(event.actor, event.what) for event in events] for one, events in story.events.items()} == expected
-    why = {one: [event.why for event in events if event.what in ENDS] for one, events in story.events.items()}
+    assert {
+        message_id: [(event.actor, event.what) for event in events] for message_id, events in story.events.items()
+    } == expected
+    why = {
+        message_id: [event.why for event in events if event.what in ENDS] for message_id, events in story.events.items()
+    }
     assert why == {
         **{name(letter): [f"as {way}: asked by phone"] for way, letter in RELEASED.items()},
         name(DELETED): ["a duplicate"],

@@ -73,7 +73,9 @@ class Pair:
     def incident(self, number: int) -> Incident:
         """The one incident about a letter."""
         [found] = [
-            one for one in self.journal.incidents.search() if one.message_id == f"<letter-{number}@council.test>"
+            incident
+            for incident in self.journal.incidents.search()
+            if incident.message_id == f"<letter-{number}@council.test>"
         ]
         return found
 
@@ -92,14 +94,16 @@ class Pair:
         for host_ in (self.first, self.second):
             host_.gateway.settle()
         name = f"Message-ID: <letter-{number}@council.test>".encode()
-        letters = [one for one in self.sink.deliveries if one.sender and name in one.header]
-        assert not [one for one in letters if any(parent.encode() in one.header for parent in PARENTS)]
-        return Counter(recipient for one in letters for recipient in one.recipients)
+        letters = [delivery for delivery in self.sink.deliveries if delivery.sender and name in delivery.header]
+        assert not [letter for letter in letters if any(parent.encode() in letter.header for parent in PARENTS)]
+        return Counter(recipient for letter in letters for recipient in letter.recipients)
 
     def notices(self, number: int) -> list[tuple[str, ...]]:
         """The recipients of notices about a letter so far."""
         name = f"In-Reply-To: <letter-{number}@council.test>".encode()
-        return [one.recipients for one in self.sink.deliveries if not one.sender and name in one.header]
+        return [
+            delivery.recipients for delivery in self.sink.deliveries if not delivery.sender and name in delivery.header
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +166,7 @@ def test_one_host_that_is_down_does_not_stop_the_other(pair: Pair) -> None:
         done = pair.first.command("held", "release", incident.reference, "--as", "bcc")
         assert done == (0, f"{incident.reference}: released as bcc\n")
         assert pair.received(other) == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
-        assert [one.incident_id for one in pair.journal.held.requests(gateway=pair.second.name)] == [asleep.id]
+        assert [request.incident_id for request in pair.journal.held.requests(gateway=pair.second.name)] == [asleep.id]
         assert pair.incident(waiting).state is State.HELD
         assert pair.received(waiting) == {}
     finally:

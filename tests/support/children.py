@@ -9,14 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import NoReturn
 
 KILLED = 9
 """The exit status of a child that ended as if by SIGKILL."""
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["support.postfix_directories", "live_postfix.office"])
+_SERVER.set_forkserver_preload(["support.attach_children", "live_postfix.office"])
 
 
 def run(function: Callable[..., None], *arguments: object) -> tuple[list[str], int | None]:
@@ -46,6 +45,3 @@ def become_nobody() -> None:
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
-
-
-__all__ = ["KILLED", "Connection", "become_nobody", "die", "run"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from support.factories import policy
 from undisclosed.incidents.records import Incident, NoticeKind, QueueCopy, State
-from undisclosed.notices import render
+from undisclosed.notices import Templates, compose, load
 from undisclosed.policy import Action, Policy
 
 SENT: Final = datetime(2026, 11, 19, 14, 5, tzinfo=UTC)
@@ -61,6 +63,7 @@ def incident(state: State = State.HELD, **over: Any) -> Incident:
         "action": Action.QUARANTINE,
         "reason": "95 external addresses, the limit is 10",
         "obstacle": None,
+        "obstacle_kind": None,
         "count": 95,
         "organisations": 12,
         "named": 90,
@@ -77,13 +80,24 @@ def organisation(*languages: str, **over: Any) -> Policy:
     return policy(organisation={"languages": list(languages or ("en",)), "help": HELP}, **over)
 
 
+@cache
+def shipped(languages: tuple[str, ...]) -> Templates:
+    """The shipped templates of these languages."""
+    return load(organisation(*languages), Path("config.toml"))
+
+
+def render(own: Policy, about: Incident, kind: NoticeKind, **options: Any) -> EmailMessage:
+    """A notice by the shipped templates, sent at SENT."""
+    return compose.render(own, about, kind, now=SENT, templates=shipped(own.organisation.languages), **options)
+
+
 def notice(
     kind: NoticeKind, *languages: str, about: Incident | None = None, release_modes: tuple[str, ...] = (), **over: Any
 ) -> EmailMessage:
     """A notice, with dates in UTC; each keyword is a section of the policy."""
     about = about or incident(STATES[kind])
     own = organisation(*languages, **over)
-    return render(own, about, kind, now=SENT, release_modes=release_modes, zone=UTC)
+    return render(own, about, kind, release_modes=release_modes, zone=UTC)
 
 
 def content(message: EmailMessage, kind: str) -> str:

@@ -1,20 +1,18 @@
-"""main.cf files of many makes, and a directory to put one into, for tests with the real postconf(1)."""
+"""main.cf files of many forms, and a directory for one of them, for tests with the real postconf(1)."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support import children
 from support.factories import policy
 from undisclosed import postfix
 from undisclosed.policy import Policy
-from undisclosed.postfix import Plan, PostfixError
+from undisclosed.postfix import Plan
 from undisclosed.postfix.milter_lists import milters
 
 DEBIAN_MASTER_CF = """\
@@ -152,33 +150,3 @@ def assert_attached(config_dir: Path, action: str = "tempfail") -> None:
         assert found[0].attribute("default_action") == action
         assert [milter.endpoint for milter in found].count(found[0].endpoint) == 1
     assert postconf(config_dir, "-h", "enable_long_queue_ids").casefold() == "yes"
-
-
-# -- in a process of its own (support.children)
-
-
-def attach_as_nobody(says: children.Connection, config_dir: Path, dry_run: bool) -> None:
-    """attach by a user without rights; says the plan, or the error."""
-    children.become_nobody()
-    try:
-        says.send(str(postfix.attach(wanting(), config_dir, dry_run)))
-    except (PostfixError, OSError) as error:
-        says.send(str(error))
-
-
-def die_before(_: children.Connection, step: int, command: Callable[[Policy, Path], object], config_dir: Path) -> None:
-    """attach or detach, which dies before it opens, renames or removes a file of that directory for the nth time."""
-    count = 0
-
-    def watch(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal count
-        touching = event in ("os.rename", "os.remove", "os.chmod", "os.utime") or (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if touching and arguments and str(arguments[0]).startswith(str(config_dir)):
-            if count == step:
-                children.die()
-            count += 1
-
-    sys.addaudithook(watch)
-    command(wanting(), config_dir)

@@ -14,7 +14,8 @@ COPY = QueueCopy(
 )  # fmt: skip
 INCIDENT = Incident(
     id=7, reference="K7QF-3M2D", at=NOW, sender="clerk@council.test", message_id="<1@council.test>", adopted=False,
-    rule="r", action=Action.DELAY, reason="", obstacle=None, count=12, organisations=12, named=0, per_field={},
+    rule="r", action=Action.DELAY, reason="", obstacle=None, obstacle_kind=None,
+    count=12, organisations=12, named=0, per_field={},
     subject=None, automatic=False, copies=(COPY,),
 )  # fmt: skip
 REQUEST = Request(

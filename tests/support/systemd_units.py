@@ -12,7 +12,7 @@ from support.paths import DEPLOY
 
 UNITS = DEPLOY / "systemd"
 INSTALLED = "/opt/undisclosed/bin/undisclosed"
-"""Where the units have the program."""
+"""The path of the program in the units."""
 
 
 def settings(name: str) -> dict[str, list[str]]:

@@ -44,7 +44,7 @@ def into_pipe(*arguments: str) -> Printed:
 
 
 def into_closed_pipe(*arguments: str, closed: str = "stdout") -> Printed:
-    """Run a command whose standard output, error or both are pipes that nobody reads."""
+    """Run a command whose standard output, error or both are pipes that no process reads."""
     ends = os.pipe()
     os.close(ends[0])
     try:

@@ -1,7 +1,7 @@
 """Many milter sessions at once in one thread: each follows a script, and one loop moves them all.
 
 A script is a generator: it yields what to send, and goes on with the answer; with a `Pause` it goes on after a time,
-whatever the others do. It may end at any point: its connection is closed then, as that of a client that dies.
+independent of the others. It may end at any point: its connection is closed then, as that of a client that dies.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from miltertest import constants
 from wire import packets
 
 CONTINUE = constants.SMFIR_CONTINUE.encode()
-PATIENCE = 60.0
-"""Seconds without a word from the milter to anybody, after which it counts as dead."""
+ANSWER_TIMEOUT = 60.0
+"""Seconds without any answer of the milter after which it counts as dead."""
 
 
 class Pause(NamedTuple):
@@ -40,7 +40,7 @@ Script = Generator[bytes | Pause, bytes, None]
 
 @dataclass(frozen=True)
 class Letter:
-    """One message in the pieces that each get an answer, and the verdict that is due."""
+    """One message in the pieces that each get an answer, and the final answer that is due."""
 
     envelope: bytes
     """MAIL and RCPT: DATA follows, with a queue id of its own."""
@@ -66,21 +66,21 @@ def begin() -> Script:
     assert answer == CONTINUE, answer
 
 
-def send(one: Letter) -> Generator[bytes | Pause, bytes, str]:
-    """One message; returns its verdict in the words of `Letter.due`."""
-    answer = yield one.envelope + packets.data(f"4dX1{next(_NUMBERS):09}")
+def send(message: Letter) -> Generator[bytes | Pause, bytes, str]:
+    """One message; returns its final answer in the words of `Letter.due`."""
+    answer = yield message.envelope + packets.data(f"4dX1{next(_NUMBERS):09}")
     assert answer == CONTINUE, answer
-    answer = yield one.header
+    answer = yield message.header
     if answer != CONTINUE:
-        return verdict([answer])
-    yield one.body
+        return final_answer([answer])
+    yield message.body
     answers = [(yield packets.END_OF_MESSAGE)]
     while answers[-1][:1].decode() not in packets.FINAL:
         answers.append((yield b""))
-    return verdict(answers)
+    return final_answer(answers)
 
 
-def verdict(answers: list[bytes]) -> str:
+def final_answer(answers: list[bytes]) -> str:
     """The answer of the milter, in the words of `Letter.due`."""
     letters = {answer[:1].decode() for answer in answers}
     last = answers[-1]
@@ -99,7 +99,7 @@ class _Session:
     received: bytearray = field(default_factory=bytearray)
     answers: deque[bytes] = field(default_factory=deque)
     waits: bool = True
-    """Whether it goes on with an answer."""
+    """Whether the script goes on with the next answer."""
 
 
 class Crowd:
@@ -130,7 +130,7 @@ class Crowd:
         family = socket.AF_UNIX if isinstance(self._address, Path) else socket.AF_INET
         peer = socket.socket(family)
         try:
-            peer.settimeout(PATIENCE)
+            peer.settimeout(ANSWER_TIMEOUT)
             peer.connect(str(self._address) if isinstance(self._address, Path) else self._address)
         except OSError as error:
             peer.close()
@@ -153,7 +153,7 @@ class Crowd:
         """Do what can be done now, or next."""
         now = time.monotonic()
         moments = [moment for moment in (until, self._alarms[0][0] if self._alarms else None) if moment is not None]
-        ready = self._selector.select(max(0.0, min(moments) - now) if moments else PATIENCE)
+        ready = self._selector.select(max(0.0, min(moments) - now) if moments else ANSWER_TIMEOUT)
         for key, _ in ready:
             session: _Session = key.data
             if session.unsent:
@@ -166,8 +166,8 @@ class Crowd:
             if session in self._sessions:
                 self._go_on(session, None)
         if not ready and not moments:
-            for session in [one for one in self._sessions if one.waits]:
-                self._fail(session, f"no answer within {PATIENCE:g} s")
+            for session in [waiting for waiting in self._sessions if waiting.waits]:
+                self._fail(session, f"no answer within {ANSWER_TIMEOUT:g} s")
 
     def _read(self, session: _Session) -> None:
         try:

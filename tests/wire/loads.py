@@ -121,27 +121,27 @@ def _seconds(pid: int) -> float:
 
 
 class Sender:
-    """Sends letters in any number of sessions, and keeps account: verdicts, and how long each took."""
+    """Sends letters in any number of sessions, and counts the final answers and their times."""
 
     def __init__(self, mixture: list[tuple[Letter, int]], *, seed: int = 1) -> None:
-        self._letters = [one for one, _ in mixture]
+        self._letters = [message for message, _ in mixture]
         self._weights = list(itertools.accumulate(weight for _, weight in mixture))
         self._chance = random.Random(seed)
-        self.verdicts: Counter[str] = Counter()
+        self.final_answers: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.deferred = 0
-        """Told to come back, where the journal could not keep up: nothing passes that it does not have."""
+        """The number of messages answered 451 because the journal was too slow: none passes without a record."""
         self.took: list[float] = []
         self.stopped = False
 
     @property
     def count(self) -> int:
-        """The number of messages with a verdict."""
-        return self.verdicts.total()
+        """The number of messages with a final answer."""
+        return self.final_answers.total()
 
     def clear(self) -> list[float]:
         """Begin a new account; returns how long the messages of the old one took."""
-        took, self.took, self.verdicts = self.took, [], Counter()
+        took, self.took, self.final_answers = self.took, [], Counter()
         return took
 
     def session(self, messages: int | None = None) -> Script:
@@ -150,15 +150,15 @@ class Sender:
         for _ in itertools.count() if messages is None else range(messages):
             if self.stopped:
                 break
-            [one] = self._chance.choices(self._letters, cum_weights=self._weights)
+            [message] = self._chance.choices(self._letters, cum_weights=self._weights)
             began = time.perf_counter()
-            word = yield from send(one)
+            word = yield from send(message)
             self.took.append(time.perf_counter() - began)
-            self.verdicts[word] += 1
-            if word == "451" and one.due == "rewrite":
+            self.final_answers[word] += 1
+            if word == "451" and message.due == "rewrite":
                 self.deferred += 1
-            elif word != one.due:
-                self.wrong.append(f"{word} where {one.due} was due")
+            elif word != message.due:
+                self.wrong.append(f"{word} where {message.due} was due")
         yield Pause(packets.QUIT, 0)
 
     def keep(self, crowd: Crowd, sessions: int, total: int, per_session: int = 20) -> None:

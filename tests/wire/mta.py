@@ -1,7 +1,7 @@
 """The other end of the milter protocol, in the place of Postfix: the client of PyPI's `miltertest`.
 
-It minds what that client leaves to its caller: events that were negotiated to go unanswered, and a quarantine, after
-which the verdict still comes.
+It handles the cases that this client leaves to its caller: events that were negotiated to go unanswered, and a
+quarantine, after which the final answer still comes.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ WORDS = {
 
 
 @dataclass
-class Verdict:
+class FinalAnswer:
     """The answer of the milter to one message."""
 
     word: str
     """accept, reject, tempfail or hold."""
     stage: str
-    """eoh or eom: at which of them the verdict came."""
+    """eoh or eom: at which of them the final answer came."""
     reply: str = ""
     edits: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     body_chunks: int = 0
@@ -121,13 +121,13 @@ class Mta:
         for name, value in fields:
             self.say(constants.SMFIC_HEADER, name=name, value=value)
 
-    def end_of_header(self) -> Verdict | None:
-        """The end of the header: a verdict, or None where the milter wants to go on."""
+    def end_of_header(self) -> FinalAnswer | None:
+        """The end of the header: a final answer, or None where the milter wants to go on."""
         answer = self.say(constants.SMFIC_EOH)
         assert answer is not None
-        return None if answer[0] == constants.SMFIR_CONTINUE else _verdict([answer], "eoh")
+        return None if answer[0] == constants.SMFIR_CONTINUE else _final_answer([answer], "eoh")
 
-    def end_of_message(self, body: bytes = b"") -> Verdict:
+    def end_of_message(self, body: bytes = b"") -> FinalAnswer:
         """The body, as far as the milter wants it, and the end of the message."""
         chunks = 0
         for start in range(0, len(body), 65535):
@@ -139,7 +139,7 @@ class Mta:
         answers = [self.say(constants.SMFIC_BODYEOB)]
         while answers[-1] is not None and answers[-1][0] not in FINAL:
             answers.append(self.milter.recv())
-        return _verdict([answer for answer in answers if answer], "eom", chunks)
+        return _final_answer([answer for answer in answers if answer], "eom", chunks)
 
     def send(
         self,
@@ -150,8 +150,8 @@ class Mta:
         body: bytes = b"Dear all\r\n",
         login: str = "",
         queue_id: str = "4dX1",
-    ) -> Verdict:
-        """One message from MAIL to its verdict."""
+    ) -> FinalAnswer:
+        """One message from MAIL to its final answer."""
         self.envelope(sender, recipients, login=login, queue_id=queue_id)
         self.header(fields)
         return self.end_of_header() or self.end_of_message(body)
@@ -161,7 +161,7 @@ class Mta:
         self.socket.sendall(packets.ABORT)
 
 
-def _verdict(answers: Sequence[tuple[str, dict[str, Any]]], stage: str, chunks: int = 0) -> Verdict:
+def _final_answer(answers: Sequence[tuple[str, dict[str, Any]]], stage: str, chunks: int = 0) -> FinalAnswer:
     edits = [(command, arguments) for command, arguments in answers if command not in FINAL]
     command, arguments = answers[-1]
     reply = ""
@@ -172,4 +172,4 @@ def _verdict(answers: Sequence[tuple[str, dict[str, Any]]], stage: str, chunks: 
         word = WORDS[command]
     if word == "accept" and any(command == constants.SMFIR_QUARANTINE for command, _ in edits):
         word = "hold"
-    return Verdict(word, stage, reply, edits, chunks)
+    return FinalAnswer(word, stage, reply, edits, chunks)

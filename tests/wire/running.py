@@ -12,7 +12,7 @@ from support.factories import ORGANISATION, rule
 
 
 class Running:
-    """A milter that runs, and how to reach it. `configure` rewrites its file; `milter.reload()` makes it look."""
+    """A milter that runs, and how to reach it. `configure` rewrites its file; `milter.reload()` loads it."""
 
     def __init__(self, directory: Path, socket: str) -> None:
         self.directory = directory

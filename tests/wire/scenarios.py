@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lab.waiting import until
 from wire import packets
-from wire.crowd import Crowd, Letter, Pause, Script, begin, letter, verdict
+from wire.crowd import Crowd, Letter, Pause, Script, begin, final_answer, letter
 from wire.loads import Held, Sender, fields, held, letters
 from wire.running import Running
 
@@ -51,7 +51,7 @@ class Many:
 
 
 def idle(opened: list[None]) -> Script:
-    """A session that says nothing after its connection, for as long as the crowd is there."""
+    """A session that sends nothing after its connection, for as long as the crowd runs."""
     yield from begin()
     opened.append(None)
     yield Pause(b"", float("inf"))
@@ -69,7 +69,7 @@ def many(
     warm: int = 0,
     mixture: list[tuple[Letter, int]] | None = None,
 ) -> Many:
-    """So many sessions at once, some of which send until so many messages have their verdict."""
+    """So many sessions at once, some of which send until so many messages have their final answer."""
     sender, opened = Sender(mixture or letters()), list[None]()
     with Crowd(running.address) as crowd:
         sender.keep(crowd, 20, warm)  # memory that a worker keeps for good does not count
@@ -102,28 +102,30 @@ class Slow:
     beside: list[float]
     """Seconds that each of the fast ones' messages took, before the slow ones came and beside them."""
     messages: int
-    verdicts: list[str]
+    final_answers: list[str]
     """The slow ones'."""
     failures: list[str]
     wrong: list[str]
     deferred: int
 
 
-def slow_client(header: list[tuple[str, str]], pause: float, verdicts: list[str], done: Callable[[], bool]) -> Script:
-    """A client that has a header field for us now and then, and ends when it may."""
+def slow_client(
+    header: list[tuple[str, str]], pause: float, final_answers: list[str], done: Callable[[], bool]
+) -> Script:
+    """A client that sends a header field from time to time, and ends when it may."""
     yield from begin()
     yield packets.mail("clerk@council.test") + packets.rcpt("parent@family.test") + packets.data("4dX1slow")
     for field in header:
         yield Pause(packets.header([field]), pause)
     while not done():
         yield Pause(b"", pause)
-    verdicts.append(verdict([(yield packets.END_OF_HEADER)]))
+    final_answers.append(final_answer([(yield packets.END_OF_HEADER)]))
 
 
 def slow(running: Running, *, clients: int, pause: float, lines: int, fast: int, messages: int) -> Slow:
     """Fast sessions alone for so many messages, then beside slow clients for at least as many."""
     header = fields(30, *[(f"X-Line-{number}", "x") for number in range(lines - 3)])
-    sender, verdicts = Sender(ORDINARY), list[str]()
+    sender, final_answers = Sender(ORDINARY), list[str]()
     with Crowd(running.address) as crowd:
         for _ in range(fast):
             crowd.add(sender.session())
@@ -131,11 +133,11 @@ def slow(running: Running, *, clients: int, pause: float, lines: int, fast: int,
         alone = sender.clear()
         began = time.monotonic()
         for _ in range(clients):
-            crowd.add(slow_client(header, pause, verdicts, lambda: sender.count >= messages))
-        play(crowd, lambda: len(verdicts) + len(crowd.failures) < clients, within=PROMPT + pause * lines)
+            crowd.add(slow_client(header, pause, final_answers, lambda: sender.count >= messages))
+        play(crowd, lambda: len(final_answers) + len(crowd.failures) < clients, within=PROMPT + pause * lines)
         assert time.monotonic() - began >= pause * lines
         beside, count = sender.took, sender.count
-        return Slow(alone, beside, count, verdicts, crowd.failures, sender.wrong, sender.deferred)
+        return Slow(alone, beside, count, final_answers, crowd.failures, sender.wrong, sender.deferred)
 
 
 # -- sessions that die
@@ -187,7 +189,7 @@ class Deaths:
 
 
 def one_more_message(crowd: Crowd, sender: Sender) -> None:
-    """Play until one more of the sender's messages has its verdict."""
+    """Play until one more of the sender's messages has its final answer."""
     count = sender.count
     play(crowd, lambda: sender.count == count)
 
@@ -221,7 +223,7 @@ class Long:
     """The resources that the workers held after each tenth of the messages."""
 
     tenths: list[Held]
-    verdicts: dict[str, int]
+    final_answers: dict[str, int]
     seconds: float
     failures: list[str]
     wrong: list[str]
@@ -247,7 +249,7 @@ def long(
             tenths.append(wait_for_quiet(running, tenths[0] if tenths else idle_, files=bool(tenths)))
             told(f"{sender.count:,} messages, {tenths[-1].kilobytes:,} kB")
         failures = crowd.failures
-    return Long(tenths, dict(sender.verdicts), time.monotonic() - began, failures, sender.wrong, sender.deferred)
+    return Long(tenths, dict(sender.final_answers), time.monotonic() - began, failures, sender.wrong, sender.deferred)
 
 
 def wait_for_quiet(running: Running, before: Held, *, files: bool = False, within: float = PROMPT) -> Held:

@@ -15,7 +15,7 @@ from support import casefile
 from support.casefile import Case, Seen
 from support.delivered_header import leaks
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion
-from wire.mta import Mta, Verdict
+from wire.mta import FinalAnswer, Mta
 from wire.running import Running
 
 OUTCOMES = {"accept": "accepted", "hold": "held", "reject": "rejected"}
@@ -39,20 +39,22 @@ class Stage:
             self._setting = case.setting
         before = len(self._running.milter.log(event="message"))
         with Mta(self._running.address).connect(case.client, case.port) as mta:
-            verdict = send(mta, case)
+            final_answer = send(mta, case)
         [line] = self._running.milter.log(event="message")[before:]
-        message = None if verdict.word == "reject" else casefile.edited(case.message, edits(verdict))
-        outcome = "rewritten" if edits(verdict) else OUTCOMES[verdict.word]
+        message = None if final_answer.word == "reject" else casefile.edited(case.message, edits(final_answer))
+        outcome = "rewritten" if edits(final_answer) else OUTCOMES[final_answer.word]
         # On the wire a per cent sign is doubled; the MTA makes it one again.
-        reply = verdict.reply.replace("%%", "%").split("\r\n") if verdict.reply else []
-        return casefile.seen(case, line, outcome=outcome, stage=verdict.stage, reply=reply, message=message), message
+        reply = final_answer.reply.replace("%%", "%").split("\r\n") if final_answer.reply else []
+        return casefile.seen(
+            case, line, outcome=outcome, stage=final_answer.stage, reply=reply, message=message
+        ), message
 
     def close(self) -> None:
         """Stop the milter."""
         self._running.milter.stop()
 
 
-def send(mta: Mta, case: Case) -> Verdict:
+def send(mta: Mta, case: Case) -> FinalAnswer:
     """The message, with header packets made by hand: `miltertest` sends no bytes that are not UTF-8."""
     mta.envelope(case.sender, case.recipients, login=case.login)
     for name, value in casefile.header_events(case.message):
@@ -60,10 +62,10 @@ def send(mta: Mta, case: Case) -> Verdict:
     return mta.end_of_header() or mta.end_of_message(b"".join(casefile.body_events(case.message)))
 
 
-def edits(verdict: Verdict) -> list[Edit]:
+def edits(final_answer: FinalAnswer) -> list[Edit]:
     """The header edits as the milter sent them: an empty value deletes."""
     made: list[Edit] = []
-    for command, said in verdict.edits:
+    for command, said in final_answer.edits:
         if command == constants.SMFIR_CHGHEADER:
             name, index, value = said["name"], said["index"], said["value"]
             made.append(HeaderChange(name, index, value) if value else HeaderDeletion(name, index))
@@ -76,7 +78,7 @@ def edits(verdict: Verdict) -> list[Edit]:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """Where the cases are played, in a short-named directory (sun_path holds 108 bytes)."""
+    """The milter that plays the cases, in a directory with a short name (sun_path holds 108 bytes)."""
     directory = Path(tempfile.mkdtemp(prefix="udw"))
     stage = Stage(directory)
     yield stage

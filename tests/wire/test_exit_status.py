@@ -97,16 +97,16 @@ def test_a_journal_of_another_key_or_version_is_for_an_administrator(start: Star
 
 
 def test_a_group_that_does_not_exist_is_for_an_administrator(start: Start) -> None:
-    """It is named in the configuration."""
+    """`milter.socket_group` names a missing group: exit status 2."""
     running = start()
     running.milter.stop()
     running.configure(milter={"socket_group": "no-such-group"})
     check(end_of(running, "run"), CORRECTABLE, "no group 'no-such-group'")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the steward becomes another user only where root starts it")
 def test_a_user_that_does_not_exist_is_for_an_administrator(start: Start) -> None:
-    """It is named in the unit."""
+    """`--user` of the unit names a missing user: exit status 2."""
+    assert os.geteuid() == 0, "run this test as root: the steward becomes another user only if root starts it"
     check(end_of(start(), "steward", "--user", "no-such-user"), CORRECTABLE, "no user 'no-such-user'")
 
 

@@ -25,7 +25,7 @@ from support.factories import rule, strangers
 from undisclosed.incidents.records import Incident, State
 from undisclosed.journal.journal import Journal
 from undisclosed.policy.sections import JournalSection as Settings
-from wire.mta import Mta, Verdict
+from wire.mta import FinalAnswer, Mta
 from wire.running import Running, Start
 
 MANY = ", ".join(strangers(11))
@@ -40,7 +40,7 @@ AT_ONCE = 1.0
 machine they may take longer by chance; then they are asked for again."""
 
 
-def send(mta: Mta, action: str, number: int = 1) -> Verdict:
+def send(mta: Mta, action: str, number: int = 1) -> FinalAnswer:
     """Send a message on which this action is taken."""
     sender = f"{action}@council.test"
     header = (("From", sender), ("To", MANY), ("Message-ID", f"<{action}{number}@council.test>"))
@@ -90,7 +90,7 @@ def test_monitor_mode_records_the_action_that_was_not_taken(start: Start) -> Non
 
 
 def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
-    """As when an upstream server hands the recipients over in parts, in several sessions."""
+    """As from an upstream server that splits the recipients over several sessions."""
     running = start(rules=RULES)
     for number in range(3):
         with Mta(running.address).connect() as mta:
@@ -103,7 +103,7 @@ def test_transactions_of_one_message_are_one_incident(start: Start) -> None:
 
 
 def check_all_answers(running: Running, breaking: AbstractContextManager[None], reason: str) -> None:
-    """Refused and held stay so; a rewrite or a warning becomes a temporary refusal; other mail passes as usual."""
+    """Messages are still refused or held; a rewrite or a warning becomes a temporary refusal; other mail passes."""
     with Mta(running.address).connect() as mta:
         assert send(mta, "rewrite", 0).word == "accept"
 
@@ -149,7 +149,7 @@ def check_all_answers(running: Running, breaking: AbstractContextManager[None], 
 def test_answers_while_the_file_cannot_be_written(
     start: Start, breaking: broken_journals.Breaking, reason: str
 ) -> None:
-    """Nothing leaks, nothing passes unrecorded, and the log says once that it begins and once that it ends."""
+    """No message leaks or passes without a record, and the log has one line at the begin and one at the end."""
     running = start(**SETTINGS)
     check_all_answers(running, breaking(running.directory, running.milter), reason)
 
@@ -224,7 +224,7 @@ def test_a_message_that_passes_never_waits_for_the_journal(start: Start, postgre
 
 
 def test_two_gateways_record_in_one_journal(start: Start, shared: str) -> None:
-    """One message that arrives through both is one incident; each gateway's copy bears its name."""
+    """One message that arrives through both is one incident; each gateway's copy has its name."""
     one = start(rules=RULES, journal={"url": shared}, postfix={"config_dir": "/srv/one"})
     key = str(one.directory / "key")
     two = start(rules=RULES, journal={"url": shared, "key_file": key}, postfix={"config_dir": "/srv/two"})
@@ -252,7 +252,7 @@ def refused(running: Running, service: str) -> str:
 
 @pytest.mark.parametrize("service", ["run", "steward"])
 def test_a_journal_that_cannot_be_used_is_refused_at_start(start: Start, service: str) -> None:
-    """One that was never made, one of an unreleased version and one with another key: with exit status 2."""
+    """A missing journal, one of an unreleased version and one with another key: exit status 2."""
     running = start(**SETTINGS)
     running.milter.stop()
     path = running.directory / "journal.db"
@@ -271,7 +271,7 @@ def test_a_journal_that_cannot_be_used_is_refused_at_start(start: Start, service
 
 
 def test_a_reload_takes_another_journal_into_use(start: Start) -> None:
-    """One that cannot be used is refused, and the old one stays."""
+    """A reload refuses a journal that cannot be used, and the old one stays."""
     running = start(**SETTINGS)
     other = {"url": f"sqlite:///{running.directory}/other.db"}
     running.configure(**SETTINGS, journal=other)
@@ -287,7 +287,7 @@ def test_a_reload_takes_another_journal_into_use(start: Start) -> None:
 
 
 def test_incidents_are_listed_and_shown(start: Start) -> None:
-    """By the commands an administrator types, while the milter runs; the file stays the milter's own."""
+    """Root's commands read the journal while the milter runs; the file keeps the milter's user as owner."""
     running = start(**SETTINGS)
     with Mta(running.address).connect() as mta:
         send(mta, "quarantine")
@@ -298,7 +298,7 @@ def test_incidents_are_listed_and_shown(start: Start) -> None:
         return subprocess.run(line, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
     listed = [json.loads(line) for line in command("list", "--json").stdout.splitlines()]
-    assert [one["rule"] for one in listed] == ["reject", "quarantine"]
+    assert [incident["rule"] for incident in listed] == ["reject", "quarantine"]
     table = command("list", "--state", "pending")
     assert listed[1]["reference"] in table.stdout
     assert listed[0]["reference"] not in table.stdout

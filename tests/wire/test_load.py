@@ -1,4 +1,4 @@
-"""Many sessions, slow ones, dying ones, and mail without end, in small; nothing of them is left.
+"""Many sessions, slow ones, broken ones, and a long run, in small: the milter releases all resources.
 
 Each scenario waits at its end until the workers hold no more than before, and raises TimeoutError if they go on holding
 it. `tests/bench/load.py` plays the same at full size.
@@ -17,14 +17,14 @@ from wire.running import Running
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """One milter with a rule for every action: each test leaves it as it was. Nothing it says may come from Python."""
+    """One milter with a rule for every action, for all tests. Its output may contain no message of Python."""
     with milter() as running:
         yield running
         assert running.milter.log(event="unstructured") == []
 
 
 def test_many_sessions_of_which_some_send(running: Running) -> None:
-    """300 sessions are open at once and 60 of them send: none is refused, every verdict is due."""
+    """300 sessions are open at once and 60 of them send: none is refused, every final answer is due."""
     found = scenarios.many(running, sessions=300, sending=60, messages=1000)
     assert (found.failures, found.wrong) == ([], [])
     assert found.open_at_the_end == 300
@@ -46,7 +46,7 @@ def test_slow_clients_delay_no_others(running: Running) -> None:
     found = scenarios.slow(running, clients=40, pause=0.02, lines=10, fast=4, messages=500)
     assert (found.failures, found.wrong) == ([], [])
     assert found.messages >= 500
-    assert found.verdicts == ["550"] * 40
+    assert found.final_answers == ["550"] * 40
 
 
 def test_a_session_that_dies_at_any_stage_leaves_nothing(running: Running) -> None:
@@ -61,6 +61,6 @@ def test_mail_without_end_leaves_nothing(running: Running) -> None:
     """After 3,000 messages of all kinds in many sessions, the workers hold no more than at the start."""
     found = scenarios.long(running, messages=3000, sessions=30)
     assert (found.failures, found.wrong) == ([], [])
-    assert sum(found.verdicts.values()) == 3000
-    assert {"accept", "550", "hold", "rewrite"} <= set(found.verdicts)
+    assert sum(found.final_answers.values()) == 3000
+    assert {"accept", "550", "hold", "rewrite"} <= set(found.final_answers)
     assert found.tenths[-1].sockets == found.tenths[0].sockets

@@ -50,7 +50,7 @@ def test_headers_are_not_answered(running: Running) -> None:
 
 
 def test_an_mta_that_wants_every_event_answered_gets_its_answers(running: Running) -> None:
-    """Without the no-reply flags on offer each event is answered, and the verdict is the same."""
+    """Without the no-reply flags on offer each event is answered, and the final answer is the same."""
     old = constants.SMFI_V2_PROT & ~constants.SMFIP_NR_HDR
     with Mta(running.address, protocol=old).connect() as mta:
         assert mta.protocol == constants.SMFIP_NOHELO
@@ -133,9 +133,9 @@ def test_a_field_of_raw_bytes_is_counted(running: Running) -> None:
     with Mta(running.address).connect() as mta:
         mta.envelope("clerk@council.test", ["parent@family.test"])
         mta.packet(b"LTo\0" + value + b"\0")
-        verdict = mta.end_of_header()
-    assert verdict is not None
-    assert (verdict.word, "12 " in verdict.reply) == ("reject", True)
+        final_answer = mta.end_of_header()
+    assert final_answer is not None
+    assert (final_answer.word, "12 " in final_answer.reply) == ("reject", True)
 
 
 def test_an_8_bit_field_name_does_not_let_a_message_pass(running: Running) -> None:
@@ -148,9 +148,9 @@ def test_an_8_bit_field_name_does_not_let_a_message_pass(running: Running) -> No
         mta.envelope("clerk@council.test", ["parent@family.test"])
         mta.packet(b"LT\xf6\0x@y.test\0")
         mta.header(HEADER)
-        verdict = mta.end_of_header()
-        assert verdict is not None
-        assert verdict.word in ("reject", "tempfail")
+        final_answer = mta.end_of_header()
+        assert final_answer is not None
+        assert final_answer.word in ("reject", "tempfail")
     with Mta(running.address).connect() as mta:
         assert mta.send(ORDINARY).word == "accept"
         assert mta.send(HEADER).word == "reject"

@@ -93,7 +93,7 @@ def test_sighup_to_all_processes_reloads(start: Start) -> None:
 
 
 def test_workers_that_die_during_a_reload_are_replaced(start: Start) -> None:
-    """The supervisor is told of the reload, of both deaths and of both ends of file at one time, and lives."""
+    """The supervisor gets the reload, both deaths and both ends of file in one select(), and goes on."""
     running = start()
     before = running.milter.workers()
     with processes.suspended(running.milter.pid):
@@ -229,7 +229,7 @@ def test_what_a_reload_cannot_change_is_named(start: Start) -> None:
 
 
 def test_a_message_under_way_ends_under_the_policy_it_began_with(start: Start) -> None:
-    """A reload between MAIL and the end of the header does not change the verdict."""
+    """A reload between MAIL and the end of the header does not change the final answer."""
     running = start(milter={"workers": 1})
     with Mta(running.address).connect() as mta, Mta(running.address).connect() as other:
         mta.envelope("clerk@council.test", ["parent@family.test"])
@@ -239,9 +239,9 @@ def test_a_message_under_way_ends_under_the_policy_it_began_with(start: Start) -
         running.milter.reload()
         assert other.send(MANY).word == "accept"
         mta.header(MANY[1:])
-        verdict = mta.end_of_header()
-    assert verdict is not None
-    assert verdict.word == "reject"
+        final_answer = mta.end_of_header()
+    assert final_answer is not None
+    assert final_answer.word == "reject"
 
 
 def test_the_unix_socket_has_its_mode_and_group(start: Start) -> None:
@@ -253,7 +253,7 @@ def test_the_unix_socket_has_its_mode_and_group(start: Start) -> None:
 
 
 def test_a_second_supervisor_is_kept_away(start: Start) -> None:
-    """The second one logs the reason and ends, and the first one goes on."""
+    """The second supervisor logs the reason and ends, and the first one goes on."""
     running = start()
     second = run(running.config)
     assert second.returncode == 1
@@ -318,7 +318,7 @@ def test_a_frozen_worker_does_not_go_on_by_the_old_settings(start: Start) -> Non
 
 
 def test_a_socket_that_somebody_removed_is_named_at_reload(start: Start) -> None:
-    """Postfix no longer finds the milter: the log says so."""
+    """Postfix no longer finds the milter: the log has an error."""
     running = start()
     running.path.unlink()
     running.milter.reload()
@@ -351,7 +351,7 @@ def run(config: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_milter_needs_no_home(start: Start) -> None:
-    """It runs with nothing in its environment but PATH, as under a hardened service manager."""
+    """The milter runs with PATH as its only environment variable, as under a hardened service manager."""
     running = start()
     environment = Path(f"/proc/{running.milter.pid}/environ").read_bytes().split(b"\0")
     assert not [variable for variable in environment if variable.startswith(b"HOME=")]

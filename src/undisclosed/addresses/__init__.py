@@ -1,6 +1,7 @@
-"""Core: a header field's text -> the addresses that a person can read in it, and whose domains they are.
+"""Core: a header field's text -> the addresses that a person can read in it, and the owners of their domains.
 
 Values in, values out: no clock, file, socket or log. Imports no other room.
+`domains` reads a list in this package at import.
 """
 
 from undisclosed.addresses.reader import Mailbox, addresses, mailboxes, visible

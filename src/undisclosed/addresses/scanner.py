@@ -191,7 +191,7 @@ class _Scan:
             return False
         if self._in_text:
             return local.adjacent and local.has_letters and _CLEAN_END.match(self.text, domain.end) is not None
-        # Ann !@Q! Lee: without a letter it has to stand where an address is expected.
+        # Ann !@Q! Lee: without a letter it counts only at a place where an address is expected.
         return local.has_letters or self.tokens.kind(self.tokens.skip(local.first - 1, -1)[0]) in ("", *"<,;:")
 
     # -- to the right of an at sign

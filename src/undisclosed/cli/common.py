@@ -1,6 +1,6 @@
 """Code shared by the commands: options, the choice of incidents, help, and how a command ends with an error.
 
-Nothing heavy is imported before a command runs: `undisclosed --help` is to answer at once.
+Slow imports come when a command runs: `undisclosed --help` must answer at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands that end quietly when nobody reads their output any more, as with `| head -1`."""
+    """Commands that end quietly when their output is closed, as by `| head -1`."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Read the command line, and write help and version where they are asked for."""
@@ -97,7 +97,7 @@ def _end_on_closed_output(error: BrokenPipeError) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # no file behind it
             poll.register(stream.fileno(), 0)
-    if poll.poll(0):  # POLLERR: nobody reads any more
+    if poll.poll(0):  # POLLERR: the reading end is closed
         raise typer.Exit(CLOSED_PIPE) from None
     raise RuntimeError("the other end of a pipe or socket was closed") from error
 
@@ -173,7 +173,7 @@ class Filter:
         states: Sequence[str] = (),
         limit: int = 0,
     ) -> Self:
-        """The filter that was typed. Exits with status 2 and what could be written instead."""
+        """The filter that was typed. Exits with status 2 and a correct example."""
         now = datetime.now(UTC)
         try:
             return cls(

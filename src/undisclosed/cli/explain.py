@@ -24,7 +24,7 @@ FAILED: Final = 2
 MAX_ADDRESSES: Final = 20
 """Addresses that the text names; --json has all."""
 
-MAX_TEXT: Final = 500
+MAX_SHOWN_TEXT: Final = 500
 """Characters that the text shows of a header field of a rewrite."""
 
 
@@ -94,12 +94,12 @@ def run(
     """Explain each file, one after the other, and return the exit status.
 
     0: no message would be stopped; 1: at least one would be (rejected or quarantined; in monitor mode too, since the
-    question is about the policy); 2: at least one file could not be read, whatever the others are.
+    question is about the policy); 2: at least one file could not be read.
     """
     from undisclosed.explain import explanation, message_file
 
     status = DONE
-    bars_wanted = not output.out.isatty()  # a bar would stand between the explanations
+    bars_wanted = not output.out.isatty()  # a bar would be between the explanations
     with progress(len(files) if bars_wanted else 0, output.err) as advance:
         for file in files:
             try:
@@ -145,7 +145,7 @@ def _rows(explained: Explanation) -> Iterator[tuple[str, Sequence[str]]]:
         yield "rule", [explained.rule]
     yield "because", [explained.reason] + ([f"not rewritten: {explained.obstacle}"] if explained.obstacle else [])
     if explained.scope == "outgoing":
-        yield "in sight", [_in_sight(explained)]
+        yield "visible", [_visible(explained)]
     if explained.per_field:
         yield "in fields", [", ".join(f"{name.title()} {count}" for name, count in explained.per_field.items())]
     yield "reference", [explained.reference] if explained.reference else []
@@ -154,12 +154,12 @@ def _rows(explained: Explanation) -> Iterator[tuple[str, Sequence[str]]]:
     yield "header then", [_short(field) for field in explained.after]
     rest = explained.count - MAX_ADDRESSES
     named = ", ".join(explained.visible_external[:MAX_ADDRESSES])
-    yield "outside", [f"{named} and {rest} more" if rest > 0 else named] if named else []
+    yield "external", [f"{named} and {rest} more" if rest > 0 else named] if named else []
     yield "note", explained.remarks
 
 
-def _in_sight(explained: Explanation) -> str:
-    text = f"{_number(explained.count, 'outside address', 'outside addresses')}"
+def _visible(explained: Explanation) -> str:
+    text = _number(explained.count, "external address", "external addresses")
     if explained.count:
         text += f" of {_number(explained.organisations, 'organisation')}"
     return f"{text}; not counted: {explained.partner} of partners, {explained.internal} internal"
@@ -170,4 +170,4 @@ def _number(count: int, noun: str, plural: str = "") -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"
+    return text if len(text) <= MAX_SHOWN_TEXT else f"{text[:MAX_SHOWN_TEXT]}... ({len(text)} characters)"

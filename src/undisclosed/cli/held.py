@@ -108,7 +108,7 @@ def release_held(
         typer.Option(
             "--as",
             parser=_parse_mode,
-            help="bcc: with the outside recipients hidden; split: a separate message to each outside recipient;"
+            help="bcc: with the external recipients hidden; split: a separate message to each external recipient;"
             " unchanged: as it is.",
             metavar="bcc|split|unchanged",
         ),

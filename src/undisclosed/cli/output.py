@@ -139,7 +139,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a command writes, and whether it writes for a program."""
+    """The output streams of a command, and whether it writes JSON for a program."""
 
     out: TextIO
     err: TextIO

@@ -50,7 +50,7 @@ def detach(
 ) -> None:
     """Undo what attach changed.
 
-    Settings that somebody has changed since then stay as they are.
+    Settings that were changed since then stay as they are.
     """
     from undisclosed import postfix
     from undisclosed.config.load import load

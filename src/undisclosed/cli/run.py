@@ -20,7 +20,7 @@ import typer
 from undisclosed.cli.common import DEFAULT_CONFIG, ConfigOption, exit_on_config_error, fail, parse_pid
 from undisclosed.cli.output import Output, printable
 from undisclosed.service import sd_notify
-from undisclosed.service.reload import ReloadResultFile, ReloadUnansweredError, request
+from undisclosed.service.reload import NoReloadResultError, ReloadResultFile, request
 
 
 def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -75,7 +75,7 @@ def steward(
         str, typer.Option(help="The user whose rights it keeps when root starts it: the milter's.", metavar="NAME")
     ] = "undisclosed",
 ) -> None:
-    """Look after held mail and notices, in the foreground.
+    """Handle held mail and send notices, in the foreground.
 
     A small part keeps running as root. SIGHUP reloads the configuration, SIGTERM ends it.
     """
@@ -138,7 +138,7 @@ def reload(
     """
     try:
         result = request(pid, ReloadResultFile.of_this_service())
-    except ReloadUnansweredError as error:
+    except NoReloadResultError as error:
         fail(error, 1)
     if result.refused:
         reason = "\n".join(map(printable, result.refused.splitlines()))

@@ -61,9 +61,8 @@ def _decoded(path: Path, content: bytes) -> bytes:
         with contextlib.suppress(ValueError):
             content = bytes.fromhex(text.decode("ascii"))
     if len(content) != KEY_BYTES:
-        problem = (
-            f"not a key: it has {len(content)} bytes; a key has {KEY_BYTES}, or {2 * KEY_BYTES} hexadecimal digits"
-        )
+        expected = f"a key has {KEY_BYTES}, or {2 * KEY_BYTES} hexadecimal digits"
+        problem = f"not a key: it has {len(content)} bytes; {expected}"
         fix = "copy it again from another gateway; if there is none, remove it: a new one is made at the next start"
         raise _error(path, problem, fix)
     if len(set(content)) == 1:  # left by a crash or a full disk
@@ -78,9 +77,7 @@ def _make(path: Path) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
             file.flush()
-            if (
-                os.geteuid() == 0
-            ):  # made by a command that root runs: the milter's user, who owns the directory, must read it
+            if os.geteuid() == 0:  # root runs the command, and the milter's user, who owns the directory, must read it
                 directory = path.parent.stat()
                 os.fchown(fd, directory.st_uid, directory.st_gid)
             os.fsync(fd)

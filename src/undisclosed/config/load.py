@@ -32,7 +32,7 @@ def load(path: Path) -> Policy:
 
 
 class _Source(NamedTuple):
-    """Where a value from a list is."""
+    """The place of a value from a list."""
 
     file: Path
     line: int

@@ -48,6 +48,7 @@ class Message:
     client: Client = Client()
     queue_id: str = ""
     _addresses: dict[str, list[Address]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _mailboxes: dict[str, list[Mailbox]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def values(self, name: str) -> Sequence[str]:
         """The values of all fields with this name (case-folded), in order."""
@@ -76,10 +77,6 @@ class Message:
         if known is None:
             known = self._mailboxes[value] = mailboxes(value)
         return known
-
-    @cached_property
-    def _mailboxes(self) -> dict[str, list[Mailbox]]:
-        return {}
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[str]]:

@@ -2,7 +2,7 @@
 
 A signature over an edited field breaks. A calendar invitation, a winmail.dat, protected headers or a trace field name
 the recipients a second time, and header edits do not reach those names. A case that cannot be decided is an obstacle
-too: a false obstacle costs a person a look, a missed one shows all recipients to each other.
+too: after a false obstacle a person has to decide, after a missed one all recipients see each other.
 """
 
 from __future__ import annotations

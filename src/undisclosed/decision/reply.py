@@ -24,8 +24,6 @@ from undisclosed.policy import Policy
 LINE_LIMIT: Final = 100
 """Characters of one reply line, its `550-5.7.0 ` included: the narrowest dialogs do not break it."""
 
-LINES_LIMIT: Final = 5
-
 REASON_LIMIT: Final = 200
 """Characters of the reason of a held message: Postfix logs it in one piece."""
 
@@ -58,7 +56,7 @@ def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
 
 
 def fault(policy: Policy, queue_id: str | None) -> Reply:
-    """The reply after a failure of the milter: a temporary error, whatever the policy says. No decision was made."""
+    """The reply after a failure of the milter: a temporary error under every policy. No decision was made."""
     words = _words(policy)
     code, enhanced = 451, "4.3.0"  # RFC 3463: "other or undefined mail system status"
     room = _room(code, enhanced)

@@ -1,7 +1,7 @@
-"""Hiding the recipients of a message: the header edits that do it, or the reason why it is not safe.
+"""Hiding the recipients of a message: the header edits, or the reason why a rewrite is not safe.
 
-An edited field is written anew from the addresses that stay, in ASCII: no text of the old value is kept. `Unsafe` is
-raised for an obstacle (`obstacles.py`), and if the result of the edits, read anew, still shows an outside address.
+An edited field is composed from the addresses that stay, in ASCII: no text of the old value is kept. `Unsafe` is
+raised for an obstacle (`obstacles.py`), and if the result of the edits, read again, still shows an outside address.
 """
 
 from __future__ import annotations
@@ -225,9 +225,9 @@ def _keys(message: Message, name: str) -> frozenset[Key]:
 
 
 def _verify(policy: Policy, fields: Sequence[Field], edits: Sequence[Edit], own: frozenset[Key]) -> None:
-    """Read the result anew with two independent readers, and check its form. Raises Unsafe."""
+    """Read the result again with two independent readers, and check its form. Raises Unsafe."""
     after = apply(fields, edits)
-    left = expose(policy, after)
+    left = expose(policy, after)  # not by message.addresses: read again, independent of the plan
     if left.external or left.partner:
         raise Unsafe(STILL_VISIBLE)
     counted, names = policy.counted_fields, [key_of(name) for name, _ in after]

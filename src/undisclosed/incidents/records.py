@@ -16,39 +16,6 @@ from undisclosed.addresses import Address
 from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.policy import Action
 
-__all__ = [
-    "BY_FINALITY",
-    "MAX_TEXT",
-    "MERGE_WITHIN",
-    "OPEN",
-    "AcceptedPart",
-    "AmbiguousError",
-    "Event",
-    "Incident",
-    "JournalError",
-    "NotFoundError",
-    "Notice",
-    "NoticeKind",
-    "NoticeState",
-    "QueueCopy",
-    "ReleaseMode",
-    "Request",
-    "RequestState",
-    "State",
-    "Transaction",
-    "Treatment",
-    "UnrecordedMail",
-    "UnusableError",
-    "Verb",
-    "WrongKeyError",
-    "WrongVersionError",
-    "clean",
-    "is_complete",
-    "least_final",
-    "parts_for",
-    "places_served",
-]
-
 MERGE_WITHIN: Final = timedelta(hours=1)
 """Transactions with the same reference within this time are one incident, if they have a Message-ID."""
 
@@ -58,7 +25,7 @@ MAX_TEXT: Final = 998
 Treatment = Literal["hold", "reject", "rewrite", "warn", "monitor"]
 Verb = Literal["release", "delete"]
 ReleaseMode = Literal["bcc", "split", "unchanged"]
-"""bcc: recipients hidden. split: a message of its own for each outside recipient. unchanged: as it was sent."""
+"""bcc: recipients hidden. split: a message of its own for each external recipient. unchanged: as it was sent."""
 RequestState = Literal["open", "done", "refused", "failed"]
 NoticeState = Literal["due", "sent", "suppressed"]
 NoticeKind = Literal[
@@ -162,12 +129,12 @@ class Transaction:
     reason: str
     obstacle: str | None
     """The reason why a message must not be rewritten as the rule says; None: it can be."""
-    obstacle_kind: ObstacleKind | None = None
+    obstacle_kind: ObstacleKind | None
     per_field: Mapping[str, int]
     count: int
     organisations: int
     named: int
-    """The number of visible external addresses that stand beside a person's name."""
+    """The number of visible external addresses with a person's name beside them."""
     visible: tuple[Address, ...]
     """The visible external addresses; the setting `journal.addresses` says how they are recorded."""
     recipients: int
@@ -231,7 +198,7 @@ class Incident:
     action: Action
     reason: str
     obstacle: str | None
-    obstacle_kind: ObstacleKind | None = None
+    obstacle_kind: ObstacleKind | None
     count: int
     organisations: int
     named: int
@@ -248,7 +215,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An act on an incident, or on one copy of it: by whom, when and why. Events are never changed."""
+    """An act on an incident, or on one copy of it: the actor, the time and the reason. Events are never changed."""
 
     incident_id: int
     copy_id: int | None

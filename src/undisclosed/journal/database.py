@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from undisclosed.incidents.records import JournalError, WrongKeyError, WrongVersionError
 from undisclosed.journal import engines, tables
-from undisclosed.journal.sqlite_writes import EngineTransaction, SqliteFile, WriteTransaction
+from undisclosed.journal.sqlite_writes import SqliteFile
+from undisclosed.journal.write_transaction import EngineTransaction, WriteTransaction
 
 PROBE_BYTES: Final = 32 * 1024
 """Enough that a full disk shows: SQLite needs new pages in its log for it."""

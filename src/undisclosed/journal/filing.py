@@ -27,7 +27,7 @@ from undisclosed.incidents.records import (
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import add_event, as_copy, insert, now
-from undisclosed.journal.sqlite_writes import WriteTransaction
+from undisclosed.journal.write_transaction import WriteTransaction
 from undisclosed.policy import Action
 from undisclosed.policy.sections import JournalSection
 
@@ -40,7 +40,7 @@ FIRST_STATE: Final[Mapping[Treatment, State]] = {
 }
 """The state of a copy when it is recorded."""
 
-Entry = dict[str, Any]
+PackedTransaction = dict[str, Any]
 """A transaction as JSON, without the facts that the settings keep out of the journal."""
 
 
@@ -115,9 +115,9 @@ class Filing:
             row = connection.execute(query, message.parameters).first()
         return None if row is None else int(row.id)
 
-    def entry(self, transaction: Transaction) -> Entry:
+    def entry(self, transaction: Transaction) -> PackedTransaction:
         """A transaction as JSON, with subject and addresses as the settings allow."""
-        entry: Entry = {}
+        entry: PackedTransaction = {}
         for name in _FIELDS:
             value = getattr(transaction, name)
             entry[name] = clean(value) if isinstance(value, str) else value
@@ -131,7 +131,7 @@ class Filing:
         entry["visible"] = sorted(recorded)
         return entry
 
-    def file_entry(self, write: WriteTransaction, entry: Entry) -> QueueCopy:
+    def file_entry(self, write: WriteTransaction, entry: PackedTransaction) -> QueueCopy:
         """Make a copy of a transaction's entry, in its incident."""
         transaction, visible = _unpacked(entry)
         message = _Message.of(transaction)
@@ -140,6 +140,10 @@ class Filing:
         if copy is not None:  # the steward found the held message before this entry was filed
             write.first(_FILL_INCIDENT, {"adopted_incident": copy.incident_id, **_incident_values(transaction)})
             _insert_exposed(write, copy.incident_id, visible)
+            if copy.state is State.HELD and FIRST_STATE[transaction.treatment] is State.PENDING:
+                # Pending again: the steward then adds notice, release and end of the hold, as of every held message.
+                write.first(_SET_STATE, {"copy": copy.id, "new_state": State.PENDING.value})
+                copy = replace(copy, state=State.PENDING)
         else:
             incident_id = _find_incident(write, transaction)
             if incident_id is None:
@@ -184,7 +188,7 @@ def _around(at: datetime) -> dict[str, datetime]:
     return {"earliest": at - MERGE_WITHIN, "latest": at + MERGE_WITHIN}
 
 
-def _unpacked(entry: Entry) -> tuple[Transaction, Sequence[str]]:
+def _unpacked(entry: PackedTransaction) -> tuple[Transaction, Sequence[str]]:
     """An entry as the transaction it was made of, and the visible addresses in the form in which they are recorded."""
     values = entry | {
         "action": Action(entry["action"]),
@@ -300,5 +304,11 @@ _FROM_TRANSACTION: Final = tuple(
 _COPY_COLUMNS: Final = tuple(column.name for column in tables.queue_copy.columns if column.name != "id")
 
 _FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("adopted_incident"))
+
+_SET_STATE: Final = (
+    sa.update(tables.queue_copy)
+    .where(tables.queue_copy.c.id == sa.bindparam("copy"))
+    .values(state=sa.bindparam("new_state"))
+)
 
 _EXPOSE: Final = sa.insert(tables.exposed)

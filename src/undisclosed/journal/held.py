@@ -23,7 +23,7 @@ from undisclosed.incidents.records import (
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import IDS_PER_QUERY, add_event, as_record, insert, now
-from undisclosed.journal.sqlite_writes import EngineTransaction
+from undisclosed.journal.write_transaction import EngineTransaction
 
 UNANSWERED: Final[tuple[RequestState, ...]] = ("open",)
 """The states of a request that has no answer yet."""
@@ -43,7 +43,7 @@ class Held:
             incident_id=incident_id, copy_id=copy_id, at=now(), actor=actor, what=what, why=why, detail=detail
         )
         with self._database.write() as connection:
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
 
     def set_state(
         self,
@@ -81,7 +81,7 @@ class Held:
                 why=why,
                 detail={"before": row.state},
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
             return True
 
     def accepted_parts(self, copy_id: int) -> set[AcceptedPart]:
@@ -140,15 +140,15 @@ class Held:
                 why=reason,
                 detail=detail,
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
         return Request(id=request_id, **values)
 
-    def requests(self, *, gateway: str, states: Collection[RequestState] = UNANSWERED) -> list[Request]:
-        """The requests that concern a gateway: it has, or had, one of the copies they mean. The oldest first."""
+    def requests(self, *, gateway: str) -> list[Request]:
+        """The requests without an answer that concern a gateway: it has, or had, a copy they mean. The oldest first."""
         request, copy = tables.request, tables.queue_copy
         meant = sa.or_(request.c.copy_id == copy.c.id, request.c.copy_id.is_(None))
         concerns = sa.exists().where(copy.c.incident_id == request.c.incident_id, copy.c.gateway == gateway, meant)
-        query = sa.select(request).where(request.c.state.in_(list(states)), concerns).order_by(request.c.id)
+        query = sa.select(request).where(request.c.state.in_(UNANSWERED), concerns).order_by(request.c.id)
         with self._database.read() as connection:
             return [as_record(Request, row) for row in connection.execute(query)]
 
@@ -186,7 +186,7 @@ class Held:
                 why=answer,
                 detail={"request": request_id},
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
 
 
 def _several(states: State | Collection[State]) -> Collection[State]:

@@ -60,7 +60,7 @@ class Inbox:
         self._database.probe()
 
     def close(self) -> None:
-        """Close the journal's connections."""
+        """Close the connections of the whole journal: its parts share them."""
         self._database.close()
 
     def _file_oldest(self) -> bool:

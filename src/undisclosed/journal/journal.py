@@ -42,10 +42,6 @@ class Journal:
         """Raises WrongVersionError, WrongKeyError, or JournalError where the database cannot be reached."""
         self._database.check()
 
-    def probe(self) -> None:
-        """Write a little, to see whether writing works. Raises JournalError."""
-        self._database.probe()
-
     def close(self) -> None:
         """Close every connection."""
         if self._watcher is not None:

@@ -84,7 +84,7 @@ def _lock_upgrade(connection: sa.Connection) -> None:
     """Wait until no other upgrade runs. Raises JournalError for a database that is not in UTF-8."""
     encoding = connection.scalar(sa.text("SHOW server_encoding"))
     if encoding != "UTF8":
-        fix = "make it anew: createdb --encoding UTF8 --template template0"
+        fix = "create it again: createdb --encoding UTF8 --template template0"
         raise JournalError(f"the database keeps text as {encoding}, which cannot hold every name: {fix}")
     connection.execute(sa.text(f"SET LOCAL statement_timeout = '{MAX_SECONDS:g}s'"))
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('undisclosed upgrade', 0))"))

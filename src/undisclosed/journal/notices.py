@@ -11,7 +11,7 @@ from undisclosed.incidents.records import Event, Notice, NoticeKind
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import add_event, as_record, now
-from undisclosed.journal.sqlite_writes import EngineTransaction
+from undisclosed.journal.write_transaction import EngineTransaction
 
 
 class Notices:
@@ -64,5 +64,5 @@ class Notices:
                 why=why,
                 detail={"kind": row.kind},
             )
-            add_event(connection, event)
+            add_event(EngineTransaction(connection), event)
             return True

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from undisclosed.incidents.records import AcceptedPart, Event, Notice, QueueCopy, Request, State, clean
 from undisclosed.journal import tables
-from undisclosed.journal.sqlite_writes import EngineTransaction, WriteTransaction
+from undisclosed.journal.write_transaction import WriteTransaction
 
 R = TypeVar("R", AcceptedPart, Event, Notice, QueueCopy, Request)
 
@@ -41,10 +40,8 @@ def insert(transaction: WriteTransaction, table: sa.Table, values: dict[str, Any
     return int(row.id)
 
 
-def add_event(transaction: WriteTransaction | Connection, event: Event) -> None:
+def add_event(transaction: WriteTransaction, event: Event) -> None:
     """Insert an event."""
-    if isinstance(transaction, Connection):
-        transaction = EngineTransaction(transaction)
     values = asdict(event) | {"actor": clean(event.actor), "why": clean(event.why)}
     transaction.first(_INSERT_EVENT, values)
 

@@ -14,64 +14,23 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from undisclosed.journal import engines
-
-Values = Mapping[str, Any]
-Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
+from undisclosed.journal.write_transaction import Statement, Values, WriteTransaction
 
 CACHE_KIB: Final = 512
 """Kibibytes of the file that a worker caches: it only ever appends. SQLite's own default is 2,000."""
 
 DIALECT: Final = sqlite.dialect(paramstyle="qmark")
-
-
-class WriteTransaction(Protocol):
-    """A transaction that has begun."""
-
-    def first(self, statement: Statement, values: Values) -> Any | None:
-        """Run a statement; its first row, with each column as an attribute, or None."""
-
-    def insert_all(self, statement: sa.Insert, rows: Sequence[Values]) -> None:
-        """Insert several rows."""
-
-    def lock(self, *names: str) -> None:
-        """Let no other transaction lock these names until this one ends."""
-
-
-class EngineTransaction:
-    """A transaction of SQLAlchemy's."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def first(self, statement: Statement, values: Values) -> Any | None:
-        """See WriteTransaction."""
-        result = self._connection.execute(statement, dict(values))
-        return result.first() if result.returns_rows else None
-
-    def insert_all(self, statement: sa.Insert, rows: Sequence[Values]) -> None:
-        """See WriteTransaction."""
-        self._connection.execute(statement, [dict(values) for values in rows])
-
-    def lock(self, *names: str) -> None:
-        """See WriteTransaction; in SQLite a transaction that writes excludes all others anyway."""
-        if self._connection.dialect.name == "postgresql":
-            for name in names:
-                self._connection.execute(ADVISORY_LOCK, {"name": name})
-
-
-ADVISORY_LOCK: Final = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
 class SqliteFile:

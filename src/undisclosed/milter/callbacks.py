@@ -29,7 +29,7 @@ NO_REPLY: Final = milter.P_NR_MAIL | milter.P_NR_RCPT | milter.P_NR_HDR
 end of the header, Nagle's algorithm waits 40 ms for a delayed acknowledgement on an inet socket."""
 
 NOT_SENT: Final = milter.P_NOHELO | milter.P_NOUNKNOWN
-"""Events that need not be sent at all."""
+"""Events that the MTA need not send."""
 
 CONTINUE: Final[int] = milter.CONTINUE
 NO_ANSWER: Final[int] = milter.NOREPLY
@@ -84,7 +84,7 @@ class Callbacks:
         self._runtime = runtime
         self._gate = gate
 
-    def register(self, name: str = "undisclosed") -> None:
+    def register(self) -> None:
         """Make these the callbacks of this process."""
         milter.set_flags(ACTIONS)
         milter.set_connect_callback(self._guard(self._connect))
@@ -96,7 +96,7 @@ class Callbacks:
         milter.set_eom_callback(self._guard(self._end_of_message))
         milter.set_abort_callback(self._guard(self._abort))
         milter.set_close_callback(self._guard(self._close))
-        milter.register(name, data=self._guard(self._data), negotiate=self._negotiate)
+        milter.register("undisclosed", data=self._guard(self._data), negotiate=self._negotiate)
 
     def _guard(self, stage: Callable[..., int], no_reply: int = 0) -> Callable[..., int]:
         """Wrap a callback. This is the one place that catches everything: in enforce mode no failure becomes "accept".

@@ -84,14 +84,14 @@ class Listener:
         if path.exists() or path.is_symlink():
             raise ListenError(f"{path} is not the socket of this milter", "move it away, or restart the milter")
         self.close_lock()  # its file may have been removed as well
-        self._bind_unix(path, self._listen_anew)
+        self._bind_unix(path, self._listen_again)
 
-    def _listen_anew(self, name: str) -> None:
-        with socket.socket(socket.AF_UNIX) as anew:
-            anew.bind(name)
-            anew.listen(callbacks.BACKLOG)
-            anew.setblocking(False)
-            os.dup2(anew.fileno(), self._fd)
+    def _listen_again(self, name: str) -> None:
+        with socket.socket(socket.AF_UNIX) as new_socket:
+            new_socket.bind(name)
+            new_socket.listen(callbacks.BACKLOG)
+            new_socket.setblocking(False)
+            os.dup2(new_socket.fileno(), self._fd)
 
     def remove(self) -> None:
         """Remove the unix socket, if it is still the one that was made, and release the lock."""

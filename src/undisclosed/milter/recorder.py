@@ -41,7 +41,7 @@ NOT_TRIED: Final = "not tried: the journal could not be written a moment ago"
 E = TypeVar("E", bound=Exception)
 
 
-class Inbox(Protocol):
+class RecorderInbox(Protocol):
     """The part of the journal that a worker uses: journal.inbox, or a test's wrapper of it."""
 
     def put(self, transactions: Sequence[Transaction]) -> None:
@@ -60,14 +60,14 @@ class Inbox(Protocol):
         """Write a little, to see whether writing works. Raises JournalError."""
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection of the journal: a worker uses no other part of it."""
 
 
 class Recorder:
     """Records the transactions of one worker's sessions. `start` it before use; it ends with the process."""
 
     def __init__(
-        self, inbox: Inbox, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int] = lambda: 0
+        self, inbox: RecorderInbox, gateway: str, log: structlog.BoundLogger, activity: Callable[[], int]
     ) -> None:
         """`activity` returns a number that changes with every callback of the worker."""
         self.gateway = gateway
@@ -75,7 +75,7 @@ class Recorder:
         self._inbox = inbox
         self._log = log
         self._group = GroupCommit(self._put, self._on_late)
-        self._in_use: Inbox | None = None
+        self._in_use: RecorderInbox | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._fresh = False
@@ -136,7 +136,7 @@ class Recorder:
         """Record, in the background, that Postfix does not have a message. Returns at once."""
         self._do(lambda: self._inbox.mark_not_queued(transaction, why))
 
-    def use(self, inbox: Inbox, gateway: str) -> None:
+    def use(self, inbox: RecorderInbox, gateway: str) -> None:
         """Record in another journal from now on: the configuration was reloaded."""
         before, self._inbox, self.gateway = self._inbox, inbox, gateway
 

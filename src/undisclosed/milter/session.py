@@ -209,7 +209,7 @@ class Session:
             self._log_line(transaction, _outcome(answer))
 
     def abort(self) -> None:
-        """The client gave the transaction up, or went away."""
+        """The client aborted the transaction, or disconnected."""
         transaction, self._transaction = self._transaction, None
         if transaction is not None and transaction.decision is not None:
             self._log_line(transaction, "client_gone")

@@ -91,7 +91,7 @@ class Supervisor:
         """The result of a reload that is written once every worker uses the new snapshot."""
         self._result_file = ReloadResultFile.of_this_service()
         self._restart_at: list[float] = []
-        """When a worker that died is to be replaced: one time for each (time.monotonic())."""
+        """The times at which dead workers are replaced, one for each (time.monotonic())."""
         self._backoff = Backoff(FIRST_BACKOFF, MAX_BACKOFF)
         self._next_socket_check = 0.0
         self._socket_missing = False
@@ -192,7 +192,7 @@ class Supervisor:
     # -- the socket
 
     def _check_socket(self, *, now: bool = False) -> None:
-        """Where the socket's file was removed, Postfix defers all mail: listen again, with new workers."""
+        """Listen again, with new workers, if the socket's file was removed: Postfix then defers all mail."""
         if not now and time.monotonic() < self._next_socket_check:
             return
         self._next_socket_check = time.monotonic() + SOCKET_CHECK_INTERVAL
@@ -254,7 +254,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             supervisors_end.close()
             for sibling in self._workers.values():
-                sibling.control.close()  # else a sibling would get no end of file while this worker lives
+                sibling.control.close()  # else a sibling would get no end of file while this worker runs
             self._listener.close_lock()
             self._selector.close()
             for end in self._wakeup:
@@ -282,7 +282,7 @@ class Supervisor:
         self._announce()
 
     def _announce(self) -> None:
-        """Say that the milter is ready, or has reloaded, once every worker uses the current snapshot."""
+        """Announce that the milter is ready, or has reloaded, once every worker uses the current snapshot."""
         ready = [worker for worker in self._workers.values() if not worker.pending_acks and not worker.retired]
         if self._announced or len(ready) < self._started_with.milter.workers:
             return

@@ -1,9 +1,8 @@
 """Notices (RFC 3834): eligibility, templates, composition, and sending by sendmail(1).
 
-May import journal, incidents, decision, policy, addresses, config and service.
+No SMTP of its own: sendmail(1) alone sends. May import journal, incidents, policy, addresses, config and service.
 """
 
-from undisclosed.notices.compose import render
 from undisclosed.notices.dispatch import Dispatched, Dispatcher, DispatchStatus
 from undisclosed.notices.errors import NoticeError
 from undisclosed.notices.sendmail import send
@@ -17,6 +16,5 @@ __all__ = [
     "NoticeError",
     "Templates",
     "load",
-    "render",
     "send",
 ]

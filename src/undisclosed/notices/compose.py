@@ -19,7 +19,7 @@ from undisclosed.addresses import domains, mailboxes
 from undisclosed.incidents.records import Incident, NoticeKind
 from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
-from undisclosed.notices.template_files import TEMPLATE_ERRORS, shipped
+from undisclosed.notices.template_files import TEMPLATE_ERRORS
 from undisclosed.notices.templates import LanguagePart, Templates
 from undisclosed.notices.variables import plain, variables_of
 from undisclosed.policy import Policy
@@ -70,19 +70,18 @@ def render(
     kind: NoticeKind,
     *,
     now: datetime,
-    templates: Templates | None = None,
+    templates: Templates,
     release_modes: Collection[str] = (),
     zone: tzinfo | None = None,
 ) -> EmailMessage:
     """Compose the notice about an incident to its sender. Line ends are LF, as sendmail(1) expects.
 
-    Without `templates` the shipped ones are used. `release_modes`: the modes of all parts that Postfix accepted.
+    `release_modes`: the modes of all parts that Postfix accepted.
     Instants are written in `zone`; None is the host's local time. The same incident and kind give the same Message-ID,
     so that duplicates can be recognised. Raises NoticeError.
     """
     if domain_of(incident.sender) is None:
         raise NoticeError(NOT_AN_ADDRESS)
-    templates = templates or shipped(policy.organisation.languages)
     try:
         variables = variables_of(policy, incident, kind, release_modes=release_modes)
         parts = templates.parts(kind, variables, zone)
@@ -127,7 +126,7 @@ def _add_body(message: EmailMessage, plain_text: str, html: str) -> None:
 
 
 def _subject(parts: Sequence[LanguagePart], reference: str) -> str:
-    """The subjects of all languages, and the reference, so that the sender can quote it whatever the templates say."""
+    """The subjects of all languages, and the reference, so that the sender can quote it with every template."""
     return f"{plain(' / '.join(part.subject for part in parts))[:MAX_SUBJECT]} ({reference})"
 
 
@@ -147,7 +146,7 @@ def _paragraphs(part: LanguagePart) -> Iterator[str]:
 
 
 def _from(policy: Policy) -> HeaderAddress:
-    """The author: `notices.from`, else the postmaster, whom every domain has (RFC 5321, section 4.5.1)."""
+    """The author: `notices.from`, else the postmaster, which every domain has (RFC 5321, section 4.5.1)."""
     if configured := mailboxes(policy.notices.from_):
         name, address = configured[0]
         return _address(plain(name), address.text)

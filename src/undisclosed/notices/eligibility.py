@@ -1,4 +1,4 @@
-"""Which senders get no notice, and when a notice is true: RFC 3834 section 2, the policy, the incident's state."""
+"""Senders that get no notice, and states in which a notice is true: RFC 3834 section 2, policy, incident's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends a notice through sendmail(1), which takes mail even while Postfix is down."""
+"""Sends a notice through sendmail(1), which accepts mail even while Postfix does not run."""
 
 from __future__ import annotations
 

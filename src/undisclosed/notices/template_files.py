@@ -52,14 +52,6 @@ def load(policy: Policy, config_file: Path) -> Templates:
     return templates
 
 
-@cache
-def shipped(languages: tuple[str, ...]) -> Templates:
-    """The shipped templates; English if none of the languages is shipped."""
-    sources = _shipped_sources()
-    folders = {language: folder for language in languages if (folder := _folder(language, sources))}
-    return Templates(folders or {"en": "en"}, sources)
-
-
 def check(templates: Templates) -> None:
     """Raise ConfigError for missing templates, syntax errors, unknown variables, and errors of rendering."""
     folders = list(dict.fromkeys(templates.folders.values()))
@@ -157,7 +149,7 @@ def _read(file: Path) -> Source:
 
 
 def _misnamed(name: str, source: Source, shipped: Mapping[str, Source]) -> Iterator[Problem]:
-    """Problems of a file name that no notice uses: its author believes that the file is used."""
+    """Problems of a file name that no notice uses: its author would expect it to be used."""
     file = name.rpartition("/")[2]
     possible = (LAYOUT, *(f"{kind}.txt" for kind in KINDS), *(other.rpartition("/")[2] for other in shipped))
     if file not in possible and not file.startswith("_"):

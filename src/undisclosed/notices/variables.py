@@ -18,7 +18,7 @@ from undisclosed.incidents.records import Incident, NoticeKind, QueueCopy, State
 from undisclosed.policy import Policy
 from undisclosed.policy.sections import OrganisationSection
 
-MAX_SUBJECT: Final = 150
+MAX_QUOTED_SUBJECT: Final = 150
 """Characters of the message's subject that a notice repeats."""
 
 Value = str | int | bool | tuple[str, ...] | datetime | None
@@ -62,7 +62,7 @@ def variables_of(
         if organisation.help == OrganisationSection.model_fields["help"].default
         else plain(organisation.help),
         "reference": plain(incident.reference),
-        "subject": without_addresses(plain(incident.subject or ""))[:MAX_SUBJECT].rstrip(),
+        "subject": without_addresses(plain(incident.subject or ""))[:MAX_QUOTED_SUBJECT].rstrip(),
         "sent": incident.at,
         "recipients": sum(copy.recipients for copy in copies or incident.copies),
         "count": incident.count,

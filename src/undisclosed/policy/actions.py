@@ -13,7 +13,7 @@ NoticeTime = Literal["held", "released", "delivered"]
 OwnRelease = Literal["bcc", "split"]
 
 DELIVERED_TREATMENTS: Final[frozenset[str]] = frozenset({"rewrite", "warn"})
-"""The outcomes of messages that are delivered at once, changed or with a warning. A message whose record fails is not
+"""The treatments of messages that are delivered at once, changed or with a warning. A message whose record fails is not
 delivered so: it is refused for now."""
 
 
@@ -51,6 +51,8 @@ class Effect:
     """The treatment in the journal. None: nothing is recorded."""
     at_end: bool = False
     """Whether it happens at the end of the message: libmilter accepts header edits and quarantine only there."""
+    waits: bool = False
+    """Whether the steward releases the message only after `hold.delay`."""
     stops: bool = False
     """Whether the message is not delivered unless a person acts."""
     release_mode: OwnRelease | None = None
@@ -84,14 +86,14 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         told_when="delivered",
     ),
     Action.REWRITE: Effect(
-        words="delivered with the outside addresses hidden",
+        words="delivered with the external addresses hidden",
         treatment="rewrite",
         at_end=True,
         first_notice="rewritten",
         told_when="delivered",
     ),
     Action.SPLIT: Effect(
-        words="delivered to each outside recipient as a separate message that shows only their own address",
+        words="delivered to each external recipient as a separate message that shows only their own address",
         treatment="hold",
         at_end=True,
         release_mode="split",
@@ -99,9 +101,10 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         told_when="released",
     ),
     Action.DELAY: Effect(
-        words="held for {delay}, then delivered with the outside addresses hidden",
+        words="held for {delay}, then delivered with the external addresses hidden",
         treatment="hold",
         at_end=True,
+        waits=True,
         release_mode="bcc",
         first_notice="delayed",
         told_when="held",
@@ -120,4 +123,4 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         stops=True,
     ),
 }
-"""The effects of all actions. Other code uses this table; only `milter/session.py` matches on the action itself."""
+"""The effects of all actions. Other code reads the effect of an action here."""

@@ -48,7 +48,7 @@ def not_used(policy: Policy) -> list[str]:
 
 def _about_mode_and_socket(policy: Policy) -> Iterator[str]:
     if policy.mode is Mode.MONITOR:
-        yield 'mode = "monitor": no message is changed, delayed or refused, whatever the rules say.'
+        yield 'mode = "monitor": no message is changed, delayed or refused by any rule.'
     endpoint = policy.milter.endpoint
     if endpoint.family != "unix" and not _is_loopback(endpoint.host):
         where = f"on {endpoint.host}" if endpoint.host else "on every address of this host"

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from undisclosed.addresses import Address, addresses, domains
+from undisclosed.addresses import addresses, domains
 from undisclosed.policy.actions import Action, Mode
 from undisclosed.policy.sections import (
     ConsoleSection,
@@ -97,11 +97,11 @@ class Policy(Section):
             for place, domain in enumerate(getattr(self.organisation, key)):
                 bare = domain.removeprefix(".")
                 if domains.is_public_suffix(bare):
-                    problem = "a public suffix: anybody can register a domain below it"
+                    problem = "a public suffix: the public can register domains below it"
                     fix = f'write the domain that the organisation has registered below it, such as "council.{bare}"'
                 elif self.is_personal_mail(bare):
                     provider = bare if bare in self._personal else domains.registrable(bare)
-                    problem = "a personal-mail provider: strangers have addresses there"
+                    problem = "a personal-mail provider: unrelated people have addresses there"
                     fix = f'leave it out, or, if the list is wrong, put "{provider}" into counting.personal_mail_remove'
                 else:
                     continue
@@ -207,11 +207,6 @@ class Policy(Section):
     def is_personal_mail(self, domain: str) -> bool:
         """Whether a domain (A-label, lower case) belongs to a personal-mail provider."""
         return domain in self._personal or domains.registrable(domain) in self._personal
-
-    def organisation_of(self, address: Address) -> str:
-        """The organisation of an address: its registrable domain, or the address itself at a personal-mail provider."""
-        organisation = self.known(address.domain).organisation
-        return f"{address.local}@{address.domain}" if organisation is None else organisation
 
 
 class _DomainSet:

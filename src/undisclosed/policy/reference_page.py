@@ -34,7 +34,7 @@ error is refused, its errors are logged, and the old settings stay in force. `[m
 
 These are refused: unknown settings and sections, values of the wrong kind, a configuration without internal domains or
 without rules, a rule that no message can reach, a list that is missing or empty, and an internal or partner domain
-where anybody can have an address.
+that gives addresses to the public.
 
 <!-- Written by `python -m undisclosed.policy.reference_page` from the schema: change descriptions there. -->
 """

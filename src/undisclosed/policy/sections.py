@@ -132,7 +132,7 @@ class PostfixSection(Section):
 
 
 class ScopeSection(Section):
-    """Which mail is the organisation's own outgoing mail. All other mail passes untouched."""
+    """The mail that counts as the organisation's own outgoing mail. All other mail passes unchanged."""
 
     networks: tuple[Network, ...] = Field(
         default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
@@ -151,7 +151,7 @@ class ScopeSection(Section):
 
     @cached_property
     def _remembered(self) -> Callable[[str], bool]:
-        """Parsing an address costs as much as reading a short To: the answers for known clients are kept."""
+        """Parsing an address takes as long as reading a short To: the answers for known clients are kept."""
         return lru_cache(MAX_REMEMBERED_CLIENTS)(self._look_up)
 
     def _look_up(self, client_address: str) -> bool:
@@ -260,11 +260,6 @@ class Rule(Section):
     @cached_property
     def _but(self) -> Senders:
         return Senders(self.except_senders)
-
-    @property
-    def concerns_everybody(self) -> bool:
-        """Whether the rule applies to every envelope sender."""
-        return "*" in self._senders.patterns and not self.except_senders
 
     def concerns(self, sender: str) -> bool:
         """Whether the rule applies to an envelope sender (an addr-spec; empty for the null sender)."""

@@ -60,7 +60,7 @@ def all_sections() -> Mapping[str, SectionInfo]:
             settings = {setting.key: setting for setting in listed}
             repeated = field.annotation is not model
             named[name] = SectionInfo(name, repeated, _docstring(model), settings)
-    return {"": SectionInfo("", False, "Settings that stand before the first section.", top), **named}
+    return {"": SectionInfo("", False, "Settings before the first section.", top), **named}
 
 
 def setting_at(path: Sequence[str | int]) -> Setting | None:

@@ -82,7 +82,7 @@ def _scope(policy: Policy) -> list[str]:
             "Mail from a client whose address is not known, if its envelope sender is internal or empty, or its From is"
             " internal."
         )
-    return [*clients, "All other mail passes untouched, and so does mail whose recipients are all internal."]
+    return [*clients, "All other mail passes unchanged, and so does mail whose recipients are all internal."]
 
 
 def _domains(policy: Policy) -> list[str]:
@@ -156,7 +156,7 @@ def _refusing(policy: Policy) -> list[str]:
         return []
     whom = f"a contact ({policy.organisation.help})" if policy.organisation.help else "a contact"
     return [
-        "The reply has the number of outside addresses that would have been visible (never the limit), advice,"
+        "The reply has the number of external addresses that would have been visible (never the limit), advice,"
         f" {whom}, and a reference that is also in the log.",
     ]
 

@@ -108,15 +108,15 @@ def _sender_pattern(text: str) -> str:
     if pattern == NULL_SENDER:
         return pattern
     if not pattern:
-        raise Refused("an empty sender", f'write "{NULL_SENDER}" for the null sender, or "*" for everybody')
+        raise Refused("an empty sender", f'write "{NULL_SENDER}" for the null sender, or "*" for all senders')
     if match := re.search(r"<([^<>]*)>\s*$", pattern):
         raise Refused("envelope senders are written without name and angle brackets", f'write "{match[1]}"')
     if re.search(r'^[^"]*[\s,;]', pattern):
         raise Refused("a blank, comma or semicolon: one entry is one sender", 'write several as ["…", "…"]')
     if pattern.startswith("@"):
-        raise Refused("no sender begins with @", f'write "*{pattern}" for everybody there')
+        raise Refused("no sender begins with @", f'write "*{pattern}" for all senders there')
     if "@" not in pattern and "*" not in pattern:
-        fix = f'write an address such as "newsletter@{pattern}", or "*@{pattern}" for everybody there'
+        fix = f'write an address such as "newsletter@{pattern}", or "*@{pattern}" for all senders there'
         raise Refused("can match no envelope sender: there is no @ in it", fix)
     if any(not label.isascii() and re.search(r"[*?]", label) for label in pattern.rpartition("@")[2].split(".")):
         fix = 'write that part of the domain as DNS has it ("xn--…"), or replace it by "*"'

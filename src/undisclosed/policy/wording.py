@@ -36,7 +36,7 @@ def limits(rule: Rule) -> str:
     addresses, organisations = rule.more_than_addresses, rule.more_than_organisations
     if addresses is None and organisations is None:
         return ""
-    shown = "outside addresses" if addresses is None else _more_than(addresses, "outside address", "es")
+    shown = "external addresses" if addresses is None else _more_than(addresses, "external address", "es")
     return shown if organisations is None else f"{shown} of {_more_than(organisations, 'organisation', 's')}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from undisclosed.postfix.milter_lists import ListError, Milter, OurMilter, milters
-from undisclosed.postfix.model import Finding, Group, Level, PostfixConfig, Service, names
+from undisclosed.postfix.model import Finding, Level, PostfixConfig, Service, ServiceGroup, names
 from undisclosed.postfix.mynetworks import Network, relaying
 from undisclosed.postfix.reachability import Account, Place, check_reachability
 
@@ -72,7 +72,7 @@ def _lists(config: PostfixConfig, expected: Expected) -> Iterator[Finding]:
         yield from (_filtered_mail(expected, service) for service in returning)
 
 
-def _list(config: PostfixConfig, expected: Expected, group: Group) -> Iterator[Finding]:
+def _list(config: PostfixConfig, expected: Expected, group: ServiceGroup) -> Iterator[Finding]:
     where = f"{group.parameter} in {group.where}"
     fix = group.remedy(f"run: undisclosed postfix attach --config-dir {config.directory}")
     if not group.inherited:
@@ -114,7 +114,7 @@ def _called(milter: Milter) -> str:
     return milter.endpoint
 
 
-def _action(expected: Expected, milter: Milter, where: str, general: Group, fix: str) -> Iterator[Finding]:
+def _action(expected: Expected, milter: Milter, where: str, general: ServiceGroup, fix: str) -> Iterator[Finding]:
     own = milter.attribute("default_action")
     action = own or general.value
     if own:

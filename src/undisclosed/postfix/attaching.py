@@ -1,11 +1,11 @@
 """`undisclosed postfix attach | detach | status`.
 
 attach puts our milter first in smtpd_milters and non_smtpd_milters, turns long queue ids on, and writes the listener
-for released mail into master.cf (`master_cf.py`). detach undoes it, except for settings that somebody has changed
+for released mail into master.cf (`master_cf.py`). detach undoes it, except for settings that were changed
 since. status checks whether mail can bypass our milter.
 
 attach keeps a record beside main.cf (`undisclosed-attach.json`): the text of main.cf without our settings, and a digest
-of the text with them. If nobody has edited the file since, detach restores it byte for byte.
+of the text with them. If the file was not edited since, detach restores it byte for byte.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
 
 
 def detach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
-    """Undo what attach changed, unless somebody has changed it since. Raises PostfixError."""
+    """Undo the changes of attach, except for settings that were changed since. Raises PostfixError."""
     plan = _change(policy, config_dir, dry_run, _Command(_detached, master_cf.without_listener))
     return replace(plan, findings=())  # that mail bypasses our milter is intended
 
@@ -160,7 +160,7 @@ class _MainResult(NamedTuple):
 
 
 class _Command(NamedTuple):
-    """How attach or detach changes each file."""
+    """The functions by which attach or detach changes each file."""
 
     to_main: Callable[[Postconf, OurMilter, bytes, Record | None], _MainResult]
     to_master: Callable[[bytes], bytes]
@@ -262,7 +262,7 @@ def _names(ours: OurMilter, value: str) -> bool:
 
 
 def _without_us(postconf: Postconf, ours: OurMilter, now: bytes, record: Record | None) -> bytes:
-    """main.cf without our settings: the recorded bytes if nobody has changed the file, else parameter by parameter.
+    """main.cf without our settings: the recorded bytes if the file was not changed, else parameter by parameter.
 
     After a crash between writing the record and writing main.cf, main.cf is still what the record has.
     """

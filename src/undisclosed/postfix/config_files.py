@@ -23,7 +23,7 @@ LOCK_TIMEOUT = 10.0
 
 
 class PostfixError(Exception):
-    """A command cannot work on a Postfix: the file or directory, what is wrong, and what to do about it."""
+    """A command cannot work on a Postfix: the file or directory, the problem and the remedy."""
 
     def __init__(self, file: Path, problem: str, fix: str) -> None:
         super().__init__(f"{file}: {problem}; {fix}")

@@ -80,7 +80,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class MasterLine:
     """A line of master.cf as postconf(1) shows it: its columns, and its `-o` options as they are written."""
 
     columns: Mapping[str, str]
@@ -112,7 +112,9 @@ def without_listener(master_cf: bytes) -> bytes:
     return (before.removesuffix(b"\n") if block.startswith(NO_LINE_END) else before) + after
 
 
-def findings(lines: Mapping[str, Line], milters: str, wanted: str, looping: bool, directory: str) -> Iterator[Finding]:
+def findings(
+    lines: Mapping[str, MasterLine], milters: str, wanted: str, looping: bool, directory: str
+) -> Iterator[Finding]:
     """Whether held mail can be released.
 
     `lines` are the services of OPTIONS that master.cf has; `milters` is the value of MILTERS, `wanted` what it should
@@ -131,7 +133,7 @@ def findings(lines: Mapping[str, Line], milters: str, wanted: str, looping: bool
     for text in changed:
         yield Finding(Level.NOTE, text, fix)
     if milters.split() != wanted.split():
-        text = f"{MILTERS} differs from smtpd_milters without ours: released mail meets other milters than other mail."
+        text = f"{MILTERS} differs from smtpd_milters without ours: released mail passes other milters than other mail."
         yield Finding(Level.NOTE, text, fix)
     if looping:
         text = "content_filter returns released mail to our milter: mail released unchanged is held again."
@@ -140,7 +142,7 @@ def findings(lines: Mapping[str, Line], milters: str, wanted: str, looping: bool
         yield Finding(Level.OK, f"{LISTENER}/unix takes released mail.")
 
 
-def _drift(lines: Mapping[str, Line]) -> Iterator[str]:
+def _drift(lines: Mapping[str, MasterLine]) -> Iterator[str]:
     for name, line in lines.items():
         for column, value in COLUMNS[name].items():
             if column != "private" and line.columns.get(column, "").split()[:1] != [value]:

@@ -41,7 +41,7 @@ class Milter(NamedTuple):
         return dict(self.attributes).get(name)
 
 
-class Edit(NamedTuple):
+class ListEdit(NamedTuple):
     """A new value for a milter list. `written_out`: its variables had to be replaced by their values."""
 
     value: str
@@ -174,7 +174,7 @@ def canonical(endpoint: str) -> str:
     return f"inet:{'127.0.0.1' if host in ('', 'localhost') else host}:{port}"
 
 
-def with_ours_first(raw: str, expanded: str, ours: OurMilter) -> Edit | None:
+def with_ours_first(raw: str, expanded: str, ours: OurMilter) -> ListEdit | None:
     """A milter list with our milter first and only once, or None if it is so already.
 
     `raw` is the value as main.cf has it, `expanded` the same with its variables replaced. Other elements stay as they
@@ -192,7 +192,7 @@ def with_ours_first(raw: str, expanded: str, ours: OurMilter) -> Edit | None:
     else:
         rest = ", ".join(others) if found else raw.strip(_SEPARATORS)
     head = ours.corrected(found[0]) if found else ours.element
-    return Edit(f"{head}, {rest}" if rest else head, written_out=hidden)
+    return ListEdit(f"{head}, {rest}" if rest else head, written_out=hidden)
 
 
 def without_ours(raw: str, ours: OurMilter) -> str:

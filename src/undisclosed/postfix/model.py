@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Level(StrEnum):
-    """How much a finding matters. Only a problem makes the exit status of `status` 1."""
+    """The severity of a finding. Only a problem makes the exit status of `status` 1."""
 
     OK = "ok"
     NOTE = "note"
@@ -81,22 +81,22 @@ class PostfixConfig:
 
     @property
     def entrances(self) -> list[tuple[Service, str]]:
-        """Every service in which mail first meets milters, with the name of the list that applies there."""
+        """Every service in which mail first reaches milters, with the name of the list that applies there."""
         smtp = [(service, "smtpd_milters") for service in self.running("smtpd")]
         return [*smtp, *((service, "non_smtpd_milters") for service in self.cleanups)]
 
-    def groups(self, parameter: str, services: Iterable[Service]) -> list[Group]:
+    def groups(self, parameter: str, services: Iterable[Service]) -> list[ServiceGroup]:
         """Services grouped by the value of a parameter; services that set it themselves form groups of their own."""
         found: dict[tuple[str, bool], list[Service]] = {}
         for service in services:
             value = service.settings.get(parameter, "")
             inherited = parameter not in service.overrides and value == self.main.get(parameter, "")
             found.setdefault((value, inherited), []).append(service)
-        return [Group(self, parameter, *key, tuple(group)) for key, group in found.items()]
+        return [ServiceGroup(self, parameter, *key, tuple(group)) for key, group in found.items()]
 
 
 @dataclass(frozen=True)
-class Group:
+class ServiceGroup:
     """Services in which a parameter has the same value; `inherited`: the value is that of main.cf."""
 
     configuration: PostfixConfig

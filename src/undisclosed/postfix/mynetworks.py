@@ -1,4 +1,4 @@
-"""Which clients may relay through a Postfix, and which of them are not in scope.networks of the policy.
+"""The clients that may relay through a Postfix, and those of them that are not in scope.networks of the policy.
 
 Values in, values out. The syntax is that of mynetworks (postconf(5)): networks and addresses, IPv6 ones in brackets,
 `!` before an exception (the first match counts), files and lookup tables, separated by blanks or commas.
@@ -54,16 +54,16 @@ def _words(value: str) -> list[str]:
     return [word for word in re.split(r"[\s,{}]+", value) if word]
 
 
-class Entry(NamedTuple):
+class NetworkEntry(NamedTuple):
     """A network of mynetworks as it is written there, and the parts that the `!` entries before it leave."""
 
     network: Network
     parts: tuple[Network, ...]
 
 
-def mynetworks(value: str) -> tuple[list[Entry], list[str]]:
+def mynetworks(value: str) -> tuple[list[NetworkEntry], list[str]]:
     """The networks of a value of mynetworks, and its entries that are files, tables or unreadable."""
-    inside: list[Entry] = []
+    inside: list[NetworkEntry] = []
     left_out: list[Network] = []
     unreadable: list[str] = []
     for word in _words(value):
@@ -73,7 +73,7 @@ def mynetworks(value: str) -> tuple[list[Entry], list[str]]:
         elif word.count("!") % 2:
             left_out.append(network)
         else:
-            inside.append(Entry(network, tuple(_minus([network], left_out))))
+            inside.append(NetworkEntry(network, tuple(_minus([network], left_out))))
     return inside, unreadable
 
 
@@ -90,7 +90,7 @@ def _network(word: str) -> Network | None:
     return IPv4Network((IPv4Address(mapped), network.prefixlen - 96))  # Postfix calls such a client by its IPv4 address
 
 
-def uncovered(entries: Iterable[Entry], scope: Iterable[Network]) -> list[Network]:
+def uncovered(entries: Iterable[NetworkEntry], scope: Iterable[Network]) -> list[Network]:
     """The networks that are not wholly within a scope, in order, each once."""
     held = list(scope)
     return list(dict.fromkeys(entry.network for entry in entries if _minus(entry.parts, held)))

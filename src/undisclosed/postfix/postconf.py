@@ -101,7 +101,7 @@ class Postconf:
             services += [replace(busy, stress=True) for busy, calm in pairs if busy.settings != calm.settings]
         return PostfixConfig(str(self.stands_for), main, tuple(services))
 
-    def release_services(self) -> dict[str, master_cf.Line]:
+    def release_services(self) -> dict[str, master_cf.MasterLine]:
         """The lines of master.cf for the services that take released mail."""
         lines = {}
         for name in master_cf.OPTIONS:
@@ -111,7 +111,7 @@ class Postconf:
                 fields, options = (
                     {key.rsplit("/", 1)[1]: value for key, value in found.items()} for found in (columns, own)
                 )
-                lines[name] = master_cf.Line(fields, options)
+                lines[name] = master_cf.MasterLine(fields, options)
         return lines
 
     def _services(self, main: Mapping[str, str], extra: Mapping[str, str]) -> Iterator[Service]:

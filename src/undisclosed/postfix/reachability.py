@@ -50,7 +50,7 @@ class Caller(NamedTuple):
 
 
 def targets(config: PostfixConfig, ours: OurMilter) -> dict[str, list[Caller]]:
-    """Where services look for our milter: a unix socket's path outside any chroot, or `inet:HOST:PORT`."""
+    """The places where services look for our milter: a unix socket's path outside any chroot, or `inet:HOST:PORT`."""
     found: dict[str, list[Caller]] = {}
     for service, parameter in config.entrances:
         try:

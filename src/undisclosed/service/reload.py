@@ -31,7 +31,7 @@ MAX_SIZE: Final = 1 << 20
 """Bytes of a result that are read: root reads what a process without rights wrote."""
 
 
-class ReloadUnansweredError(Exception):
+class NoReloadResultError(Exception):
     """No result can be had; the text says why and where to look."""
 
 
@@ -40,9 +40,9 @@ class ReloadResult:
     """The result of one reload."""
 
     began: int
-    """When the service began to read its configuration (time.monotonic_ns())."""
+    """The time at which the service began to read its configuration (time.monotonic_ns())."""
     refused: str = ""
-    """Why the new configuration was refused; empty where it is in force."""
+    """The reason why the new configuration was refused; empty if it is in force."""
     restart: tuple[str, ...] = ()
     """Settings that have changed and that only a restart puts in force."""
     pid: int = 0
@@ -63,7 +63,7 @@ class ReloadResultFile:
         return cls(Path(first) if first else None)
 
     @property
-    def exists_for_service(self) -> bool:
+    def is_available(self) -> bool:
         """Whether the service has a runtime directory."""
         return self._path is not None
 
@@ -101,10 +101,10 @@ class ReloadResultFile:
 def request(pid: int, result_file: ReloadResultFile) -> ReloadResult:
     """Have the service with this process id read its configuration again, and return the result.
 
-    Raises ReloadUnansweredError if the service is gone or does not answer in ANSWER_TIMEOUT seconds.
+    Raises NoReloadResultError if the service is gone or does not answer in ANSWER_TIMEOUT seconds.
     """
-    if not result_file.exists_for_service:
-        raise ReloadUnansweredError(
+    if not result_file.is_available:
+        raise NoReloadResultError(
             "RUNTIME_DIRECTORY is not set, so the result cannot be read: reload by `systemctl reload`, or send SIGHUP "
             "and look in the log for `reloaded` or `reload_refused`"
         )
@@ -117,7 +117,7 @@ def request(pid: int, result_file: ReloadResultFile) -> ReloadResult:
             return result
         _signal(pid, 0)
         time.sleep(POLL_INTERVAL)
-    raise ReloadUnansweredError(
+    raise NoReloadResultError(
         f"process {pid} has not answered within {ANSWER_TIMEOUT:g} seconds: it may take the new configuration later; "
         "look in the log for `reloaded` or `reload_refused`"
     )
@@ -127,6 +127,6 @@ def _signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        raise ReloadUnansweredError(f"process {pid} is gone: start the service again, and look in its log") from None
+        raise NoReloadResultError(f"process {pid} is gone: start the service again, and look in its log") from None
     except PermissionError:
-        raise ReloadUnansweredError(f"process {pid} belongs to another user: reload by `systemctl reload`") from None
+        raise NoReloadResultError(f"process {pid} belongs to another user: reload by `systemctl reload`") from None

@@ -16,10 +16,10 @@ from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMai
 from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
-from undisclosed.steward import release_parts
 from undisclosed.steward.batches import batches
 from undisclosed.steward.context import Context
-from undisclosed.steward.hold_queue import Entry, HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, QueueEntry, RootHalfGoneError
+from undisclosed.steward.release_parts import HeldMessage
 
 BEGINNING: Final = 2 * BODY_LIMIT
 """Bytes that are read of a message: a header as long as one that the milter decides on, and as much of the body."""
@@ -34,7 +34,7 @@ class Adoption:
         self._log = log
         self._unreadable: set[str] = set()
 
-    def record_all(self, context: Context, entries: Iterable[Entry]) -> Iterator[tuple[QueueCopy, Entry]]:
+    def record_all(self, context: Context, entries: Iterable[QueueEntry]) -> Iterator[tuple[QueueCopy, QueueEntry]]:
         """Record these messages; yields each copy as it is in the journal then, with its entry."""
         readable = [entry for entry in entries if entry.queue_id not in self._unreadable]
         for batch in batches(readable, lambda entry: entry.size):
@@ -71,9 +71,9 @@ class Adoption:
 
     def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
-        policy, message = context.policy, release_parts.message(queued)
-        is_whole = len(queued.content) < BEGINNING
-        decision = rules.judge(policy, message, release_parts.body(queued), is_whole)
+        policy, held = context.policy, HeldMessage.read(queued)
+        message = held.message
+        decision = rules.judge(policy, message, held.body, complete=len(queued.content) < BEGINNING)
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         name = reference(context.key, message, exposure)

@@ -1,4 +1,4 @@
-"""Checks requests against the policy. Anybody who can write to the journal can add requests, so none is trusted."""
+"""Checks requests against the policy. Every program that can write to the journal can add them: none is trusted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, get_args
 
 from undisclosed.incidents.records import Incident, QueueCopy, ReleaseMode, Request
-from undisclosed.policy import Action, Policy
+from undisclosed.policy import Policy
 from undisclosed.steward.privileged import QUEUE_ID
 
 STEWARD: Final = "steward"
@@ -48,12 +48,15 @@ def _why_not_allowed(policy: Policy, request: Request, incident: Incident, choic
 def not_before(policy: Policy, request: Request, incident: Incident) -> datetime | None:
     """The earliest time to carry out a request; None: at once.
 
-    Delayed mail waits for `hold.delay`, whatever time the journal has for the steward's own request.
+    Delayed mail waits for `hold.delay` at least, even if the steward's own request in the journal has an earlier time.
     """
-    if request.actor == STEWARD and incident.action is Action.DELAY:
-        earliest = incident.at + policy.hold.delay
-        return max(earliest, request.not_before or earliest)
-    return request.not_before
+    times = (release_time(policy, incident) if request.actor == STEWARD else None, request.not_before)
+    return max(filter(None, times), default=None)
+
+
+def release_time(policy: Policy, incident: Incident) -> datetime | None:
+    """The earliest time of the release that the incident's rule asks for; None: at once."""
+    return incident.at + policy.hold.delay if incident.action.effect.waits else None
 
 
 def why_copy_refused(copy: QueueCopy) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,7 +13,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
-from undisclosed.steward.release import RELEASABLE, Job, JobRunner
+from undisclosed.steward.release import RELEASABLE, Job, JobResult, JobRunner
 
 REMINDER: Final = timedelta(days=1)
 """The time between the reminder and the end of the hold."""
@@ -30,7 +31,8 @@ class Expiry:
     def expire(self, context: Context, now: datetime) -> None:
         """Add reminders, and delete the messages whose time is over."""
         policy = context.policy
-        expired = []
+        expired: list[Job] = []
+        references: dict[int, str] = {}
         for copy in self._journal.incidents.copies(gateway=context.gateway, states=RELEASABLE):
             if copy.until is None:
                 continue
@@ -42,13 +44,18 @@ class Expiry:
             elif authorize.why_copy_refused(copy) is None:
                 # Before the deletion, so that a crash cannot lose it. It is not sent before the message is deleted.
                 self._due_notices.add_for_copy(policy, copy, "expired", now)
+                references[copy.id] = self._journal.incidents.get(copy.incident_id).reference
                 expired.append(_job(copy, policy.hold.expire_days))
-        for job, result in self._jobs.run(policy, expired):
-            queue_id, reference = job.copy.queue_id, self._journal.incidents.get(job.copy.incident_id).reference
-            if result.state == "done":
-                self._log.info("copy_expired", queue_id=queue_id, reference=reference, reason=result.why)
-            else:
-                self._log.warning("expiry_failed", queue_id=queue_id, reference=reference, reason=result.why)
+        with closing(self._jobs.run(policy, expired)) as results:
+            for job, result in results:
+                self._log_result(job, result, references[job.copy.id])
+
+    def _log_result(self, job: Job, result: JobResult, reference: str) -> None:
+        queue_id = job.copy.queue_id
+        if result.state == "done":
+            self._log.info("copy_expired", queue_id=queue_id, reference=reference, reason=result.why)
+        else:
+            self._log.warning("expiry_failed", queue_id=queue_id, reference=reference, reason=result.why)
 
 
 def _job(copy: QueueCopy, days: int) -> Job:

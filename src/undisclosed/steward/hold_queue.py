@@ -37,7 +37,7 @@ class RootHalfGoneError(HoldQueueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class QueueEntry:
     """One held message, as postqueue(1) lists it."""
 
     queue_id: str
@@ -62,7 +62,7 @@ class UnreadableRow:
 class Listing:
     """The messages on hold by their queue ids, and the queue ids in all other queues."""
 
-    held: Mapping[str, Entry]
+    held: Mapping[str, QueueEntry]
     elsewhere: frozenset[str]
     unreadable: tuple[UnreadableRow, ...] = ()
 
@@ -86,11 +86,6 @@ class HoldQueue:
                 stdin=subprocess.DEVNULL,
                 cwd="/",
             )
-
-    @property
-    def root_pid(self) -> int:
-        """The process id of the root half."""
-        return self._root_half.pid
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +158,7 @@ _ROW_BEGINS: Final = re.compile(rb'\{"queue_name": "\w+", "queue_id": "(\w+)"')
 
 def read_listing(printed: Iterable[bytes]) -> Listing:
     """The lines of `postqueue -j` as a listing. Each row is read by itself, so that one cannot hide the others."""
-    held: dict[str, Entry] = {}
+    held: dict[str, QueueEntry] = {}
     elsewhere: set[str] = set()
     unreadable: list[UnreadableRow] = []
     for line in printed:
@@ -181,14 +176,14 @@ def read_listing(printed: Iterable[bytes]) -> Listing:
     return Listing(held, frozenset(elsewhere), tuple(unreadable))
 
 
-def _row(line: bytes) -> tuple[str, Entry]:
+def _row(line: bytes) -> tuple[str, QueueEntry]:
     """The queue's name and the entry of one row. Raises various errors for a row that is not as postqueue prints it."""
     # Another server's reply is passed on as it came, in `delay_reason`: it may have bytes that are no UTF-8.
     listed = json.loads(line.decode("utf-8", "replace"), strict=False)
     queue_name, queue_id, sender = listed["queue_name"], listed["queue_id"], listed["sender"]
     if not (isinstance(queue_name, str) and isinstance(queue_id, str) and isinstance(sender, str)):
         raise TypeError("a queue name, queue id or sender that is no text")
-    return queue_name, Entry(
+    return queue_name, QueueEntry(
         queue_id=queue_id,
         arrived=datetime.fromtimestamp(listed["arrival_time"], UTC),
         size=int(listed["message_size"]),

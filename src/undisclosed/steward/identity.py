@@ -7,8 +7,7 @@ from typing import Final
 
 from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.incidents.records import QueueCopy, clean
-from undisclosed.steward import release_parts
-from undisclosed.steward.hold_queue import Entry
+from undisclosed.steward.hold_queue import QueueEntry
 
 MAX_TRANSFER: Final = timedelta(hours=1)
 """The time that a client may take to send a message: Postfix's arrival time can be that much before the record."""
@@ -17,8 +16,8 @@ CLOCK_ERROR: Final = timedelta(seconds=5)
 """The time that the record may be before Postfix's arrival time: they are rounded differently."""
 
 
-def why_other_message(copy: QueueCopy, found: Entry | QueuedMessage) -> str | None:
-    """Why a message with the copy's queue id is not the recorded one, by size and arrival time; None if it is."""
+def why_other_message(copy: QueueCopy, found: QueueEntry | QueuedMessage) -> str | None:
+    """The reason why a message with the copy's queue id is not the recorded one (size, arrival time); None if it is."""
     if copy.size is not None and copy.size != found.size:
         return f"the message that has this queue id now has {found.size} bytes, and not {copy.size}"
     if not -CLOCK_ERROR <= copy.arrived - found.arrived <= MAX_TRANSFER:
@@ -26,12 +25,11 @@ def why_other_message(copy: QueueCopy, found: Entry | QueuedMessage) -> str | No
     return None
 
 
-def why_other_content(copy: QueueCopy, queued: QueuedMessage) -> str | None:
-    """The same, by its Message-ID too.
+def why_other_content(copy: QueueCopy, queued: QueuedMessage, message_id: str | None) -> str | None:
+    """The same, by the Message-ID of the queued message too.
 
     The journal has a Message-ID as `clean` leaves it: without raw bytes, and shortened. The file has it whole.
     """
-    found = release_parts.message(queued).message_id
-    if copy.message_id is not None and (found is None or copy.message_id != clean(found)):
+    if copy.message_id is not None and (message_id is None or copy.message_id != clean(message_id)):
         return "the message that has this queue id now has another Message-ID"
     return why_other_message(copy, queued)

@@ -17,6 +17,7 @@ import structlog
 
 from undisclosed import notices
 from undisclosed.incidents.records import JournalError
+from undisclosed.journal.changes import POLL_INTERVAL
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import DispatchStatus, Templates
 from undisclosed.service import sd_notify
@@ -26,7 +27,7 @@ from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Steward
 
-MAX_WAIT: Final = 1.25
+MAX_WAIT: Final = POLL_INTERVAL
 """Seconds of one wait for changes of the journal. A signal is noticed after one wait at most; an idle steward wakes
 once in each."""
 
@@ -59,7 +60,7 @@ def run(
     result_file = ReloadResultFile.of_this_service()
     with HoldQueue(context.policy.postfix.config_dir) as queue:
         if os.geteuid() == 0:
-            account = find_account(user)
+            account = service_account(user)
             result_file.prepare(account.pw_uid, account.pw_gid)
             drop_rights(account)
         else:
@@ -73,7 +74,7 @@ def run(
             journal.close()
 
 
-def find_account(user: str) -> pwd.struct_passwd:
+def service_account(user: str) -> pwd.struct_passwd:
     """The account with this name. Raises NoSuchUserError."""
     try:
         return pwd.getpwnam(user)

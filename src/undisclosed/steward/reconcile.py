@@ -20,12 +20,11 @@ from undisclosed.incidents.records import (
     places_served,
 )
 from undisclosed.journal.journal import Journal
-from undisclosed.policy import Action
 from undisclosed.steward import authorize
 from undisclosed.steward.adoption import Adoption
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
-from undisclosed.steward.hold_queue import Entry, HoldQueue, Listing, UnreadableRow
+from undisclosed.steward.hold_queue import HoldQueue, Listing, QueueEntry, UnreadableRow
 from undisclosed.steward.identity import why_other_message
 from undisclosed.steward.release import DELETING
 
@@ -33,7 +32,8 @@ ARRIVAL_TIME: Final = timedelta(minutes=2)
 """The time after its record in which a message must appear in the hold queue: Postfix has to write it to the disk."""
 
 SOON: Final = timedelta(seconds=0.5)
-"""The time to the next round while a message is expected to appear or to be gone."""
+"""The time to the next round while a message is expected to appear or to be gone, and the least time between two
+listings that lack a message which is gone: two rounds can follow at once, while Postfix moves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,11 @@ class Comparison:
     """The differences between a listing and the journal."""
 
     changes: tuple[StateChange, ...]
-    unrecorded: tuple[Entry, ...]
+    unrecorded: tuple[QueueEntry, ...]
     """Entries of the hold queue without a copy in the journal."""
-    unseen_once: frozenset[int]
-    """The ids of copies that are gone if the next listing lacks them too: a listing can miss a message that moves."""
+    missing_since: Mapping[int, datetime]
+    """Copies by id that are gone if a listing after SOON lacks them too, with the time of the first that lacked them: a
+    listing can miss a message that moves."""
 
 
 def compare(
@@ -75,14 +76,14 @@ def compare(
     histories: Mapping[int, History],
     *,
     now: datetime,
-    unseen_once: Collection[int] = (),
+    missing_since: Mapping[int, datetime],
 ) -> Comparison:
     """Compare a listing with the open copies.
 
-    `histories`: of the copies that are not on hold, by id. `unseen_once`: the result of the comparison before.
+    `histories`: of the copies that are not on hold, by id. `missing_since`: the result of the comparison before.
     """
     changes: list[StateChange] = []
-    unseen: set[int] = set()
+    missing: dict[int, datetime] = {}
     unrecorded = dict(listing.held)
     for copy in copies:
         entry = listing.held.get(copy.queue_id)
@@ -97,11 +98,11 @@ def compare(
             continue
         elif finished := _finished(copy, history):
             changes.append(finished)
-        elif copy.id in unseen_once or is_elsewhere:
+        elif is_elsewhere or now - missing_since.get(copy.id, now) >= SOON:
             changes.append(_gone(copy, is_elsewhere, history.accepted))
         else:
-            unseen.add(copy.id)
-    return Comparison(tuple(changes), tuple(unrecorded.values()), frozenset(unseen))
+            missing[copy.id] = missing_since.get(copy.id, now)
+    return Comparison(tuple(changes), tuple(unrecorded.values()), missing)
 
 
 def _finished(copy: QueueCopy, history: History) -> StateChange | None:
@@ -135,8 +136,8 @@ class Reconciler:
         self._adoption = Adoption(journal, queue, log)
         self._log = log
         self._unreadable: frozenset[UnreadableRow] = frozenset()
-        self.unseen_once: frozenset[int] = frozenset()
-        """The ids of copies whose state is unknown until the next round."""
+        self.missing_since: Mapping[int, datetime] = {}
+        """Copies by id whose state is unknown until a later round."""
 
     def reconcile(self, context: Context, now: datetime) -> datetime | None:
         """Compare once; returns the time of the next round if a message is expected to appear or to be gone."""
@@ -146,13 +147,13 @@ class Reconciler:
         copies = self._journal.incidents.copies(gateway=context.gateway, states=OPEN)
         absent = [copy for copy in copies if copy.queue_id not in listing.held]
         histories = {copy.id: self._history(copy) for copy in absent if copy.state is not State.PENDING}
-        comparison = compare(listing, copies, histories, now=now, unseen_once=self.unseen_once)
-        self.unseen_once = comparison.unseen_once
+        comparison = compare(listing, copies, histories, now=now, missing_since=self.missing_since)
+        self.missing_since = comparison.missing_since
         for change in comparison.changes:
             self._record(context, change, listing, now)
         for copy, entry in self._adoption.record_all(context, comparison.unrecorded):
             self._record_adopted(context, copy, entry, now)
-        is_expecting = self.unseen_once or any(copy.state is State.PENDING for copy in absent)
+        is_expecting = self.missing_since or any(copy.state is State.PENDING for copy in absent)
         return now + SOON if is_expecting else None
 
     def _log_unreadable(self, listing: Listing) -> None:
@@ -181,14 +182,11 @@ class Reconciler:
                 reason=change.why,
             )
 
-    def _record_adopted(self, context: Context, copy: QueueCopy, entry: Entry, now: datetime) -> None:
+    def _record_adopted(self, context: Context, copy: QueueCopy, entry: QueueEntry, now: datetime) -> None:
         if copy.state is State.PENDING:
             self._record_held(context, copy, entry, "found in the hold queue without a record", now)
-        elif copy.state not in OPEN:
-            why = "on hold again"
-            self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size)
 
-    def _record_held(self, context: Context, copy: QueueCopy, entry: Entry, why: str, now: datetime) -> None:
+    def _record_held(self, context: Context, copy: QueueCopy, entry: QueueEntry, why: str, now: datetime) -> None:
         """Record that a copy is held, with its first notice, and the request to release it if its rule asks for one."""
         incident = self._journal.incidents.get(copy.incident_id)
         effect = incident.action.effect
@@ -210,5 +208,5 @@ class Reconciler:
             mode=mode,
             actor=authorize.STEWARD,
             reason=f"the rule {incident.rule!r} says {incident.action}",
-            not_before=incident.at + context.policy.hold.delay if incident.action is Action.DELAY else None,
+            not_before=authorize.release_time(context.policy, incident),
         )

@@ -9,7 +9,7 @@ Messages are read and deleted in batches: starting one of Postfix's tools takes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal, NamedTuple
@@ -66,14 +66,17 @@ class JobRunner:
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
         self._filter_of = cache(listener_filter)
 
-    def run(self, policy: Policy, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
-        """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError."""
+    def run(self, policy: Policy, jobs: Sequence[Job]) -> Generator[tuple[Job, JobResult]]:
+        """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError.
+
+        Closing the generator ends its SMTP session.
+        """
         self._filter_of = cache(listener_filter)  # asked once in a run: with content_filter in main.cf all mail has it
         with Reinjector(self._queue.inject) as reinjector:
             for batch in batches(jobs, lambda job: job.copy.size or 0):
                 yield from self._run_batch(policy, batch, reinjector)
 
-    def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Iterator[tuple[Job, JobResult]]:
+    def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Generator[tuple[Job, JobResult]]:
         files = self._read([job.copy.queue_id for job in batch])
         deletable = []
         for job in batch:
@@ -113,7 +116,8 @@ class JobRunner:
     def _prepare(self, policy: Policy, job: Job, queued: QueuedMessage, reinjector: Reinjector) -> JobResult | None:
         """Do everything that must precede the deletion of the held file; None if it may be deleted now."""
         copy = job.copy
-        if why := why_other_content(copy, queued):
+        held = release_parts.HeldMessage.read(queued)
+        if why := why_other_content(copy, queued, held.message.message_id):
             return JobResult("refused", why)
         if job.verb == "delete":
             self._note_deletion(job)
@@ -126,7 +130,7 @@ class JobRunner:
             return JobResult("refused", why)
         accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
-            parts = release_parts.parts(policy, queued, job.mode, accepted)
+            parts = release_parts.parts(policy, held, job.mode, accepted)
         except Unsafe as unsafe:
             why = f"it must not be rewritten ({unsafe}): release it unchanged, or delete it"
             return JobResult("refused", why)
@@ -185,13 +189,13 @@ class JobRunner:
                     self._note_doubt(copy, part, "resumed after an interruption")
                     is_resumed = False
                 reinjector.send(queued, part.recipients, part.content)
-                self._unrecorded.setdefault(copy.id, set()).update(part.places)
-                self._journal.held.record_accepted(copy.id, part.places)
+                self._unrecorded.setdefault(copy.id, set()).update(part.records)
+                self._journal.held.record_accepted(copy.id, part.records)
                 self._unrecorded.pop(copy.id)
                 any_accepted = True
         except RootHalfGoneError:
             raise
-        except (ReinjectError, HoldQueueError, QueueFileError) as error:
+        except (ReinjectError, HoldQueueError) as error:
             if isinstance(error, UnansweredError) and part is not None:
                 self._note_doubt(copy, part, "no answer")
             why = _with_remedy(error)
@@ -202,7 +206,7 @@ class JobRunner:
 
     def _note_doubt(self, copy: QueueCopy, part: release_parts.ReleasePart, what: str) -> None:
         """Add an event that a part may be sent twice."""
-        text = ", ".join(map(str, part.places))
+        text = ", ".join(map(str, part.records))
         why = f"Postfix may have accepted {text} already: then its recipients get it a second time"
         self._journal.held.add_event(copy.incident_id, copy.id, "steward", what, why, part=text)
 

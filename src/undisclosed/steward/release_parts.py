@@ -1,8 +1,8 @@
 """The parts of a release: the messages that are sent in place of a held one, as values.
 
 The modes: `unchanged` sends the message as it is, byte by byte. `bcc` sends it with the recipients hidden, as a rewrite
-hides them. `split` sends each outside recipient a part of their own that shows their own address only; all internal
-recipients share a part that shows no outside address. Only the edited header fields change; all other bytes stay. A
+hides them. `split` sends each external recipient a part of their own that shows their own address only; all internal
+recipients share a part that shows no external address. Only the edited header fields change; all other bytes stay. A
 message that Postfix redirects has one part in any mode, to the address that Postfix delivers it to.
 """
 
@@ -12,13 +12,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Self
 
 from undisclosed.addresses import Mailbox, addresses, domains
 from undisclosed.decision import field_text, rewrite
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
 from undisclosed.decision.exposure import expose
-from undisclosed.decision.header_bytes import RawMessage, as_field, split
+from undisclosed.decision.header_bytes import as_field, split
 from undisclosed.decision.message import Field, Message, key_of
 from undisclosed.decision.obstacles import broken_by, header_obstacle
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
@@ -27,53 +27,65 @@ from undisclosed.policy import Policy, Standing
 
 
 @dataclass(frozen=True, slots=True)
+class HeldMessage:
+    """A held message, read once: its bytes can be 16 MB."""
+
+    queued: QueuedMessage
+    message: Message
+    """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
+    lines: tuple[bytes, ...]
+    """The bytes of each field of the message."""
+    body: bytes
+    """Everything after the header."""
+
+    @classmethod
+    def read(cls, queued: QueuedMessage) -> Self:
+        """Read the content of a queue file."""
+        raw = split(queued.content)
+        recipients = tuple(recipient.address for recipient in queued.recipients)
+        fields = tuple(as_field(name, value) for name, value, _ in raw.fields)
+        message = Message(queued.sender, recipients, fields, queued.client, queued.queue_id)
+        return cls(queued, message, tuple(line for _, _, line in raw.fields), raw.rest)
+
+
+@dataclass(frozen=True, slots=True)
 class ReleasePart:
     """One message to send, and its recipients."""
 
-    places: tuple[AcceptedPart, ...]
+    records: tuple[AcceptedPart, ...]
     """The records of the journal about it, once Postfix has accepted it."""
     recipients: tuple[Recipient, ...]
     content: bytes
 
 
 def parts(
-    policy: Policy, queued: QueuedMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
+    policy: Policy, held: HeldMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
 ) -> Iterator[ReleasePart]:
     """The parts that are still to be sent, one by one: none for recipients of a part that was `accepted` before.
 
     Raises rewrite.Unsafe with the reason, before the first part, if the message must not be rewritten.
     """
+    queued = held.queued
     served = places_served(accepted)
     left = {place: recipient for place, recipient in enumerate(queued.recipients) if place not in served}
     if not left:
         return iter(())
     if mode == "unchanged":
         return iter((_part(queued, mode, left, queued.content),))
-    hidden = _Hidden(policy, queued)
+    hidden = _Hidden(policy, held)
     if mode == "bcc" or queued.redirect_to is not None:
         return iter((_part(queued, mode, left, hidden.content),))
     return _split(policy, queued, hidden, left)
 
 
-def message(queued: QueuedMessage) -> Message:
-    """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
-    recipients = tuple(recipient.address for recipient in queued.recipients)
-    return Message(queued.sender, recipients, _fields(split(queued.content)), queued.client, queued.queue_id)
-
-
-def body(queued: QueuedMessage) -> bytes:
-    """Everything after the header."""
-    return split(queued.content).rest
-
-
 def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
     numbers = sorted(chosen)
-    places = parts_for(mode, numbers, len(queued.recipients))
+    records = parts_for(mode, numbers, len(queued.recipients))
     recipients = [queued.recipients[number] for number in numbers]
     if queued.redirect_to is not None:
         # As qmgr_message.c does it: the first recipient with another address, and no further one.
         recipients = [replace(recipients[0], address=queued.redirect_to)]
-    return ReleasePart(places, tuple(recipients), content)
+    return ReleasePart(records, tuple(recipients), content)
 
 
 # -- the modes ---------------------------------------------------------------------------------------------------------
@@ -82,21 +94,20 @@ def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], conte
 class _Hidden:
     """The message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be hidden."""
 
-    def __init__(self, policy: Policy, queued: QueuedMessage) -> None:
+    def __init__(self, policy: Policy, held: HeldMessage) -> None:
         self._policy = policy
-        raw = split(queued.content)
-        self._before, self._body = _fields(raw), raw.rest
-        self._bytes = {id(field): line for field, (_, _, line) in zip(self._before, raw.fields, strict=True)}
+        self._before, self._body = held.message.fields, held.body
+        self._bytes = {id(field): line for field, line in zip(self._before, held.lines, strict=True)}
         # Our own signatures are no obstacle to edits that break them: the released message is signed again.
         foreign = [field for field in self._before if not _is_our_signature(policy, field)]
-        self._message = replace(message(queued), fields=tuple(foreign))
+        self._message = replace(held.message, fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
         if self._edits:
             rewrite.check_body(self._message, self._body)
         self.content = self._written(self._edits)
 
     def for_one(self, recipient: Recipient) -> bytes:
-        """The message for one outside recipient, with their address in To, if it can be written there."""
+        """The message for one external recipient, with their address in To, if it can be written there."""
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
             return self.content
@@ -108,7 +119,7 @@ class _Hidden:
             raise rewrite.Unsafe(obstacle)
         if not self._edits:
             rewrite.check_body(self._message, self._body)
-        shown = expose(self._policy, apply(self._message.fields, edits))
+        shown = expose(self._policy, apply(self._message.fields, edits))  # read again: independent of the plan
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
             raise rewrite.Unsafe(rewrite.STILL_VISIBLE)
         return self._written(edits)
@@ -163,10 +174,6 @@ def _parts_of_split(
 
 
 # -- the header's bytes ------------------------------------------------------------------------------------------------
-
-
-def _fields(raw: RawMessage) -> tuple[Field, ...]:
-    return tuple(as_field(name, value) for name, value, _ in raw.fields)
 
 
 def _line(field: Field) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -27,7 +28,7 @@ CLOSED_STATES: Final[dict[Verb, State]] = {"release": State.RELEASED, "delete": 
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class RefuseRequest:
     """The request must not be carried out."""
 
     why: str
@@ -47,28 +48,35 @@ class CarryOut:
     copies: tuple[QueueCopy, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """The state of a round: it decides which requests wait."""
+
+    now: datetime
+    retry_at: Mapping[int, datetime] = field(default_factory=dict)
+    """Requests by id whose last attempt failed, with the time of the next one."""
+    missing: Collection[int] = ()
+    """The ids of copies that the last listing lacked: their state is unknown."""
+    busy: Collection[int] = ()
+    """The ids of copies that another request is carried out on in this round."""
+
+
 def classify(
-    context: Context,
-    request: Request,
-    incident: Incident,
-    now: datetime,
-    *,
-    retry_at: datetime | None = None,
-    unseen_once: Collection[int] = (),
-    busy: Collection[int] = (),
-) -> Refuse | Wait | CarryOut:
-    """The next step for a request. `busy`: the ids of copies that another request is carried out on in this round."""
+    context: Context, request: Request, incident: Incident, state: RoundState
+) -> RefuseRequest | Wait | CarryOut:
+    """The next step for a request."""
     copies = [copy for copy in _meant_copies(request, incident) if copy.gateway == context.gateway]
     reasons = (authorize.why_refused(context.policy, request, incident), *map(authorize.why_copy_refused, copies))
     if why := next(filter(None, reasons), None):
-        return Refuse(why)
-    times = (authorize.not_before(context.policy, request, incident), retry_at)
+        return RefuseRequest(why)
+    now = state.now
+    times = (authorize.not_before(context.policy, request, incident), state.retry_at.get(request.id))
     earliest = max(filter(None, times), default=now)
     if earliest > now:
         return Wait(earliest)
-    if any(copy.state is State.PENDING or copy.id in unseen_once for copy in copies):
+    if any(copy.state is State.PENDING or copy.id in state.missing for copy in copies):
         return Wait(now + SOON)
-    if any(copy.id in busy for copy in copies):
+    if any(copy.id in state.busy for copy in copies):
         return Wait(now)  # the next round classifies it by what the other request has done
     return CarryOut(tuple(copy for copy in copies if copy.state in RELEASABLE))
 
@@ -99,16 +107,17 @@ class Requests:
         self._log = log
         self._retry_at: dict[int, datetime] = {}
 
-    def carry_out(self, context: Context, now: datetime, unseen_once: Collection[int]) -> datetime | None:
+    def carry_out(self, context: Context, now: datetime, missing: Collection[int]) -> datetime | None:
         """Carry out all requests that can be; returns the time at which the next one has to be looked at."""
         running: dict[int, _Running] = {}
         jobs: list[Job] = []
         times: list[datetime] = []
-        for request, incident in self._open_requests(context):
-            retry_at = self._retry_at.get(request.id)
-            step = classify(context, request, incident, now, retry_at=retry_at, unseen_once=unseen_once, busy=running)
+        requests = list(self._open_requests(context))
+        state = RoundState(now, self._retry_at, missing, running)
+        for request, incident in requests:
+            step = classify(context, request, incident, state)
             match step:
-                case Refuse(why):
+                case RefuseRequest(why):
                     self._answer(request, incident, JobResult("refused", why))
                 case Wait(until):
                     times.append(until)
@@ -120,12 +129,13 @@ class Requests:
                         self._conclude(context, started, now)
                 case _:
                     assert_never(step)
-        for job, result in self._jobs.run(context.policy, jobs):
-            finished = running[job.copy.id]
-            finished.results.append(result)
-            finished.left.discard(job.copy.id)
-            if not finished.left:
-                self._conclude(context, finished, now)
+        with closing(self._jobs.run(context.policy, jobs)) as results:
+            for job, result in results:
+                finished = running[job.copy.id]
+                finished.results.append(result)
+                finished.left.discard(job.copy.id)
+                if not finished.left:
+                    self._conclude(context, finished, now)
         return min((*times, *(at for at in self._retry_at.values() if at > now)), default=None)
 
     def _open_requests(self, context: Context) -> Iterator[tuple[Request, Incident]]:

@@ -35,7 +35,7 @@ class Steward:
         journal: Journal,
         queue: HoldQueue,
         log: structlog.BoundLogger,
-        dispatch: Dispatch = lambda _: None,
+        dispatch: Dispatch,
     ) -> None:
         self.context = context
         """May be replaced between two rounds."""
@@ -44,7 +44,7 @@ class Steward:
         self._due_notices = DueNotices(journal)
         jobs = JobRunner(journal, queue)
         self._reconciler = Reconciler(journal, queue, self._due_notices, log)
-        self.requests = Requests(journal, jobs, self._due_notices, log)
+        self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
         self._pruned_at: datetime | None = None
 
@@ -53,16 +53,14 @@ class Steward:
 
         Raises JournalError and HoldQueueError: the next round continues where this one was interrupted.
         """
-        times = (
-            now + IDLE,
-            self._reconciler.reconcile(self.context, now),
-            self.requests.carry_out(self.context, now, self._reconciler.unseen_once),
-        )
+        reconcile_at = self._reconciler.reconcile(self.context, now)
+        # After the reconciliation: it tells which copies are missing, and a request for these waits.
+        carry_out_at = self._requests.carry_out(self.context, now, self._reconciler.missing_since)
         self._expiry.expire(self.context, now)
         self._due_notices.add_for_delivered(self.context, now)
         self._dispatch(now)
         self._prune(now)
-        return min(filter(None, times))
+        return min(filter(None, (now + IDLE, reconcile_at, carry_out_at)))
 
     def _prune(self, now: datetime) -> None:
         if self._pruned_at is None or now - self._pruned_at >= PRUNE_INTERVAL:

@@ -1,1 +1,1 @@
-"""The comparison of this milter with what people would use instead; `python -m bench.comparison` runs it."""
+"""The comparison of this milter with its alternatives; `python -m bench.comparison` runs it."""

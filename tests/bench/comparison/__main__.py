@@ -60,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     if asked.docs:
         page.put_in(
             (asked.docs / PAGE).read_text(), ""
-        )  # what cannot be written should not be measured for ten minutes
+        )  # fail before ten minutes of measurement if the page cannot be written
     kept = results.load(asked.results) if asked.results else Results({}, [])
     kinds = [kind for kind in KINDS if not asked.only or kind.name in asked.only]
     with contest(say) as running:
@@ -75,13 +75,15 @@ def main(words: Sequence[str]) -> int:
     print(tables)
     if asked.docs and figures.kinds == list(TITLES):
         write(asked.docs, figures, tables)
-    return int(not all(one.reached for one in judged(figures)))
+    return int(not all(goal.reached for goal in judged(figures)))
 
 
 def in_order(records: Sequence[Record]) -> Figures:
-    """The figures with messages and contestants in their usual order, whatever the order of the measurements."""
+    """The figures with messages and contestants in their usual order, independent of the order of the measurements."""
     kinds, names = list(TITLES), list(CONTESTANTS)
-    return Figures(sorted(records, key=lambda one: (kinds.index(one.kind), names.index(one.contestant), one.round)))
+    return Figures(
+        sorted(records, key=lambda record: (kinds.index(record.kind), names.index(record.contestant), record.round))
+    )
 
 
 def write(docs: Path, figures: Figures, tables: str) -> None:

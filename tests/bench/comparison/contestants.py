@@ -28,18 +28,18 @@ MIMEDEFANG_WORKERS = 2
 
 
 class Running(NamedTuple):
-    """A contestant that answers: what `smtpd_milters` of Postfix says of it, and the ids of its processes of now."""
+    """A running contestant: its entry in `smtpd_milters` of Postfix, and the ids of its processes of now."""
 
     milter: str
     pids: Callable[[], list[int]]
 
 
 Start = Callable[[Path], AbstractContextManager[Running]]
-"""Starts one below this directory, and ends it."""
+"""Starts a contestant below this directory, and ends it."""
 
 
 class Socket(NamedTuple):
-    """Where a milter listens, as Postfix and as libmilter write it."""
+    """The endpoint of a milter, as Postfix and as libmilter write it."""
 
     postfix: str
     libmilter: str

@@ -22,7 +22,7 @@ class Sample(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A sample with where it belongs."""
+    """A sample with its kind of message, contestant and round."""
 
     kind: str
     contestant: str
@@ -42,7 +42,7 @@ class Ratio(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """Whether the figure is what it has to be."""
+        """Whether the figure meets its target."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -69,9 +69,9 @@ class Figures:
     @property
     def rounds(self) -> int:
         """The number of rounds that every contestant has had with every kind, at least."""
-        counts = {(one.kind, one.contestant): 0 for one in self.records}
-        for one in self.records:
-            counts[one.kind, one.contestant] += 1
+        counts = {(record.kind, record.contestant): 0 for record in self.records}
+        for record in self.records:
+            counts[record.kind, record.contestant] += 1
         return min(counts.values(), default=0)
 
     def contestants(self, kind: str) -> list[str]:
@@ -95,7 +95,11 @@ class Figures:
         return statistics.median(mine - theirs for mine, theirs in self._pairs(kind, one, other, figure))
 
     def _rounds(self, kind: str, contestant: str) -> Mapping[int, Sample]:
-        return {one.round: one.sample for one in self.records if (one.kind, one.contestant) == (kind, contestant)}
+        return {
+            record.round: record.sample
+            for record in self.records
+            if (record.kind, record.contestant) == (kind, contestant)
+        }
 
     def _pairs(self, kind: str, one: str, other: str, figure: str) -> Iterator[tuple[float, float]]:
         mine, theirs = self._rounds(kind, one), self._rounds(kind, other)
@@ -104,7 +108,7 @@ class Figures:
 
 
 def judged(figures: Figures) -> list[Ratio]:
-    """Every figure that was aimed at, for what was measured."""
+    """Every target, for the measured messages."""
     return [*_processor(figures), *_rate(figures), *_single(figures)]
 
 

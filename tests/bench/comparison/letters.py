@@ -80,13 +80,13 @@ def letters(kind: Kind, count: int, first: int) -> list[Letter]:
 
 
 def within_the_limit() -> Letter:
-    """As many strangers as are allowed; some of them twice and in capitals, and colleagues besides."""
+    """As many outside addresses as are allowed; some of them twice and in capitals; and internal addresses."""
     to = people(LIMIT, 0)
     to += [address.upper() for address in to[:20]] + [f"colleague{index}@council.test" for index in range(20)]
     return Letter.of(message(to, 0, 4_000), sender=SENDER, recipients=to[:1])
 
 
 def beyond_the_limit() -> Letter:
-    """One stranger more than is allowed."""
+    """One outside address more than is allowed."""
     to = people(LIMIT + 1, 0)
     return Letter.of(message(to, 0, 4_000), sender=SENDER, recipients=to[:1])

@@ -39,7 +39,7 @@ DISCARD = 9
 
 
 class UnfairError(RuntimeError):
-    """A contestant does not do what it is compared by."""
+    """A contestant does not apply the rule by which it is compared."""
 
 
 class Contest:
@@ -52,7 +52,7 @@ class Contest:
         self._sent = 0
 
     def prove(self) -> None:
-        """See that all who have the rule count alike. Raises UnfairError."""
+        """Check that all contestants with the rule count alike. Raises UnfairError."""
         for name in self._running:
             smtp.single_session(self._ports[name], [letters.within_the_limit()])
             try:
@@ -81,7 +81,7 @@ class Contest:
 
 @contextmanager
 def contest(say: Callable[[str], None]) -> Iterator[Contest]:
-    """Start Postfix and everybody else; end them all on the way out."""
+    """Start Postfix and all contestants; end them on exit."""
     with ExitStack() as stack:
         postfix = stack.enter_context(PrivatePostfix(outside=DISCARD, settings=SETTINGS))
         running, ports = {}, {}
@@ -105,7 +105,7 @@ def _attach(postfix: PrivatePostfix, milter: str) -> int:
 def in_turn(
     contest: Contest, kinds: Sequence[Kind], *, rounds: int, messages: int, say: Callable[[str], None]
 ) -> Iterator[Record]:
-    """All measurements: in every round everybody has a turn with every message, each round from another on.
+    """All measurements: in every round each contestant gets every message; each round begins with another contestant.
 
     A round before the first warms up, with a few messages.
     """

@@ -22,7 +22,7 @@ class Results(NamedTuple):
 
 
 class OtherMachineError(ValueError):
-    """Measurements of two machines, or of two versions, say nothing together."""
+    """Measurements of two machines, or of two versions, cannot be compared."""
 
 
 def machine() -> dict[str, str]:
@@ -57,8 +57,8 @@ def save(path: Path, results: Results) -> None:
 
 
 def merged(kept: Results, new: Results) -> Results:
-    """Both together: what was measured again replaces what was kept, kind by kind. Raises OtherMachineError."""
+    """Both together: new measurements replace old ones, kind by kind. Raises OtherMachineError."""
     if kept.records and kept.machine != new.machine:
         raise OtherMachineError(f"measured on another machine, or with other versions: {dict(kept.machine)}")
     again = {record.kind for record in new.records}
-    return Results(new.machine, [*(one for one in kept.records if one.kind not in again), *new.records])
+    return Results(new.machine, [*(record for record in kept.records if record.kind not in again), *new.records])

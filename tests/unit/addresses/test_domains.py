@@ -65,7 +65,7 @@ def test_spelling_never_raises_and_is_stable(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["com", "uk", "co.uk", "gov.uk", "GOV.UK.", "ac.uk", "kent.sch.uk", "рф", "github.io"])
 def test_public_suffixes_are_known(name: str) -> None:
-    """Names below which anybody can register, in any spelling."""
+    """Names below which the public can register domains, in any spelling."""
     assert domains.is_public_suffix(name)
 
 

@@ -234,5 +234,5 @@ COMMON = st.lists(
 @example("Ann <a@b.test> <c@d.test>")
 @example("a=?utf-8?q?=40?=@b.test")
 def test_the_quick_look_at_entries_sees_what_the_grammar_sees(value: str) -> None:
-    """The same names and addresses in the same order, whatever the field holds."""
+    """The same names and addresses in the same order, for any text."""
     assert mailboxes(value) == mailboxes_by_grammar(value)

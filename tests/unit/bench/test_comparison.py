@@ -43,7 +43,7 @@ def rates(*values: float) -> list[Sample]:
 
 
 def everything(rounds: int = 3, rate: float = 500.0) -> list[Record]:
-    """A whole run: everybody with every message."""
+    """A whole run: every contestant with every message."""
     return [
         Record(kind.name, name, number, Sample(rate + number, 2.0, 0.5, 70.0))
         for number in range(1, rounds + 1)
@@ -53,7 +53,7 @@ def everything(rounds: int = 3, rate: float = 500.0) -> list[Record]:
 
 
 def test_each_figure_has_its_own_median() -> None:
-    """A round that was bad in one figure alone is left out of that figure alone."""
+    """A median ignores a round that was slow in one figure; the other figures of that round count."""
     samples = [Sample(100, 9, 0.5, 70), Sample(900, 2, 0.6, 71), Sample(110, 3, 9.9, 72)]
     assert Figures(records(rspamd=samples)).median("small", "rspamd") == Sample(110, 3, 0.6, 71)
 
@@ -73,7 +73,7 @@ def test_a_difference_is_taken_within_each_round() -> None:
 
 
 def test_a_round_that_one_of_two_lacks_does_not_count() -> None:
-    """A ratio needs both of a round."""
+    """A ratio needs both contestants of a round."""
     figures = Figures(records(one=rates(50, 60, 1), other=rates(100, 100)))
     assert figures.ratio("small", "one", "other", "rate") == pytest.approx(0.55)
     assert figures.rounds == 2
@@ -91,7 +91,7 @@ def test_processor_time_is_held_against_rspamd(processor: float, reached: bool) 
 @pytest.mark.parametrize("socket", ["unix", "inet"])
 @pytest.mark.parametrize(("ours", "reached"), [(95.0, True), (94.0, False)])
 def test_the_rate_is_held_against_the_null_program_on_the_same_socket(socket: str, ours: float, reached: bool) -> None:
-    """At least 0.95 of it; more is welcome."""
+    """The target is 0.95 of the null program's rate at least."""
     samples = {f"undisclosed_{socket}": rates(ours), f"null_{socket}": rates(100.0), "null_other": rates(1.0)}
     (one,) = judged(Figures(records("small", **samples)))
     assert one.value == pytest.approx(ours / 100)
@@ -109,7 +109,7 @@ def test_a_single_session_is_held_against_no_milter() -> None:
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    """A part of a run says nothing of the rest."""
+    """A part of a run has no result for the other messages."""
     assert judged(Figures(records(rspamd=rates(1.0)))) == []
 
 
@@ -124,7 +124,7 @@ def test_a_whole_run_is_judged_in_full() -> None:
      (1234.5, "1,234"), (-1.5, "-1.50")],
 )  # fmt: skip
 def test_a_figure_shows_the_digits_that_count(value: float, text: str) -> None:
-    """Not more of them than the measurement is good for."""
+    """A figure has no more digits than the measurement is exact."""
     assert page.number(value) == text
 
 
@@ -146,7 +146,7 @@ def test_the_tables_hold_every_contestant_and_every_verdict() -> None:
 
 
 def test_a_row_without_milter_has_no_cost() -> None:
-    """Nothing is added, nothing is used."""
+    """Its cells for added time and processor time are empty."""
     lines = page.measured(Figures(everything()), TITLES, MACHINE).splitlines()
     assert next(line for line in lines if line.startswith("| no milter")) == "| no milter | 502 | 2.00 |  |  |  |  |"
 
@@ -165,7 +165,7 @@ def test_the_tables_replace_those_before_and_nothing_else() -> None:
      f"{page.BEGIN}{page.END}{page.END}"],
 )  # fmt: skip
 def test_a_page_without_its_two_markers_is_refused(text: str) -> None:
-    """Rather than written over."""
+    """The page without markers is refused, not overwritten."""
     with pytest.raises(page.MarkersError):
         page.put_in(text, "new")
 
@@ -235,18 +235,18 @@ def test_a_message_measured_again_replaces_its_old_figures() -> None:
     """The figures of the other messages stay."""
     kept = Results(MACHINE, [*records("small", rspamd=rates(1)), *records("large", rspamd=rates(2))])
     both = results.merged(kept, Results(MACHINE, records("large", rspamd=rates(3))))
-    assert [(one.kind, one.sample.rate) for one in both.records] == [("small", 1), ("large", 3)]
+    assert [(record.kind, record.sample.rate) for record in both.records] == [("small", 1), ("large", 3)]
 
 
 def test_figures_of_two_machines_are_not_mixed() -> None:
-    """Nor those of two versions."""
+    """Figures of two versions of a program are not mixed either."""
     kept = Results(MACHINE, records(rspamd=rates(1)))
     with pytest.raises(OtherMachineError):
         results.merged(kept, Results(MACHINE | {"Postfix": "3.8"}, records("large", rspamd=rates(3))))
 
 
 def test_the_page_and_the_picture_are_written(tmp_path: Path) -> None:
-    """Into the page that is there."""
+    """The tables go between the markers of the existing page."""
     (tmp_path / "performance.md").write_text(f"Prose\n{page.BEGIN}\n{page.END}\n")
     write(tmp_path, Figures(everything()), "the tables")
     assert (tmp_path / "performance.md").read_text() == f"Prose\n{page.BEGIN}\n\nthe tables\n\n{page.END}\n"
@@ -257,7 +257,7 @@ def test_the_page_and_the_picture_are_written(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written_is_told_before_anything_is_measured(
     tmp_path: Path, text: str | None, error: type[Exception]
 ) -> None:
-    """Not after ten minutes."""
+    """The error does not come after ten minutes of measurement."""
     if text is not None:
         (tmp_path / "performance.md").write_text(text)
     with pytest.raises(error):
@@ -265,7 +265,7 @@ def test_a_page_that_cannot_be_written_is_told_before_anything_is_measured(
 
 
 def test_a_quick_look_writes_no_page() -> None:
-    """Unless it is told where; a full run writes the project's."""
+    """With --docs it writes one there; a full run writes the project's."""
     assert options(["--quick"]).docs is None
     assert options(["--quick", "--docs", "x"]).docs == Path("x")
     assert options([]).docs == PROJECT / "docs"
@@ -274,7 +274,7 @@ def test_a_quick_look_writes_no_page() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.name))
 def test_a_message_shows_and_weighs_what_its_kind_says(kind: Kind) -> None:
-    """So many addresses in To and Cc, so many recipients, a body of that size."""
+    """A kind's numbers of addresses in To and Cc and of recipients, and its body's size."""
     (letter,) = letters(kind, 1, 7)
     header, _, body = letter.content.partition(b"\r\n\r\n")
     fields = re.findall(rb"^(?:To|Cc): ((?:.*\r\n\t)*.*)", header, re.MULTILINE)
@@ -285,12 +285,12 @@ def test_a_message_shows_and_weighs_what_its_kind_says(kind: Kind) -> None:
 
 
 def test_no_two_messages_go_to_the_same_people() -> None:
-    """Else a contestant that remembers addresses would be measured at remembering."""
+    """A contestant that caches addresses would otherwise be faster than with real mail."""
     assert not set(people(500, 1)) & set(people(500, 2))
 
 
 def test_the_trial_of_the_rule_stands_on_both_sides_of_the_limit() -> None:
-    """By our own count: as many strangers as may be, in more entries than that; and one more."""
+    """By this project's count: as many outside addresses as are allowed, in more entries; and one more."""
     for letter, count in ((within_the_limit(), LIMIT), (beyond_the_limit(), LIMIT + 1)):
         header = letter.content.partition(b"\r\n\r\n")[0].decode()
         found = visible(header.partition("To: ")[2].partition("\r\nSubject")[0])
@@ -298,7 +298,7 @@ def test_the_trial_of_the_rule_stands_on_both_sides_of_the_limit() -> None:
 
 
 def test_everybody_who_has_the_rule_is_a_contestant() -> None:
-    """And nobody is left out of the trial who is called by this project's name."""
+    """No contestant with the rule is left out of the trial."""
     assert set(JUDGES) == {name for name in CONTESTANTS if not name.startswith(("null", "no "))}
 
 
@@ -344,7 +344,7 @@ def test_letters_arrive_as_they_were_made() -> None:
 
 
 def test_a_refusal_stops_the_measurement() -> None:
-    """A server that refuses is quick: that must not pass for a rate."""
+    """A server that refuses is fast: its answers must not count as a rate."""
     (letter,) = letters(KINDS[0], 1, 1)
     with Sink() as sink:
         sink.answer("451 4.3.0 later")

@@ -1,4 +1,4 @@
-"""The commands as they are typed: help, terminals of several widths, pipes, and pipes that nobody reads."""
+"""The commands as they are typed: help, terminals of several widths, pipes, and pipes that no process reads."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ def test_in_a_pipe_each_row_is_a_line(config: str, command: tuple[str, ...]) -> 
     ids=" ".join,
 )
 def test_a_closed_pipe_is_quiet(config: str, command: tuple[str, ...], closed: str) -> None:
-    """No trace, and the exit status with which a shell reports SIGPIPE of other programs."""
+    """No traceback, and the exit status that shells report after SIGPIPE."""
     printed = into_closed_pipe(*command, "--config", config, closed=closed)
     assert (printed.status, printed.err) == (141, "")
 
 
 def test_an_explanation_into_a_closed_pipe_is_quiet(config: str) -> None:
-    """Whether it or the error about a file comes first."""
+    """The explanation, or the error about a file, may come first."""
     message = str(Path(config).parent / "message.eml")
     for files in ((message, message), ("/nowhere", message), (message, "/nowhere")):
         printed = into_closed_pipe("explain", *files, "--config", config, closed="stdout stderr")
@@ -166,7 +166,7 @@ def test_help_into_a_closed_pipe_is_quiet(command: tuple[str, ...]) -> None:
 
 
 def test_an_error_into_a_closed_pipe_is_quiet() -> None:
-    """A closed standard error leaves nothing to say it on; the status is not 0."""
+    """With standard error closed no error can be printed; the status is not 0."""
     printed = into_closed_pipe("check-config", "--config", "/nowhere", closed="stderr")
     assert (printed.status, printed.out) == (141, "")
 
@@ -187,7 +187,7 @@ def test_an_error_into_a_closed_pipe_is_quiet() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_refused_in_plain_words(config: str, arguments: tuple[str, ...], remedy: str) -> None:
-    """With the option and what to write instead, and never in the words of the libraries."""
+    """The error has the option and a correct value, and never the words of the libraries."""
     printed = into_pipe(*arguments, *(() if arguments[0] == "reload" else ("--config", config)))
     assert (printed.status, printed.out) == (2, "")
     assert remedy in printed.err

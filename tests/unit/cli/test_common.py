@@ -28,7 +28,7 @@ def test_a_time_is_read(text: str, expected: datetime) -> None:
 
 @pytest.mark.parametrize("text", ["yesterday", "", "7", "7y", "2026-13-01"])
 def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
-    """The error says what could be written."""
+    """The error has correct examples."""
     with pytest.raises(ValueError, match='"7d"'):
         parse_time(text, NOW)
 

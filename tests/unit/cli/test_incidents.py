@@ -1,4 +1,4 @@
-"""`undisclosed incidents`: readable, complete for programs, and harmless whatever a sender wrote."""
+"""`undisclosed incidents`: readable, complete for programs, and safe with any text of a sender."""
 
 from __future__ import annotations
 

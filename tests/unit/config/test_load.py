@@ -1,4 +1,4 @@
-"""load.py and errors.py: a file becomes a policy, or an error that names the line to correct, and how."""
+"""load.py and errors.py: a file becomes a policy, or an error that names the line and the fix."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def without_rights() -> Iterator[None]:
 
 @pytest.mark.parametrize("folder", BAD, ids=lambda folder: folder.name)
 def test_a_bad_configuration_is_refused_with_the_expected_error(folder: Path) -> None:
-    """File, line, setting, value, what is wrong and what to write instead, for each error in it."""
+    """File, line, setting, value, problem and fix, for each error in it."""
     with pytest.raises(ConfigError) as caught:
         load(folder / "config.toml")
     assert (folder / "expected.txt").read_text() == str(caught.value).replace(f"{folder}/", "") + "\n"
@@ -119,7 +119,7 @@ def test_the_entries_of_a_list_replace_its_name(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_of_exceptions_excepts_nobody(tmp_path: Path) -> None:
-    """A list of exceptions may be empty; a list of senders may not, since the rule would apply to everybody."""
+    """A list of exceptions may be empty; a list of senders may not, since the rule would apply to all senders."""
     (tmp_path / "none").write_text("# nobody at present\n")
     loaded = load(write(tmp_path, SOUND + 'except_senders = ["file:none"]\n'))
     assert loaded.rules[0].concerns("anybody@council.test")
@@ -146,7 +146,7 @@ def test_ten_thousand_senders_are_read(tmp_path: Path) -> None:
     ids=["missing", "directory", "pipe", "device", "loop", "huge"],
 )
 def test_anything_but_a_regular_file_is_refused(tmp_path: Path, make: object, problem: str) -> None:
-    """As configuration and as list: an error that names it, without blocking and without filling the memory."""
+    """As configuration and as list: the error names the file, and reading neither blocks nor fills the memory."""
     assert callable(make)
     make(tmp_path / "it")
     with pytest.raises(ConfigError) as caught:
@@ -172,7 +172,7 @@ def test_a_file_that_the_user_may_not_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_list_name_with_a_nul_is_refused(tmp_path: Path) -> None:
-    """With an error like any other."""
+    """The error has the form of all others."""
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, SOUND + 'senders = ["file:a\\u0000b"]\n'))
     assert caught.value.problems[0].problem.endswith("is not a file name")
@@ -236,7 +236,7 @@ def heading_of(section: str) -> str:
 
 @pytest.mark.parametrize(("section", "key"), SETTINGS, ids=".".join)
 def test_a_wrong_value_of_any_setting_is_refused_in_our_words(tmp_path: Path, section: str, key: str) -> None:
-    """The error names file, line, key, value and remedy, whatever type the value has, and never quotes a library."""
+    """The error names file, line, key, value and remedy, for values of any type, and never quotes a library."""
     for odd in ODD:
         error = refusal_of(tmp_path, with_setting(section, key, odd))
         for problem in error.problems if error else ():

@@ -35,7 +35,7 @@ def reads(judged: Message) -> Counter[tuple[str, str]]:
 
 
 def test_each_field_is_read_once_in_a_rewrite() -> None:
-    """`Message` keeps the addresses and mailboxes of a value; only the result of the edits is read anew."""
+    """`Message` keeps the addresses and mailboxes of a value; only the result of the edits is read again."""
     to, cc, author = ", ".join(strangers(95)), "ann@council.test, x@other.test", '"Clerk"  <clerk@council.test>'
     counted = reads(message(to=to, cc=cc, from_=author, list_id="<parents.council.test>"))
     assert {value: counted["addresses", value] for value in (to, cc, author)} == {to: 1, cc: 1, author: 1}

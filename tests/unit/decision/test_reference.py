@@ -11,7 +11,7 @@ from undisclosed.decision.reference import REFERENCE_LETTERS, reference
 
 
 def test_a_reference_is_short_and_the_same_for_every_transaction_of_one_message() -> None:
-    """It depends on sender, Message-ID and visible addresses, not on queue id and recipients."""
+    """A reference depends on sender, Message-ID and visible addresses, not on queue id and recipients."""
     one = message(to=", ".join(strangers(3)), queue_id="4dX1", recipients=["a@family.test"])
     two = Message("CLERK@council.test", ("b@family.test",), one.fields, one.client, "4dX2")
     names = {reference(b"key", each, expose(policy(), each.fields)) for each in (one, two)}

@@ -17,7 +17,6 @@ from undisclosed.decision.exposure import Exposure
 from undisclosed.decision.obstacles import Obstacle, ObstacleKind
 from undisclosed.decision.reply import (
     LINE_LIMIT,
-    LINES_LIMIT,
     REASON_LIMIT,
     Reply,
     fault,
@@ -56,6 +55,10 @@ SOUND = policy()
 def organisation(name: str = "Exampleshire County Council", help: str = "the service desk") -> Policy:  # noqa: A002  the setting's own name
     """A policy with these texts, unchecked: replies must not depend on the checks of the schema."""
     return SOUND.model_copy(update={"organisation": SOUND.organisation.model_copy(update={"name": name, "help": help})})
+
+
+LINES_LIMIT = 5
+"""Lines that a person reads in a dialog."""
 
 
 def on_the_wire(reply: Reply) -> list[str]:

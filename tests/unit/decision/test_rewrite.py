@@ -1,4 +1,4 @@
-"""Hiding recipients: which header becomes which."""
+"""Hiding recipients: headers before and after."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ CASES = {
         "CC: x@family.test\ncc: y@family.test, ann@council.test\nTo: bob@council.test\nCc: z@family.test",
         "cc: ann@council.test\nTo: bob@council.test",
     ),
-    "an arriving Bcc goes, whoever it names": (
+    "an arriving Bcc is removed, with any address": (
         "To: ann@council.test\nBcc: bob@council.test\nCc: x@family.test\nResent-Bcc: x@family.test\nbcc:",
         "To: ann@council.test",
     ),
@@ -149,7 +149,7 @@ CASES = {
         "To: ann@council.test",
     ),
     "a route goes": ("To: <@family.test:ann@council.test>", "To: ann@council.test"),
-    "names are written anew": (
+    "names are quoted again": (
         'To: x@family.test, "Smith, Ann" <ann@council.test>, Bob B. <bob@council.test>, "C \\"C\\"" <c@council.test>',
         'To: "Smith, Ann" <ann@council.test>, "Bob B." <bob@council.test>, "C \\"C\\""\n <c@council.test>',
     ),
@@ -212,7 +212,7 @@ def test_fields_that_are_not_counted_are_not_hidden() -> None:
 
 
 def test_only_what_changes_is_edited() -> None:
-    """A field that may stay gets no edit: Postfix would fold it anew."""
+    """A field that may stay gets no edit: Postfix would fold it differently."""
     before = mail("To: Ann\n\t<ann@council.test>\nCc: bob@council.test\nReply-To: ann@council.test\nCc: x@family.test")
     assert hide(policy(), before) == (HeaderDeletion("Cc", 2),)
 

@@ -165,7 +165,7 @@ def recipient_fields(fields: tuple[Field, ...]) -> list[Field]:
 
 
 def decoded(value: str) -> str:
-    """A value as a mail client decodes it; where the standard library cannot, as it stands."""
+    """A value as a mail client decodes it; or unchanged if the standard library cannot decode it."""
     try:
         parts = email.header.decode_header(value.encode("ascii", "replace").decode())
         return "".join(

@@ -85,7 +85,7 @@ def test_twenty_colleagues_of_one_firm_are_one_organisation() -> None:
 
 
 def test_the_first_rule_that_matches_decides() -> None:
-    """An exemption above a limit holds, and the limit holds for everybody else."""
+    """An exemption above a limit holds, and the limit holds for all other senders."""
     rules = [
         rule(name="lists", senders=["*-bounces@lists.council.test"], action="accept", more_than_addresses=None),
         rule(name="limit", action="quarantine"),

@@ -1,4 +1,4 @@
-"""The laboratory itself: what the tests and the quickstart measure with must be able to see a leak."""
+"""The laboratory itself: the tools of the tests and the quickstart must be able to find a leak."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def postfix(sink: Sink, request: pytest.FixtureRequest) -> Iterator[PrivatePostf
 
 
 def test_the_breaches_have_the_numbers_that_happened() -> None:
-    """866 addresses in ten messages of To, at most 95 in one; 500 in one message of Cc; nobody twice."""
+    """866 addresses in ten messages of To, at most 95 in one; 500 in one message of Cc; no address twice."""
     schools, families = breaches.schools(), breaches.families()
     shown = [len(letter.people) for letter in schools.letters]
     assert (len(shown), sum(shown), max(shown)) == (10, 866, 95)
@@ -52,7 +52,7 @@ def test_the_breaches_have_the_numbers_that_happened() -> None:
 
 @pytest.mark.parametrize("breach", [breaches.schools(), breaches.families()], ids=lambda breach: str(breach.domain))
 def test_each_letter_shows_the_people_it_is_about(breach: Breach) -> None:
-    """The entries of a breach's letters, whatever their form, are read as exactly these people's addresses."""
+    """The entries of a breach's letters, in all their forms, are read as exactly these people's addresses."""
     for letter in breach.letters:
         entries = ", ".join(person.entry for person in letter.people)
         assert visible(entries) == [person.address for person in letter.people]
@@ -96,7 +96,8 @@ def answered(breach: Breach, code: int) -> tuple[client.Outcome, ...]:
 def hidden(deliveries: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
     """The same messages without their recipient fields."""
     return tuple(
-        replace(one, data=re.sub(rb"(?m)^(?:To|Cc): (?:.*\r\n)(?:[ \t].*\r\n)*", b"", one.data)) for one in deliveries
+        replace(delivery, data=re.sub(rb"(?m)^(?:To|Cc): (?:.*\r\n)(?:[ \t].*\r\n)*", b"", delivery.data))
+        for delivery in deliveries
     )
 
 
@@ -112,7 +113,7 @@ def test_a_trial_is_judged_by_what_got_out() -> None:
         trial.Trial(breach, "quarantine", ok, (), 10),
         trial.Trial(breach, "reject", refused, (), 0),
     ]
-    assert [list(one.broken_promises()) for one in kept] == [[], [], [], [], []]
+    assert [list(played.broken_promises()) for played in kept] == [[], [], [], [], []]
 
     broken = {
         "866 strangers' addresses were visible outside": kept[2]._replace(deliveries=sent),
@@ -124,8 +125,8 @@ def test_a_trial_is_judged_by_what_got_out() -> None:
             kept[1]._replace(deliveries=clean),
         "the sender was answered [250]": kept[4]._replace(outcomes=ok),
     }  # fmt: skip
-    for problem, one in broken.items():
-        assert problem in list(one.broken_promises())
+    for problem, played in broken.items():
+        assert problem in list(played.broken_promises())
 
 
 # -- Postfix, sink, client
@@ -147,7 +148,7 @@ def test_what_is_sent_arrives_byte_for_byte(postfix: PrivatePostfix, sink: Sink)
 
 
 def test_xclient_makes_strangers_and_people_who_have_logged_in(postfix: PrivatePostfix) -> None:
-    """A stranger may write to the councils only; a client who has logged in to anybody."""
+    """An outside client may send to the councils only; an authenticated client to all recipients."""
     message = b"Subject: hello\n\nhello\n"
     stranger = client.send(postfix.port, message, sender="x@y.test", to=["a@out.test"], address="198.51.100.7")
     assert (stranger.accepted, stranger.final.code) == (False, 554)
@@ -164,7 +165,9 @@ def test_mail_through_sendmail_arrives(postfix: PrivatePostfix, sink: Sink) -> N
     """sendmail(1) of this instance puts mail into this instance's queue."""
     sink.clear()
     postfix.sendmail(["-f", "cron@council.test", "a@out.test"], b"Subject: nightly\n\nfine\n")
-    assert [(one.sender, one.recipients) for one in sink.wait_for(1)] == [("cron@council.test", ("a@out.test",))]
+    assert [(delivery.sender, delivery.recipients) for delivery in sink.wait_for(1)] == [
+        ("cron@council.test", ("a@out.test",))
+    ]
 
 
 def recipients_in_queue(postfix: PrivatePostfix) -> list[str]:
@@ -226,7 +229,7 @@ def test_one_session_carries_messages_with_different_answers(postfix: PrivatePos
     assert outcomes[1].final == client.Reply(554, ("5.7.1 <a@out.test>: Relay access denied",))
     assert greeting.lines[0] == "mx.council.test"
     assert len(greeting.lines) > 3
-    assert [one.recipients for one in sink.wait_for(2)] == [("a@council.test",), ("b@council.test",)]
+    assert [delivery.recipients for delivery in sink.wait_for(2)] == [("a@council.test",), ("b@council.test",)]
 
 
 def test_nothing_is_left_of_a_postfix_that_is_stopped(sink: Sink) -> None:
@@ -270,7 +273,7 @@ def test_the_sink_is_fast_enough_for_thousands(sink: Sink) -> None:
     with client.Client(sink.port) as session:
         for number in range(2000):
             session.send(f"Subject: {number}\n\n".encode(), sender="c@council.test", to=["a@out.test"])
-    subjects = [one.values("Subject") for one in sink.wait_for(2000)]
+    subjects = [delivery.values("Subject") for delivery in sink.wait_for(2000)]
     assert subjects == [[str(number).encode()] for number in range(2000)]
 
 

@@ -76,7 +76,7 @@ class Play:
         return match
 
     def directory(self) -> Path:
-        """Where its Postfix lives, from the record that it leaves for `--stop`."""
+        """The directory of its Postfix, from the record that it leaves for `--stop`."""
         record = until(
             lambda: (RUNNING / str(self.process.pid)).is_file() and (RUNNING / str(self.process.pid)).read_text(),
             within=PLAY_TIMEOUT,
@@ -96,10 +96,10 @@ def play(tmp_path: Path) -> Iterator[Callable[..., Play]]:
         return started[-1]
 
     yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.terminate()
-        one.process.wait(PLAY_TIMEOUT)
+    for program in started:
+        if program.process.poll() is None:
+            program.process.terminate()
+        program.process.wait(PLAY_TIMEOUT)
 
 
 def descendants(pid: int) -> set[int]:
@@ -108,7 +108,7 @@ def descendants(pid: int) -> set[int]:
     edge = {pid}
     everybody = list(processes.running())
     while edge:
-        edge = {one.pid for one in everybody if one.parent in edge} - found
+        edge = {process.pid for process in everybody if process.parent in edge} - found
         found |= edge
     return found
 
@@ -117,7 +117,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def test_quickstart_shows_both_breaches_under_each_action() -> None:
-    """One run ends with status 0 and shows who saw whom, what gets out now, and the words of the refusal."""
+    """One run ends with status 0 and shows the visible addresses without and with the milter, and the refusal."""
     done = subprocess.run(
         [str(QUICKSTART), "--once"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PLAY_TIMEOUT
     )
@@ -200,14 +200,14 @@ def test_quickstart_stays_up_for_messages_of_ones_own(play: Callable[..., Play])
     assert up.process.wait(PLAY_TIMEOUT) == 0
     assert not directory.exists()
     assert members
-    assert not members & {one.pid for one in processes.running()}
+    assert not members & {process.pid for process in processes.running()}
     assert not (RUNNING / str(up.process.pid)).exists()
 
 
 def test_two_plays_do_not_meet(play: Callable[..., Play]) -> None:
     """A second quickstart beside the first has its own ports and directory; Ctrl-C to one leaves the other working."""
     first, second = play(), play()
-    ports = [one.wait_for(r"outgoing server 127\.0\.0\.1, port (\d+)")[1] for one in (first, second)]
+    ports = [program.wait_for(r"outgoing server 127\.0\.0\.1, port (\d+)")[1] for program in (first, second)]
     assert ports[0] != ports[1]
     assert first.directory() != second.directory()
     left = first.directory()
@@ -234,7 +234,7 @@ def test_a_play_that_is_interrupted_leaves_nothing(play: Callable[..., Play], mo
     assert interrupted.process.wait(PLAY_TIMEOUT) == 130
     assert not directory.exists()
     assert members
-    assert not members & {one.pid for one in processes.running()}
+    assert not members & {process.pid for process in processes.running()}
 
 
 def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> None:
@@ -246,7 +246,7 @@ def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> N
     killed.process.kill()
     killed.process.wait(PLAY_TIMEOUT)
     until(
-        lambda: not members & {one.pid for one in processes.running()},
+        lambda: not members & {process.pid for process in processes.running()},
         what="the killed play's processes to end",
     )
     assert directory.exists()
@@ -254,7 +254,7 @@ def test_what_a_killed_play_left_is_cleared_away(play: Callable[..., Play]) -> N
     assert not directory.exists()
 
 
-# -- what the scripts ask and say
+# -- the questions and messages of the scripts
 
 
 def test_help_is_for_everybody() -> None:
@@ -268,7 +268,7 @@ def test_help_is_for_everybody() -> None:
 
 
 def test_without_root_it_says_so(tmp_path: Path) -> None:
-    """Somebody without rights is told to use sudo, and nothing is begun."""
+    """A user without rights gets the advice to use sudo, and nothing is started."""
     there = Path("/tmp") / f"undisclosed-deploy-{os.getpid()}"  # tmp_path lies where only root may look
     shutil.copytree(DEPLOY, there / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
     try:
@@ -287,7 +287,7 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
 
 
 def test_on_another_system_it_names_the_packages() -> None:
-    """Where there is no apt it stops before it has done anything, and says what is needed."""
+    """Without apt it stops before any change, and names the missing packages."""
     told = bash("require_debian", PATH="/nonexistent")
     assert told.returncode == 1
     for package in ("postfix", "libmilter-dev", "python3-venv", "swaks"):
@@ -298,7 +298,7 @@ def test_on_another_system_it_names_the_packages() -> None:
     ("assume_yes", "status"), [("", 1), ("1", 0)], ids=["asked, with nobody to answer", "told to go on"]
 )
 def test_another_mail_server_is_not_removed_unasked(tmp_path: Path, assume_yes: str, status: int) -> None:
-    """Where Exim is installed it says what Debian would do, and goes on only if it was told to."""
+    """If Exim is installed, it reports the change that Debian would make, and goes on only with a confirmation."""
     installed = r"exim4-daemon-light\tinstalled\tmail-transport-agent\npostfix\tnot-installed\tmail-transport-agent\n"
     executable(tmp_path / "dpkg-query", f"#!/bin/sh\nprintf '{installed}'\n")
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -348,7 +348,7 @@ def test_rules_of_the_host_survive_a_run_that_was_killed(tmp_path: Path) -> None
 
 
 def test_a_step_that_fails_names_its_log() -> None:
-    """The last lines of what failed are shown, with the path of all of it."""
+    """The last lines of the failed command are shown, with the path of its whole output."""
     failed = bash("step 'A step' bash -c 'echo what went wrong; exit 3'\necho went on")
     assert failed.returncode == 1
     assert "A step: failed with status 3" in failed.stderr

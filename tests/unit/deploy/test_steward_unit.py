@@ -34,7 +34,7 @@ def test_unit_is_hardened(unit: Path) -> None:
 
 
 def test_unit_lets_the_steward_do_its_work() -> None:
-    """It starts as root, may become the milter's user, and lets sendmail(1) hand over to postdrop(1)."""
+    """The steward starts as root, may become the milter's user, and its sendmail(1) can run postdrop(1)."""
     unit = settings("undisclosed-steward.service")
     assert "User" not in unit
     assert {"CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE"} <= set(unit["CapabilityBoundingSet"][0].split())

@@ -46,7 +46,7 @@ def commands(command: Any, words: tuple[str, ...] = ("undisclosed",)) -> Iterato
 
 
 def test_the_example_is_a_sound_configuration() -> None:
-    """It can be used as it is, and nothing in it is without effect."""
+    """The example loads as it is, and each of its settings has an effect."""
     assert not_used(load(EXAMPLE)) == []
 
 

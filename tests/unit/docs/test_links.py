@@ -1,4 +1,4 @@
-"""The documents: every link leads somewhere, every path that is named exists."""
+"""The documents: the target of every link and every named path exist."""
 
 from __future__ import annotations
 

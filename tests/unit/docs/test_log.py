@@ -102,7 +102,7 @@ def test_the_page_has_every_event_of_the_code_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", sorted(CODE.keys() - {"message"}))
 def test_an_event_has_the_level_and_the_fields_that_the_page_says(name: str) -> None:
-    """Where two calls write one event, the page has the fields of both."""
+    """If two calls write one event, the page has the fields of both."""
     row, calls = on_the_page()[name], CODE[name]
     assert {call.level for call in calls} == {row.level}
     assert frozenset().union(*(call.fields for call in calls)) == row.fields
@@ -110,7 +110,7 @@ def test_an_event_has_the_level_and_the_fields_that_the_page_says(name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(CODE))
 def test_an_event_has_a_name_in_snake_case(name: str) -> None:
-    """So that it can be searched for as one word."""
+    """An administrator can then search for it as one word."""
     assert SNAKE_CASE.fullmatch(name)
 
 

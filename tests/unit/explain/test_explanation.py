@@ -166,7 +166,7 @@ def test_the_envelope_decides_on_scope() -> None:
 
 
 def test_json_is_one_line_of_ascii() -> None:
-    """A program can read it line by line, whatever bytes a message has: no raw byte, lone surrogate or line end."""
+    """A program can read it line by line, with any bytes in a message: no raw byte, lone surrogate or line end."""
     raw = FROM + b"Subject: x\nTo: \xe9 <a\xe9@x.test>,\n\tb@x.test, Ll\xc5\xb7n <c@x.test>\n\n"
     line = as_json(explained(raw, policy(rules=[rule(more_than_addresses=0, action="rewrite")])))
     assert line.isascii()

@@ -176,7 +176,7 @@ def test_the_recipients_are_guessed() -> None:
 
 
 def test_a_given_envelope_takes_precedence() -> None:
-    """It replaces every guess, also with the null sender or without a login."""
+    """The given envelope replaces every guess, also with the null sender or without a login."""
     raw = b"Return-Path: <r@council.test>\nTo: b@x.test\n\n"
     asked = read("m.eml", raw, Envelope("", ("z@x.test",), "192.0.2.7", "anna")).message
     assert (asked.sender, asked.recipients) == ("", ("z@x.test",))

@@ -55,7 +55,7 @@ def test_facts_are_the_messages_own() -> None:
     ],
 )
 def test_the_treatment_is_what_is_done(action: str, mode: str, treatment: str) -> None:
-    """In monitor mode the treatment is `monitor`, whatever the rule decided."""
+    """In monitor mode the treatment is `monitor` for every action of the rule."""
     record = recorded(
         message(to="ann@record.test, bob@two.test"), rules=[rule(more_than_addresses=1, action=action)], mode=mode
     )

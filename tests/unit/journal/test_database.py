@@ -74,7 +74,7 @@ def test_a_database_without_tables_names_the_command(journal_url: str) -> None:
         for attempt in (
             journal.check,
             journal.incidents.search,
-            journal.probe,
+            journal.inbox.probe,
             lambda: journal.filing.record(transaction()),
         ):
             with pytest.raises(WrongVersionError, match="run `undisclosed journal upgrade`"):
@@ -140,7 +140,7 @@ def assert_unreleased(url: str) -> None:
 
 @pytest.mark.parametrize("version", ["0001", "0002"])
 def test_a_journal_of_an_unreleased_version_is_refused(journal_url: str, version: str) -> None:
-    """It is neither taken for an empty database nor for one of a newer version, and nothing in it changes."""
+    """The error is neither that of an empty database nor that of a newer version, and the journal does not change."""
     old_tables(journal_url, version)
     assert_unreleased(journal_url)
     with engines.engine(journal_url).connect() as connection:
@@ -255,7 +255,7 @@ def test_the_key_is_not_in_the_database(journal: Journal, journal_url: str) -> N
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///relative.db", "mysql://x/y", "postgresql+psycopg2://x/y"])
 def test_a_database_of_another_kind_is_refused(url: str) -> None:
-    """Also one in memory: each worker would have its own."""
+    """A database in memory is refused too: each worker would have its own."""
     with pytest.raises(UnusableError, match=r"journal\.url"):
         engines.engine(url)
 
@@ -296,7 +296,7 @@ def test_roots_commands_leave_files_to_the_milters_user(tmp_path: Path, umask: i
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    """It is not created: its owner would be a guess."""
+    """The directory is not created: its owner would be a guess."""
     missing = pytest.raises(JournalError, match=r"the directory .*/no of journal\.url does not exist")
     with missing:
         migrate.upgrade(JournalSection(url=f"sqlite:///{tmp_path}/no/journal.db"), KEY)
@@ -334,7 +334,7 @@ def test_a_corrupt_file_is_an_error(tmp_path: Path, size: int) -> None:
 
 
 def test_a_file_that_was_put_back_is_noticed(tmp_path: Path) -> None:
-    """A connection to the moved file would write records that nobody reads."""
+    """A connection to the moved file would write records that no other process reads."""
     path = tmp_path / "journal.db"
     with closing(open_journal(sqlite_url(path))) as journal:
         shutil.copy(path, tmp_path / "backup")
@@ -365,7 +365,7 @@ def remote(postgres: Postgres) -> Iterator[Journal]:
     url = postgres.create("failing")
     migrate.upgrade(JournalSection(url=url), KEY)
     with closing(open_journal(url)) as journal:
-        journal.probe()
+        journal.inbox.probe()
         yield journal
     postgres.drop("failing")
 
@@ -374,7 +374,7 @@ def test_a_frozen_server_is_given_up_in_time(postgres: Postgres, remote: Journal
     """With an open connection and without; once the server goes on, the journal works again."""
     postgres.freeze()
     try:
-        for attempt in (lambda: remote.filing.record(transaction()), remote.incidents.search, remote.probe):
+        for attempt in (lambda: remote.filing.record(transaction()), remote.incidents.search, remote.inbox.probe):
             with in_time(), pytest.raises(JournalError):
                 attempt()
     finally:

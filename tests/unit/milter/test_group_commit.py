@@ -68,7 +68,7 @@ def test_items_one_by_one_are_a_round_each(job: Job) -> None:
 
 
 def test_items_that_come_meanwhile_are_one_round(job: Job, pool: ThreadPoolExecutor) -> None:
-    """One thread handles all of them; none is handled twice or lost."""
+    """One thread handles all items; no item is handled twice or lost."""
     job.hold()
     with pool:
         asked = job.begin(pool, range(10))

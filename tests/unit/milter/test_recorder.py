@@ -83,7 +83,7 @@ def inbox(journal: Journal) -> Breakable:
 @pytest.fixture
 def recorder(inbox: Breakable, lines: Lines) -> Iterator[Recorder]:
     """A running recorder."""
-    made = Recorder(inbox, "mx1", log.get())
+    made = Recorder(inbox, "mx1", log.get(), lambda: 0)
     made.start()
     yield made
     made.stop(10)
@@ -102,7 +102,7 @@ def test_recorded_transactions_are_read_back(recorder: Recorder, journal: Journa
 def test_after_a_failure_records_fail_at_once_until_writing_works(
     recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines
 ) -> None:
-    """The log says so once when it begins, and once when it ends."""
+    """The log has one line at its begin, and one at its end."""
     inbox.fails = True
     for _ in range(3):
         with pytest.raises(JournalError):
@@ -120,7 +120,7 @@ def test_after_a_failure_records_fail_at_once_until_writing_works(
 def test_a_callback_waits_for_a_moment_only(
     recorder: Recorder, inbox: Breakable, journal: Journal, lines: Lines, treatment: str, state: State
 ) -> None:
-    """One hangs with the disk, later ones do not wait; a record that comes through too late is corrected."""
+    """The first record hangs with the disk, later ones do not wait; a record that succeeds too late is corrected."""
     inbox.goes.clear()
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(recorder.record, transaction(treatment=treatment))

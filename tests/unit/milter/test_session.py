@@ -206,7 +206,7 @@ def test_mail_through_sendmail_is_answered_in_one_line(lines: Lines) -> None:
 
 
 def test_the_header_of_a_message_that_cannot_be_outgoing_is_not_kept(lines: Lines) -> None:
-    """A stranger's header of any size costs no memory, and passes untouched."""
+    """The header of incoming mail is not kept, whatever its size, and passes unchanged."""
     _, session = open_session()
     session.connect("192.0.2.7", 40000)
     session.mail("<stranger@family.test>", "")

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from support.factories import policy, transaction
-from support.notice_factories import SENT, words
+from support.notice_factories import SENT, shipped, words
 from undisclosed.incidents.records import NoticeKind, State, parts_for
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError
 from undisclosed.notices.eligibility import MAX_NOTICES
-from undisclosed.notices.template_files import shipped
 from undisclosed.policy import Policy
 
 TEMPLATES = shipped(("en",))
@@ -66,7 +65,7 @@ def dispatch(gateway: Dispatcher, now: datetime = SENT, own: Policy | None = Non
 
 
 def test_a_due_notice_is_sent_once(journal: Journal, box: Box) -> None:
-    """It goes to the sender, is recorded as an event, and is no longer due."""
+    """The notice goes to the sender, is recorded as an event, and is no longer due."""
     incident_id = add_due_notice(journal)
     gateway = dispatcher(journal, box)
     assert dispatch(gateway) == [(DispatchStatus.SENT, "")]
@@ -111,7 +110,7 @@ def test_a_suppressed_notice_is_an_event(journal: Journal, box: Box, state: Stat
 
 
 def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) -> None:
-    """It is read from the accepted parts."""
+    """The mode is read from the accepted parts."""
     released = journal.filing.record(transaction(at=SENT))
     journal.held.record_accepted(released.id, parts_for("bcc", range(2), 2))
     journal.held.set_state(released.id, State.RELEASED)

@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.factories import policy
-from support.notice_factories import SENT, content, incident, notice, text_of, words
+from support.notice_factories import content, incident, notice, render, text_of, words
 from undisclosed.addresses import addresses
-from undisclosed.notices import NoticeError, render
+from undisclosed.notices import NoticeError
 from undisclosed.notices.eligibility import domain_of, why_suppressed
 
 FIELDS: Final = [
@@ -57,7 +57,7 @@ def shown_outside(message: EmailMessage) -> list[str]:
 @example(subject="{{ ''.__class__.__mro__ }}{% include 'en/held.txt' %}")
 @example(subject="=?utf-8?b?cGFyZW50MUBmYW1pbHkudGVzdA==?=")
 def test_a_subject_is_only_shown(subject: str) -> None:
-    """It adds no field, part, markup or line, is not evaluated as a template, and shows no address."""
+    """A subject adds no field, part, markup or line, is not evaluated as a template, and shows no address."""
     message = notice("held", about=incident(subject=subject, message_id=None))
     read = received(message)
     assert read.keys() == FIELDS
@@ -76,7 +76,7 @@ def test_a_subject_is_only_shown(subject: str) -> None:
 def test_names_from_the_configuration_are_only_shown(name: str, help_: str) -> None:
     """An organisation may be called `A & B <C>`: that adds no markup and no field, and the author stays one address."""
     own = policy(organisation={"name": name[:200], "help": help_[:200]})
-    message = render(own, incident(message_id=None), "held", now=SENT)
+    message = render(own, incident(message_id=None), "held")
     read = received(message)
     assert read.keys() == FIELDS
     assert [found.text for found in addresses(str(read["To"]))] == ["clerk@council.test"]

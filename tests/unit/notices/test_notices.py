@@ -21,13 +21,14 @@ from support.notice_factories import (
     notice,
     organisation,
     readable,
+    render,
     text_of,
     words,
 )
 from support.paths import DATA
 from undisclosed.decision.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE, Obstacle
 from undisclosed.incidents.records import NoticeKind, State
-from undisclosed.notices import NoticeError, render
+from undisclosed.notices import NoticeError
 from undisclosed.notices.templates import KINDS
 
 WHOLE = DATA / "notices"
@@ -195,13 +196,13 @@ def test_the_day_of_expiry_is_the_earliest_one() -> None:
 def test_dates_are_local() -> None:
     """Dates are in the host's time zone: shortly before midnight in UTC it is the next day in British summer time."""
     late = incident(at=SENT.replace(month=7, hour=23, minute=30))
-    message = render(organisation(), late, "held", now=SENT, zone=ZoneInfo("Europe/London"))
+    message = render(organisation(), late, "held", zone=ZoneInfo("Europe/London"))
     assert "of 20 July 2026, 00:30 has not been sent" in words(message)
 
 
 def test_the_default_contact_is_translated() -> None:
     """The default of `organisation.help` is English; a Welsh notice says it in Welsh."""
-    text = words(render(policy(organisation={"languages": ["en", "cy"]}), incident(), "held", now=SENT))
+    text = words(render(policy(organisation={"languages": ["en", "cy"]}), incident(), "held"))
     assert "contact your mail administrator, say" in text
     assert "Cyswllt: eich gweinyddwr e-bost." in text
 
@@ -229,7 +230,7 @@ def test_a_subject_that_was_not_kept(subject: str | None) -> None:
 def test_the_author(configured: str, domains: list[str], expected: str) -> None:
     """`notices.from`, else the organisation's postmaster."""
     own = policy(organisation={"internal_domains": domains}, notices={"from": configured})
-    message = message_from_bytes(render(own, incident(), "held", now=SENT).as_bytes(), policy=email_policy.default)
+    message = message_from_bytes(render(own, incident(), "held").as_bytes(), policy=email_policy.default)
     assert str(message["From"]) == expected
 
 
@@ -256,7 +257,7 @@ def test_in_reply_to(message_id: str | None, repeated: bool) -> None:
 
 
 def test_the_message_id_of_a_notice_is_stable() -> None:
-    """It depends on incident and kind only, so that duplicates can be recognised."""
+    """The Message-ID depends on incident and kind only, so that duplicates can be recognised."""
     first, second = (notice("held")["Message-ID"] for _ in range(2))
     later = notice("held", about=incident(at=SENT + timedelta(hours=2)))["Message-ID"]
     assert first == second == "<held.k7qf-3m2d.20261119140500@council.test>"
@@ -273,6 +274,6 @@ def test_an_internationalised_sender() -> None:
 
 @pytest.mark.parametrize("sender", ["", "clerk", "a@b@c.test", "a@council.test,b@family.test", "a b@council.test"])
 def test_a_sender_that_is_not_one_address(sender: str) -> None:
-    """It is refused: sendmail(1) might read several addresses in it."""
+    """Such a sender is refused: sendmail(1) might read several addresses in it."""
     with pytest.raises(NoticeError, match="no address that can be written to"):
         notice("held", about=incident(sender=sender))

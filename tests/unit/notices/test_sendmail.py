@@ -72,7 +72,7 @@ def test_a_missing_sendmail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sender", ["", "a@council.test,b@family.test", "a@council.test b@family.test", "clerk"])
 def test_sendmail_is_never_given_two_addresses(tmp_path: Path, sender: str) -> None:
-    """It would read several addresses in one argument."""
+    """sendmail(1) would read several addresses in one argument."""
     with pytest.raises(NoticeError, match="no address"):
         send(notice("held"), sender, program(tmp_path, "touch called"))
     assert list(tmp_path.iterdir()) == [tmp_path / "sendmail"]

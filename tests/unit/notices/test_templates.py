@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from support.notice_factories import SENT, content, incident, text_of, words
+from support.notice_factories import SENT, content, incident, shipped, text_of, words
 from support.paths import PROJECT
 from undisclosed import cli, notices
 from undisclosed.config.errors import ConfigError
 from undisclosed.config.load import load
-from undisclosed.notices import variables
-from undisclosed.notices.template_files import SHIPPED, check, samples, shipped
+from undisclosed.notices import compose, variables
+from undisclosed.notices.template_files import SHIPPED, check, samples
 from undisclosed.notices.templates import KINDS, Block, blocks
 from undisclosed.notices.variables import VARIABLES
 from undisclosed.policy import Policy
@@ -38,7 +38,7 @@ action = "quarantine"
 def configured(path: Path, *languages: str, **templates: str) -> tuple[Policy, Path]:
     """A configuration with own templates: `en_held="…"` is `words/en/held.txt`, `layout` is the HTML."""
     file = path / "config.toml"
-    file.write_text(CONFIG.format(languages=", ".join(f'"{one}"' for one in languages or ("en",))))
+    file.write_text(CONFIG.format(languages=", ".join(f'"{language}"' for language in languages or ("en",))))
     (path / "words").mkdir(exist_ok=True)
     for name, text in templates.items():
         language, _, kind = name.partition("_")
@@ -82,7 +82,7 @@ def test_an_own_template_replaces_one_notice_only(tmp_path: Path) -> None:
     )
     loaded = notices.load(policy, file)
     held, deleted = (
-        notices.render(policy, incident(), kind, now=SENT, templates=loaded) for kind in ("held", "deleted")
+        compose.render(policy, incident(), kind, now=SENT, templates=loaded) for kind in ("held", "deleted")
     )
     assert held["Subject"] == "Stopped (K7QF-3M2D)"
     assert content(held, "plain") == "Stopped\n\nSee K7QF-3M2D: 95.\n\nThe mail desk\n"
@@ -93,7 +93,7 @@ def test_an_own_template_replaces_one_notice_only(tmp_path: Path) -> None:
 def test_an_own_language(tmp_path: Path) -> None:
     """A directory with all kinds of notices is a language; dates are written in it."""
     policy, file = configured(tmp_path, "de", **{f"de_{kind}": f"{kind}\n\nVom {{{{ sent }}}}." for kind in KINDS})
-    message = notices.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
+    message = compose.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
     assert "Vom 19. November 2026, " in words(message)
     assert message["Content-Language"] == "de"
 
@@ -103,7 +103,7 @@ def test_an_own_layout(tmp_path: Path) -> None:
     layout = "<body>{% for part in parts %}<i>{{ part.blocks[0].lines[0] }}</i>{% endfor %}"
     policy, file = configured(tmp_path, layout=layout)
     about = incident(subject="<b>&")
-    message = notices.render(policy, about, "held", now=SENT, templates=notices.load(policy, file))
+    message = compose.render(policy, about, "held", now=SENT, templates=notices.load(policy, file))
     assert content(message, "html").startswith("<body><i>Your message “&lt;b&gt;&amp;” of")
     assert text_of(content(message, "html")).startswith("Your message “<b>&” of")
 
@@ -113,7 +113,7 @@ def test_templates_are_read_once(tmp_path: Path) -> None:
     policy, file = configured(tmp_path, en_held="Stopped\n\nFor now.")
     loaded = notices.load(policy, file)
     shutil.rmtree(tmp_path / "words")
-    assert "For now." in words(notices.render(policy, incident(), "held", now=SENT, templates=loaded))
+    assert "For now." in words(compose.render(policy, incident(), "held", now=SENT, templates=loaded))
 
 
 def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
     (tmp_path / "words/en/held.txt~").write_text("{{")
     (tmp_path / "words/en/.held.txt").write_text("{{")
     (tmp_path / "words/README").write_text("{{")
-    message = notices.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
+    message = compose.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
     assert content(message, "plain") == "Stopped\n\nOne.\n\n- two\n- three\n"
 
 
@@ -217,7 +217,7 @@ def test_a_language_without_templates_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_own_language_must_be_complete(tmp_path: Path) -> None:
-    """Otherwise some senders would get no notice."""
+    """Some senders would otherwise get no notice."""
     most = {f"de_{kind}": "Titel\n\nText" for kind in KINDS if kind not in ("kept", "deleted")}
     assert error_text(tmp_path, "de", **most) == (
         "words/de\n"

@@ -1,4 +1,4 @@
-"""The table of what each action does."""
+"""The table of the effects of each action."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def test_when_the_first_notice_is_due(
 
 
 def test_the_default_of_notices_after() -> None:
-    """It names the actions that have a first notice."""
+    """The default names the actions that have a first notice."""
     assert {action for action in Action if action.effect.first_notice} == set(policy().notices.after)

@@ -165,7 +165,7 @@ def test_each_way_to_bypass_the_milter_is_a_problem(case: str) -> None:
 def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None:
     """The remedy of a problem can be typed."""
     main, services, _ = PROBLEMS[case]
-    (problem,) = [one for one in findings(postfix_config(main, services)) if one.level is Level.PROBLEM]
+    (problem,) = [finding for finding in findings(postfix_config(main, services)) if finding.level is Level.PROBLEM]
     assert remedy in problem.remedy
 
 
@@ -211,7 +211,7 @@ def test_a_remedy_is_a_command_where_one_does_it(case: str, remedy: str) -> None
     ],
 )  # fmt: skip
 def test_each_lesser_matter_is_a_note(main: dict[str, str], services: dict[str, dict[str, str]], expected: str) -> None:
-    """It is a note, and there is no problem."""
+    """`status` reports a note, and no problem."""
     found = findings(postfix_config(main, services))
     assert texts(found, Level.PROBLEM) == []
     assert [text for text in texts(found, Level.NOTE) if expected in text]

@@ -15,7 +15,7 @@ from undisclosed.postfix.master_cf import (
     END,
     NO_LINE_END,
     OPTIONS,
-    Line,
+    MasterLine,
     findings,
     with_listener,
     without_listener,
@@ -39,17 +39,17 @@ def test_lines_that_came_later_stay() -> None:
     assert without_listener(with_listener(b"smtp inet n - y - - smtpd") + later) == b"smtp inet n - y - - smtpd" + later
 
 
-def lines(**over: Line) -> dict[str, Line]:
+def lines(**over: MasterLine) -> dict[str, MasterLine]:
     """Both services as attach writes them, some replaced."""
-    names = {name: Line(COLUMNS[name], OPTIONS[name]) for name in OPTIONS}
+    names = {name: MasterLine(COLUMNS[name], OPTIONS[name]) for name in OPTIONS}
     return names | {name.replace("_", "-"): line for name, line in over.items()}
 
 
 def found(
-    services: Mapping[str, Line], milters: str = "a, b", wanted: str = "a, b", looping: bool = False
+    services: Mapping[str, MasterLine], milters: str = "a, b", wanted: str = "a, b", looping: bool = False
 ) -> list[tuple[Level, str]]:
     """The findings about services, as level and text."""
-    return [(one.level, one.text) for one in findings(services, milters, wanted, looping, "/etc/postfix")]
+    return [(finding.level, finding.text) for finding in findings(services, milters, wanted, looping, "/etc/postfix")]
 
 
 def test_the_lines_as_attach_writes_them_are_ok() -> None:
@@ -66,7 +66,7 @@ def test_without_the_listener_nothing_can_be_released() -> None:
 
 def test_a_listener_that_others_can_reach_is_a_problem() -> None:
     """Mail that comes in there bypasses our milter."""
-    public = Line({**COLUMNS["undisclosed-release"], "private": "n"}, OPTIONS["undisclosed-release"])
+    public = MasterLine({**COLUMNS["undisclosed-release"], "private": "n"}, OPTIONS["undisclosed-release"])
     assert Level.PROBLEM in [level for level, _ in found(lines(undisclosed_release=public))]
 
 
@@ -81,20 +81,20 @@ def test_a_listener_that_others_can_reach_is_a_problem() -> None:
 def test_an_option_that_drifted_is_named(change: dict[str, str], words: str) -> None:
     """Changed, emptied or added."""
     options = {**OPTIONS["undisclosed-release"], **change}
-    drifted = lines(undisclosed_release=Line(COLUMNS["undisclosed-release"], options))
+    drifted = lines(undisclosed_release=MasterLine(COLUMNS["undisclosed-release"], options))
     assert any(words in text for _, text in found(drifted))
 
 
 def test_an_option_that_was_removed_is_named() -> None:
     """The value of main.cf would apply there."""
     options = {name: value for name, value in OPTIONS["undisclosed-cleanup"].items() if name != "message_size_limit"}
-    drifted = lines(undisclosed_cleanup=Line(COLUMNS["undisclosed-cleanup"], options))
+    drifted = lines(undisclosed_cleanup=MasterLine(COLUMNS["undisclosed-cleanup"], options))
     assert any("message_size_limit is not set" in text for _, text in found(drifted))
 
 
 def test_other_milters_for_released_mail_are_noted() -> None:
-    """As when somebody adds a signer to smtpd_milters alone, after attach."""
-    assert any("released mail meets other milters" in text for _, text in found(lines(), "a", "a, b"))
+    """As after an administrator has added a signer to smtpd_milters only, after attach."""
+    assert any("released mail passes other milters" in text for _, text in found(lines(), "a", "a, b"))
 
 
 def test_a_content_filter_that_returns_mail_to_our_milter_is_noted() -> None:

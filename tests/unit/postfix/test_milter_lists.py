@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.postfix_configurations import OURS, QUEUE, SOCKET, US
 from undisclosed.policy.types import Socket, parse_socket
 from undisclosed.postfix.milter_lists import (
-    Edit,
+    ListEdit,
     ListError,
     Milter,
     UnwritableSocket,
@@ -127,38 +127,42 @@ THEIRS = "{ inet:127.0.0.1:11332, default_action=accept }"
 @pytest.mark.parametrize(
     ("raw", "expanded", "expected"),
     [
-        ("", "", Edit(US)),
-        ("inet:h:1", "inet:h:1", Edit(f"{US}, inet:h:1")),
-        ("inet:h:1  unix:b,", "inet:h:1  unix:b,", Edit(f"{US}, inet:h:1  unix:b")),
-        (THEIRS, THEIRS, Edit(f"{US}, {THEIRS}")),
-        ("$others", "inet:h:1 unix:b", Edit(f"{US}, $others")),
-        ("$others", "", Edit(f"{US}, $others")),
+        ("", "", ListEdit(US)),
+        ("inet:h:1", "inet:h:1", ListEdit(f"{US}, inet:h:1")),
+        ("inet:h:1  unix:b,", "inet:h:1  unix:b,", ListEdit(f"{US}, inet:h:1  unix:b")),
+        (THEIRS, THEIRS, ListEdit(f"{US}, {THEIRS}")),
+        ("$others", "inet:h:1 unix:b", ListEdit(f"{US}, $others")),
+        ("$others", "", ListEdit(f"{US}, $others")),
         (US, US, None),
         (f"{US}, inet:h:1", f"{US}, inet:h:1", None),
         ("$smtpd_milters", f"{US}, inet:h:1", None),
         ("$ours inet:h:1", f"{US} inet:h:1", None),
         # elsewhere in the list, twice, or with another action
-        (f"inet:h:1 {US} unix:b", f"inet:h:1 {US} unix:b", Edit(f"{US}, inet:h:1, unix:b")),
-        (f"{US}, inet:h:1, {US}", f"{US}, inet:h:1, {US}", Edit(f"{US}, inet:h:1")),
-        ("unix:undisclosed/milter.sock", "unix:undisclosed/milter.sock", Edit(US)),
+        (f"inet:h:1 {US} unix:b", f"inet:h:1 {US} unix:b", ListEdit(f"{US}, inet:h:1, unix:b")),
+        (f"{US}, inet:h:1, {US}", f"{US}, inet:h:1, {US}", ListEdit(f"{US}, inet:h:1")),
+        ("unix:undisclosed/milter.sock", "unix:undisclosed/milter.sock", ListEdit(US)),
         (
             "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }",
             "{ unix:undisclosed/milter.sock, default_action=accept, connect_timeout=3s }",
-            Edit("{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"),
+            ListEdit("{ unix:undisclosed/milter.sock, default_action=tempfail, connect_timeout=3s }"),
         ),
         (
             "{ unix:undisclosed/milter.sock, { protocol = 6 no_header_reply } }",
             "{ unix:undisclosed/milter.sock, { protocol = 6 no_header_reply } }",
-            Edit("{ unix:undisclosed/milter.sock, default_action=tempfail, { protocol = 6 no_header_reply } }"),
+            ListEdit("{ unix:undisclosed/milter.sock, default_action=tempfail, { protocol = 6 no_header_reply } }"),
         ),
         # a name that a chrooted smtpd cannot follow
-        (f"{{ unix:{SOCKET}, default_action=tempfail }}", f"{{ unix:{SOCKET}, default_action=tempfail }}", Edit(US)),
+        (
+            f"{{ unix:{SOCKET}, default_action=tempfail }}",
+            f"{{ unix:{SOCKET}, default_action=tempfail }}",
+            ListEdit(US),
+        ),
         # brought in by a variable at another place
-        ("inet:h:1, $smtpd_milters", f"inet:h:1, {US}, unix:b", Edit(f"{US}, inet:h:1, unix:b", written_out=True)),
-        (f"{US}, $smtpd_milters", f"{US}, {US}, unix:b", Edit(f"{US}, unix:b", written_out=True)),
+        ("inet:h:1, $smtpd_milters", f"inet:h:1, {US}, unix:b", ListEdit(f"{US}, inet:h:1, unix:b", written_out=True)),
+        (f"{US}, $smtpd_milters", f"{US}, {US}, unix:b", ListEdit(f"{US}, unix:b", written_out=True)),
     ],
 )
-def test_our_milter_is_put_first_and_only_once(raw: str, expanded: str, expected: Edit | None) -> None:
+def test_our_milter_is_put_first_and_only_once(raw: str, expanded: str, expected: ListEdit | None) -> None:
     """Other elements keep their order, their text and their variables."""
     assert expected == with_ours_first(raw, expanded, OURS)
 
@@ -166,7 +170,7 @@ def test_our_milter_is_put_first_and_only_once(raw: str, expanded: str, expected
 def test_a_new_socket_replaces_the_one_that_attach_wrote() -> None:
     """Nothing listens at the old endpoint any more: all mail would wait for it."""
     moved = our_milter(parse_socket("inet:8899@127.0.0.1"), [QUEUE], "tempfail", formerly=[OURS.endpoint])
-    assert with_ours_first(f"{US}, inet:h:1", f"{US}, inet:h:1", moved) == Edit(f"{moved.element}, inet:h:1")
+    assert with_ours_first(f"{US}, inet:h:1", f"{US}, inet:h:1", moved) == ListEdit(f"{moved.element}, inet:h:1")
 
 
 @pytest.mark.parametrize(

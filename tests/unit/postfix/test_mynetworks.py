@@ -54,8 +54,8 @@ def test_no_client_of_mynetworks_is_missed(entries: list[tuple[bool, int, int]],
     escaping = False
     for last in range(256):
         address = ip_address(f"10.0.0.{last}")
-        verdict = next((yes for yes, network in allowed if address in network), False)
-        escaping |= verdict and not any(address in network for network in held)
+        is_allowed = next((yes for yes, network in allowed if address in network), False)
+        escaping |= is_allowed and not any(address in network for network in held)
     assert escaping == bool(uncovered(mynetworks(value)[0], held))
 
 

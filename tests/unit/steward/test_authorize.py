@@ -69,7 +69,7 @@ def test_delayed_mail_waits_for_hold_delay(over: dict[str, Any], minutes: int) -
 
 
 def test_hold_sender_may() -> None:
-    """It may allow senders any mode, or none."""
+    """The setting may allow senders any mode, or none."""
     request = replace(REQUEST, actor="sender clerk@council.test", mode="unchanged")
     assert why_refused(policy(hold={"sender_may": ["unchanged"]}), request, INCIDENT) is None
     assert why_refused(policy(hold={"sender_may": []}), replace(request, mode="bcc"), INCIDENT)

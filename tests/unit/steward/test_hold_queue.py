@@ -15,6 +15,8 @@ from undisclosed.incidents.records import State
 from undisclosed.steward.hold_queue import read_listing, without_rest
 from undisclosed.steward.reconcile import Comparison, compare
 
+BEFORE = NOW - timedelta(minutes=1)
+
 ARRIVED = int(datetime(2026, 3, 1, 11, tzinfo=UTC).timestamp())
 
 
@@ -69,9 +71,9 @@ def test_a_row_that_cannot_be_read(line: bytes) -> None:
     listing = read_listing([line])
     assert [row.queue_id for row in listing.unreadable] == [COPY.queue_id]
     for pending in (COPY, replace(COPY, state=State.PENDING)):
-        comparison = compare(listing, [pending, other], {}, now=NOW, unseen_once={1, 2})
+        comparison = compare(listing, [pending, other], {}, now=NOW, missing_since={1: BEFORE, 2: BEFORE})
         assert [(change.copy.id, change.state) for change in comparison.changes] == [(2, State.RELEASED_BY_HAND)]
-        assert comparison == Comparison(comparison.changes, (), frozenset())
+        assert comparison == Comparison(comparison.changes, (), {})
 
 
 @pytest.mark.parametrize("line", [b"\n", b"[]\n", b"postqueue: warning: something\n", b'{"queue_id": 7}\n'])
@@ -79,9 +81,9 @@ def test_a_row_without_a_queue_id(line: bytes) -> None:
     """It may be about any message, so that none is gone. One that is listed on hold is held."""
     listing = read_listing([line, row(queue_id="4jXkbq5QPvzJ9sq")])
     held = replace(COPY, id=2, queue_id="4jXkbq5QPvzJ9sq", state=State.PENDING, size=None)
-    comparison = compare(listing, [COPY, held], {}, now=NOW + timedelta(days=1), unseen_once={1, 2})
+    comparison = compare(listing, [COPY, held], {}, now=NOW + timedelta(days=1), missing_since={1: BEFORE, 2: BEFORE})
     assert [(change.copy.id, change.state) for change in comparison.changes] == [(2, State.HELD)]
-    assert comparison == Comparison(comparison.changes, (), frozenset())
+    assert comparison == Comparison(comparison.changes, (), {})
 
 
 def test_rows_are_as_postqueue_prints_them() -> None:

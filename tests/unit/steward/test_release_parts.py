@@ -12,8 +12,7 @@ from support.factories import policy
 from undisclosed.decision import rewrite
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import ReleaseMode, parts_for, places_served
-from undisclosed.steward import release_parts
-from undisclosed.steward.release_parts import ReleasePart, parts
+from undisclosed.steward.release_parts import HeldMessage, ReleasePart, parts
 
 OUTSIDE = [f"parent{number}@family{number}.test" for number in range(12)]
 INSIDE = ["head@school.council.test", "clerk@council.test"]
@@ -30,11 +29,14 @@ Message-ID: <1@council.test>
 BODY = b"\nDear all,\n.\n\x00\xff nobody@else.test\n"
 
 
-def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> QueuedMessage:
+def held(content: bytes = HEADER + BODY, recipients: list[str] | None = None) -> HeldMessage:
     """A held message to OUTSIDE and INSIDE."""
     people = recipients if recipients is not None else [*OUTSIDE, *INSIDE]
     moment = datetime(2026, 11, 22, tzinfo=UTC)
-    return QueuedMessage("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", tuple(map(Recipient, people)), content)
+    recipients_of_file = tuple(map(Recipient, people))
+    return HeldMessage.read(
+        QueuedMessage("4jXkbq5QPvzJ9sp", moment, 1, "clerk@council.test", recipients_of_file, content)
+    )
 
 
 def readable(part: ReleasePart) -> set[str]:
@@ -60,14 +62,14 @@ def test_unchanged_is_the_message_itself() -> None:
     """One part with every byte, for every recipient."""
     message = held()
     assert list(parts(policy(), message, "unchanged")) == [
-        ReleasePart(parts_for("unchanged", range(14), 14), message.recipients, message.content)
+        ReleasePart(parts_for("unchanged", range(14), 14), message.queued.recipients, message.queued.content)
     ]
 
 
 def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
     """One part for all recipients; To and Cc have internal addresses only, and all other bytes stay."""
     [part] = parts(policy(), held(), "bcc")
-    assert (part.places, readable(part)) == (parts_for("bcc", range(14), 14), set())
+    assert (part.records, readable(part)) == (parts_for("bcc", range(14), 14), set())
     assert len(part.recipients) == 14
     assert rest(part.content) == rest(HEADER + BODY)
     assert b"head@school.council.test" in part.content
@@ -76,7 +78,7 @@ def test_bcc_shows_no_outside_address_and_touches_nothing_else() -> None:
 def test_split_shows_each_recipient_outside_their_own_address_only() -> None:
     """No part shows an outside address other than its one recipient's; internal recipients share a part without any."""
     found = list(parts(policy(), held(), "split"))
-    assert [place for part in found for place in sorted(places_served(part.places))] == [12, 13, *range(12)]
+    assert [place for part in found for place in sorted(places_served(part.records))] == [12, 13, *range(12)]
     inside, *outside = found
     assert ([recipient.address for recipient in inside.recipients], readable(inside)) == (INSIDE, set())
     for part in outside:
@@ -103,12 +105,12 @@ def test_split_of_a_message_that_hides_its_recipients() -> None:
 
 def test_redirected_mail_goes_to_one_address_in_any_mode() -> None:
     """One part for all places, as Postfix delivers it; the modes that hide still hide."""
-    message = replace(held(), redirect_to="catchall@council.test")
+    message = HeldMessage.read(replace(held().queued, redirect_to="catchall@council.test"))
     modes: tuple[ReleaseMode, ...] = ("bcc", "split", "unchanged")
     for mode in modes:
         [part] = parts(policy(), message, mode)
         assert part.recipients == (Recipient("catchall@council.test"),)
-        assert part.places == parts_for(mode, range(14), 14)
+        assert part.records == parts_for(mode, range(14), 14)
         assert readable(part) == (set(OUTSIDE) if mode == "unchanged" else set())
 
 
@@ -121,23 +123,20 @@ def test_split_without_to() -> None:
 
 def test_an_archive_gets_the_part_without_addresses() -> None:
     """A recipient that always_bcc added gets the part without outside addresses, even outside."""
-    message = held(recipients=[])
-    message = QueuedMessage(
-        message.queue_id, message.arrived, 1, message.sender,
-        (Recipient("archive@vault.test", None, 1, automatic=True),), message.content,
-    )  # fmt: skip
-    [part] = parts(policy(), message, "split")
+    archive = Recipient("archive@vault.test", None, 1, automatic=True)
+    message = replace(held().queued, recipients=(archive,))
+    [part] = parts(policy(), HeldMessage.read(message), "split")
     assert readable(part) == set()
     assert b"archive@vault.test" not in part.content
 
 
 def test_served_recipients_get_no_second_part_in_any_mode() -> None:
-    """Accepted parts count by the places of their recipients, whatever their mode."""
+    """Accepted parts count by the places of their recipients, independent of their mode."""
     [left] = parts(policy(), held(), "bcc", accepted=parts_for("split", [0, 3, 7, 8, 12, 13], 14))
-    assert left.places == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
+    assert left.records == parts_for("bcc", [1, 2, 4, 5, 6, 9, 10, 11], 14)
     assert list(parts(policy(), held(), "split", accepted=parts_for("bcc", range(14), 14))) == []
     [last] = parts(policy(), held(), "split", accepted=parts_for("bcc", range(1, 14), 14))
-    assert last.places == parts_for("split", [0], 14)
+    assert last.records == parts_for("split", [0], 14)
 
 
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=%s; s=x;\n\th=from:to:cc:subject; bh=x; b=y\n"
@@ -155,7 +154,7 @@ def test_an_own_signature_that_an_edit_breaks_is_removed() -> None:
 
 
 def test_an_own_signature_that_stays_valid_is_kept() -> None:
-    """It does not cover the edited fields."""
+    """A signature that does not cover the edited fields stays."""
     content = SIGNATURE.replace(b":to:cc", b"") % b"council.test" + HEADER + BODY
     [part] = parts(policy(), held(content), "bcc")
     assert part.content.startswith(SIGNATURE.replace(b":to:cc", b"") % b"council.test")
@@ -180,5 +179,5 @@ def test_what_must_not_be_rewritten_is_refused_with_the_reason(content: bytes, m
 
 def test_message_id() -> None:
     """As the milter gets it; None if there is none."""
-    assert release_parts.message(held()).message_id == "<1@council.test>"
-    assert release_parts.message(held(b"From: x@council.test\n\nMessage-ID: <2@x>\n")).message_id is None
+    assert held().message.message_id == "<1@council.test>"
+    assert held(b"From: x@council.test\n\nMessage-ID: <2@x>\n").message.message_id is None
