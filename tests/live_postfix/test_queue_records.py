@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from lab import milter
 from lab.client import Client
@@ -168,6 +169,25 @@ def test_what_a_release_cannot_carry_over_is_refused(
     delete = office.ask(incident, "delete")
     office.round()
     assert office.answer(delete)[0] == "done"
+
+
+@pytest.mark.parametrize("office_under", ["split", "delay"], indirect=True)
+@pytest.mark.parametrize("options", [{"sender": FILTERED}, {"rcpt": "ORCPT=rfc822;a+0Apadding:+200"}])
+def test_a_message_that_the_steward_cannot_release_waits_for_a_person(
+    office_under: Office, options: dict[str, Any]
+) -> None:
+    """Its sender is told that it is on hold, and not that it will be sent; nothing is tried."""
+    with capture_logs() as lines:
+        incident = held(office_under, **options)
+        office_under.round(timedelta(minutes=5))
+    assert [line["reference"] for line in lines if line["event"] == "copy_waits"] == [incident.reference]
+    assert not [line for line in lines if line["event"].startswith(("request_", "release_"))]
+    due = office_under.journal.notices.due(datetime.now(UTC))
+    assert [notice.kind for notice in due if notice.incident_id == incident.id] == ["held"]
+    assert (office_under.received(), office_under.state(incident)) == ({}, State.HELD)
+    delete = office_under.ask(incident, "delete")
+    office_under.round()
+    assert office_under.answer(delete)[0] == "done"
 
 
 def test_the_content_filter_of_main_cf_is_carried_over(office: Office) -> None:

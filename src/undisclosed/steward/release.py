@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, Literal, NamedTuple
 
-from undisclosed.decision import carry_over, queue_file
+from undisclosed.decision import queue_file
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
 from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, State, Verb
@@ -24,8 +23,8 @@ from undisclosed.steward import release_parts
 from undisclosed.steward.batches import batches
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.identity import why_other_content, why_other_message
-from undisclosed.steward.listener_filter import listener_filter
 from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
+from undisclosed.steward.release_check import ReleaseCheck
 
 RELEASABLE: Final = frozenset({State.HELD, State.RELEASING})
 """The states in which a copy can be released or deleted."""
@@ -64,14 +63,14 @@ class JobRunner:
         self._journal = journal
         self._queue = queue
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
-        self._filter_of = cache(listener_filter)
+        self._check = ReleaseCheck()
 
     def run(self, policy: Policy, jobs: Sequence[Job]) -> Generator[tuple[Job, JobResult]]:
         """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError.
 
         Closing the generator ends its SMTP session.
         """
-        self._filter_of = cache(listener_filter)  # asked once in a run: with content_filter in main.cf all mail has it
+        self._check.forget()
         with Reinjector(self._queue.inject) as reinjector:
             for batch in batches(jobs, lambda job: job.copy.size or 0):
                 yield from self._run_batch(policy, batch, reinjector)
@@ -123,10 +122,7 @@ class JobRunner:
             self._note_deletion(job)
             return None
         assert job.mode is not None
-        is_filtered = carry_over.needs_listener_filter(queued)
-        if why := carry_over.why_not_released(
-            queued, self._filter_of(policy.postfix.config_dir) if is_filtered else None
-        ):
+        if why := self._check.why_not_released(policy, queued):
             return JobResult("refused", why)
         accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
