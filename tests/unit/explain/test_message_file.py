@@ -249,6 +249,16 @@ def test_a_queue_file_with_a_forged_record_is_not_explained(old: bytes, new: byt
         read("-", POSTCAT.replace(old, new))
 
 
+def test_a_queue_file_that_was_edited_by_hand_is_explained() -> None:
+    """Other addresses, no size record, no blank after `sender:`, no end: the envelope is read all the same."""
+    size = POSTCAT[POSTCAT.index(b"message_size") : POSTCAT.index(b"message_arrival_time")]
+    edited = POSTCAT.replace(size, b"").replace(b"sender: clerk@council.test", b"sender:")
+    edited = edited.replace(b"b@x.test", b"a-much-longer-address@family.example")
+    for text in (edited, edited[: edited.index(b"*** HEADER EXTRACTED hold/")]):
+        saved = read("-", text).message
+        assert (saved.sender, saved.recipients) == ("", ("a-much-longer-address@family.example", "c@y.test"))
+
+
 def test_a_queue_file_of_mail_through_sendmail() -> None:
     """A queue file without a client came through sendmail(1), which the milter sees as 127.0.0.1, port 0."""
     raw = b"*** ENVELOPE RECORDS q/A ***\nsender: \nrecipient: b@x.test\n*** MESSAGE CONTENTS q/A ***\nTo: b@x.test\n"
