@@ -143,6 +143,21 @@ def test_the_milter_is_stopped(trial: Trial) -> None:
     trial.report("The milter stopped (`SIGTERM`), and started again", "when it is started again")
 
 
+def test_sighup_reaches_all_processes(trial: Trial) -> None:
+    """`systemctl kill -s HUP`: the supervisor reloads, the workers ignore it, and no message fails (OpenDMARC#322)."""
+    with trial.load() as load:
+        load.go_on(8)
+        workers = trial.milter.workers()
+        for pid in (*workers, trial.milter.pid):
+            os.kill(pid, signal.SIGHUP)
+        until(lambda: trial.logged(event="reloaded"), what="the reload")
+        load.go_on(8)
+        assert sorted(trial.milter.workers()) == sorted(workers)
+        trial.recover()
+    assert {answer.code for answer in load.answers} <= {250, 550}
+    trial.report("`SIGHUP` to the supervisor and all workers", "nothing to do: the workers ignore it")
+
+
 def test_sendmail_waits_for_the_milter(trial: Trial) -> None:
     """Mail through sendmail(1) stays in maildrop while the milter does not run; then its rule applies."""
     postfix = trial.stage.postfix

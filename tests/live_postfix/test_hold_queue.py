@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -112,6 +114,17 @@ def test_a_root_half_that_was_killed(gateway: Gateway) -> None:
         queue.list()
     with queue:
         pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_signals_do_not_end_the_root_half(gateway: Gateway, number: signal.Signals) -> None:
+    """`systemctl kill -s HUP` reaches it too, from its first instruction on. It ends with the other half."""
+    with HoldQueue(gateway.postfix.config_dir) as queue:
+        os.kill(queue._root_half.pid, number)
+        assert queue.list().held == {}
+        os.kill(queue._root_half.pid, number)
+        assert queue.list().held == {}
+    assert queue._root_half.returncode == 0
 
 
 def test_a_missing_private_listener(gateway: Gateway, queue: HoldQueue) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
+from live_postfix.bounces import failures
 from live_postfix.stage import Stage, attached
 from support.delivered_header import leaks
 from support.factories import strangers
@@ -94,3 +95,30 @@ def test_a_field_that_postfix_cuts(stage: Stage, action: str, number: int) -> No
     assert outcome.accepted == (action != "reject")
     assert len(stage.sink.deliveries) == (action == "rewrite")
     assert not [found for delivery in stage.sink.deliveries for found in leaks(delivery.header)]
+
+
+def too_long() -> bytes:
+    """A message with a header of 1.2 MB, in fields that Postfix does not cut."""
+    return letter(*((f"X-{number}", strangers(1200)) for number in range(40)))
+
+
+def test_a_header_of_more_than_a_mebibyte(stage: Stage) -> None:
+    """550 in words of its own, where it was 451 for ever (hostile review, 18)."""
+    stage.policy("reject")
+    outcome = stage.gateway.send(too_long(), sender=SENDER, to=["parent@family.test"])
+    assert not outcome.accepted
+    assert "550" in str(outcome)
+    assert "too long to be checked" in str(outcome)
+    assert stage.gateway.milter.log(event="header_too_large")[-1]["sender"] == SENDER
+
+
+def test_a_header_of_more_than_a_mebibyte_by_sendmail(stage: Stage) -> None:
+    """It bounces: it was in maildrop for ever, and nobody was told."""
+    stage.policy("reject")
+    stage.postfix.sendmail(["-f", SENDER, "parent@family.test"], too_long())
+    stage.gateway.settle()
+    [bounce] = stage.sink.deliveries
+    assert (bounce.sender, list(bounce.recipients)) == ("", [SENDER])
+    [failure] = failures(bounce)
+    assert (failure.recipient, failure.status) == ("parent@family.test", "5.3.4")
+    assert "too long to be checked" in failure.reason

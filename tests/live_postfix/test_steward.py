@@ -456,6 +456,24 @@ def test_a_steward_whose_root_half_is_killed_ends_to_be_started_again(office: Of
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
 
 
+def test_sighup_to_all_processes_of_the_steward_reloads(office: Office) -> None:
+    """The root half ignores it (OpenDMARC#322: it died, and the steward with it). The next release is as ever."""
+    gateway = office.gateway
+    message_id = office.send()
+    with Steward(gateway.config, directory=gateway.state) as steward:
+        until(lambda: office.incident(message_id).state is State.HELD, what="the message to be held")
+        root_half = root_half_of(steward)
+        for pid in (root_half, steward.pid):
+            os.kill(pid, signal.SIGHUP)
+        until(lambda: steward.log(event="reloaded"), what="the reload")
+        incident = office.incident(message_id)
+        office.ask(incident, "release", "bcc")
+        until(lambda: office.state(incident) is State.RELEASED, what="the release")
+        assert root_half_of(steward) == root_half
+        os.kill(root_half, signal.SIGTERM)
+    assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
+
+
 def root_half_of(steward: Steward) -> int:
     """The process id of its root half; sendmail(1) may be another child."""
     for pid in processes.children(steward.pid):

@@ -35,10 +35,10 @@ def answers(running: Running) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMIN + 1])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 1])
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind: str, number: int) -> None:
-    """Killing or stopping each worker once leaves the socket in place, and new workers answer on it."""
+    """Killing each worker once leaves the socket in place, and new workers answer on it."""
     running = start(kind)
     before = running.milter.workers()
     for pid in before:
@@ -51,6 +51,45 @@ def test_a_worker_that_dies_is_replaced_and_the_socket_stays(start: Start, kind:
     until(replaced, what="two new workers")
     wait_for_deaths(running, 2)
     assert answers(running)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_workers_is_ignored(start: Start, number: signal.Signals) -> None:
+    """`systemctl kill -s HUP` reaches them too: they died, and a message under way got 451 (OpenDMARC#322)."""
+    running = start()
+    before = running.milter.workers()
+    with Mta(running.address).connect() as mta:
+        mta.envelope("clerk@council.test", ["parent@family.test"])
+        mta.header(MANY)
+        for pid in before * 3:
+            os.kill(pid, number)
+        verdict = mta.end_of_header()
+    assert verdict is not None
+    assert verdict.word == "reject"
+    running.configure(rules=[rule(more_than_addresses=11)])
+    assert running.milter.reload_command().returncode == 0
+    with Mta(running.address).connect() as mta:
+        assert mta.send(MANY).word == "accept"
+    assert sorted(running.milter.workers()) == sorted(before)
+    assert running.milter.log(event="worker_died") == []
+
+
+def test_sighup_to_all_processes_reloads(start: Start) -> None:
+    """The supervisor acts on it, the workers do not, and a message under way is answered."""
+    running = start()
+    before = running.milter.workers()
+    with Mta(running.address).connect() as mta:
+        mta.envelope("clerk@council.test", ["parent@family.test"])
+        mta.header(MANY)
+        running.configure(rules=[rule(more_than_addresses=11)])
+        for pid in (*before, running.milter.pid):
+            os.kill(pid, signal.SIGHUP)
+        until(lambda: running.milter.log(event="reloaded"), what="the end of the reload")
+        verdict = mta.end_of_header()
+        assert mta.send(MANY).word == "accept"
+    assert verdict is not None
+    assert verdict.word == "reject"
+    assert sorted(running.milter.workers()) == sorted(before)
 
 
 def test_workers_that_die_during_a_reload_are_replaced(start: Start) -> None:
@@ -104,8 +143,9 @@ def test_the_supervisor_forks_without_threads(start: Start, postgres: Postgres) 
     postgres.drop("threads")
 
 
+@pytest.mark.parametrize("everywhere", [False, True], ids=["to the supervisor", "to all processes"])
 @pytest.mark.parametrize("kind", ["unix", "inet"])
-def test_sigterm_lets_callbacks_finish_and_leaves_no_process(start: Start, kind: str) -> None:
+def test_sigterm_lets_callbacks_finish_and_leaves_no_process(start: Start, kind: str, everywhere: bool) -> None:
     """Under load every answer is right or missing, the exit status is 0, and the socket is removed."""
     running = start(kind)
     wrong: list[str] = []
@@ -127,6 +167,8 @@ def test_sigterm_lets_callbacks_finish_and_leaves_no_process(start: Start, kind:
     for _ in range(100):
         assert sent.acquire(timeout=10)
     workers = running.milter.workers()
+    for pid in workers if everywhere else ():
+        os.kill(pid, signal.SIGTERM)
     assert running.milter.stop() == 0
     for thread in threads:
         thread.join(timeout=10)

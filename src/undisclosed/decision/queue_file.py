@@ -1,7 +1,13 @@
 """The output of postcat(1) -> the envelope and the message of a queue file, byte by byte.
 
 `parse` reads the form of `postcat -v`, in which each line begins with the type of its record. Without that, a line of
-the message that looks like one of postcat's own could end it early, or begin another. Types: rec_type.h of Postfix.
+the message that looks like one of postcat's own could end it early, or begin another.
+
+postcat prints a line end within a record as it is, and smtpd decodes `ORCPT=rfc822;a+0Ax` and stores the line end
+(3.7). The rest of such a record then looks like further records, with recipients and a message that its sender chose.
+So three things must agree: each mark comes once and in order; recipients are as many as `message_size` counts; and the
+records before the message fill exactly the bytes that `message_size` gives them. A forged line always fails the third:
+its real record contains the name that postcat would print, and a record of that type does not.
 """
 
 from __future__ import annotations
@@ -10,9 +16,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision.message import Client
+from undisclosed.decision.queue_records import (
+    APPENDED,
+    ARRIVAL_TIME,
+    MESSAGE_SIZE,
+    POINTER,
+    RECIPIENT_ATTRIBUTES,
+    RECIPIENTS,
+    RECORDS,
+    Record,
+    record,
+    replaces,
+)
 
 NEVER: Final = 1
 NOTIFY: Final = {NEVER: "NEVER", 2: "SUCCESS", 4: "FAILURE", 8: "DELAY"}
@@ -29,7 +48,10 @@ BY_SENDMAIL: Final = Client("127.0.0.1", 0)
 
 
 class QueueFileError(Exception):
-    """The output of postcat is not complete, or has an unknown record. The text says which."""
+    """The output of postcat is not complete, has an unknown record, or contradicts itself. The text says which."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(without_addresses(text))  # it is recorded and logged, and a record may hold an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +91,35 @@ class QueuedMessage:
     """Decoded."""
     client: Client = BY_SENDMAIL
     """The client that sent it to Postfix."""
+    redirect_to: str | None = None
+    """The one address to which Postfix delivers it in place of all recipients (REDIRECT)."""
+    content_filter: str | None = None
+    """The transport and next hop to which Postfix gives it (content_filter, FILTER)."""
+    content_inspector: str | None = None
+    verp_delimiters: str | None = None
+    """Each recipient gets it from an envelope sender of their own (VERP)."""
+    send_options: int = 0
+    """The sixth number of `message_size`: bits of sendopts.h, in older versions of smtputf8.h."""
+    trace_flags: int = 0
+    """Bits of deliver_request.h, for `sendmail -v` and `-bv`."""
 
 
 _MARK: Final = re.compile(
     rb"^\*\*\* (ENVELOPE RECORDS|MESSAGE CONTENTS|HEADER EXTRACTED|MESSAGE FILE END) (.*) \*\*\*$"
 )
-_NO_TEXT: Final = (b"pointer_record:", b"padding:")
+_ENVELOPE, _CONTENTS, _EXTRACTED, _END = (
+    b"ENVELOPE RECORDS",
+    b"MESSAGE CONTENTS",
+    b"HEADER EXTRACTED",
+    b"MESSAGE FILE END",
+)
+_NEXT: Final = {_ENVELOPE: _CONTENTS, _CONTENTS: _EXTRACTED, _EXTRACTED: _END}
+"""The mark that must follow each mark."""
+
+_MARK_SIZE: Final = 2
+"""The bytes of the record that is printed as a mark: its type, and a length of zero."""
+
+_NO_TEXT: Final = (b"pointer_record: ", b"padding: ")
 """Records without text, from edits of a milter; postcat follows the pointers itself."""
 
 
@@ -82,89 +127,176 @@ def parse(printed: bytes) -> dict[str, QueuedMessage]:
     """The queue files in the output of `postcat -vq ID…`, by queue id. Raises QueueFileError."""
     files: dict[str, QueuedMessage] = {}
     reader: _Reader | None = None
-    for line in printed.split(b"\n")[:-1]:
+    *lines, rest = printed.split(b"\n")
+    if rest:
+        raise QueueFileError("the output of postcat was cut off")
+    for line in lines:
         mark = _MARK.match(line) if line.startswith(b"*** ") else None
-        if mark is None:
-            if reader is None:
+        if reader is None:
+            if mark is None or mark[1] != _ENVELOPE:
                 raise QueueFileError("a record that belongs to no queue file")
+            reader = _Reader(mark[2])
+        elif mark is None:
             reader.take(line)
-        elif mark[1] == b"ENVELOPE RECORDS":
-            if reader is not None:
-                raise QueueFileError("a queue file within a queue file")
-            reader = _Reader(mark[2].decode("ascii", "replace").rpartition("/")[2])
-        elif reader is None:
-            raise QueueFileError("the rest of a queue file without its beginning")
-        elif mark[1] == b"MESSAGE FILE END":
+        elif reader.advance(mark[1], mark[2]):
+            if reader.queue_id in files:
+                raise QueueFileError(f"{reader.queue_id} is there twice")
             files[reader.queue_id] = reader.message()
             reader = None
-        else:
-            reader.section = mark[1]
     if reader is not None:
         raise QueueFileError(f"{reader.queue_id} is not complete")
     return files
 
 
-class SavedQueueFile(NamedTuple):
-    """A queue file as a person prints it, with `postcat -q`."""
+class Records:
+    """The records before and after the message."""
 
-    content: bytes
-    """Header and body."""
-    sender: str | None
-    """The envelope sender; None if it is missing."""
-    recipients: tuple[str, ...]
-    """All envelope recipients, also those who have the message already."""
-    client: Client
+    def __init__(self, queue_id: str) -> None:
+        self._queue_id = queue_id
+        self.values: dict[str, str] = {}
+        self.recipients: list[Recipient] = []
+        self.served: list[str] = []
+        """The recipients who have the message already."""
+        self._counted = 0
+        self._pending: dict[str, str] = {}
+        """The attributes of the next recipient."""
+        self._once: set[str] = set()
+
+    def take(self, found: Record, *, extracted: bool = False) -> None:
+        """Take the next record. Raises QueueFileError if it cannot be at this place."""
+        place = RECORDS.get(found.type)
+        if place is None or not (place.extracted if extracted else place.envelope):
+            raise self._error("a record that is not known, or a line end within a record")
+        if place.once:
+            if found.type in self._once:
+                raise self._error(f"two records {found.type}")
+            self._once.add(found.type)
+        if found.type in RECIPIENTS:
+            self._take_recipient(found, extracted)
+        elif found.name in RECIPIENT_ATTRIBUTES:
+            earlier = RECIPIENT_ATTRIBUTES[: RECIPIENT_ATTRIBUTES.index(found.name)]
+            if not set(self._pending) <= set(earlier):
+                raise self._error(f"{found.name} out of order")
+            self._pending[found.name] = found.value
+        elif self._pending:
+            raise self._error(f"{found.type} between a recipient and what is said of it")
+        elif replaces(found.name):
+            self.values[found.name] = found.value
+        elif not extracted:
+            self.values.setdefault(found.name, found.value)
+
+    def end_section(self) -> None:
+        """No more records before, or after, the message. Raises QueueFileError."""
+        if self._pending:
+            raise self._error("attributes of a recipient that does not come")
+
+    def check_count(self) -> None:
+        """Raises QueueFileError if `message_size` counts another number of recipients."""
+        numbers = self.values[MESSAGE_SIZE].split()
+        if len(numbers) not in (5, 6) or _number(numbers[2]) != self._counted:
+            raise self._error(f"{self._counted} recipients, and a size record for another number")
+
+    def _take_recipient(self, found: Record, extracted: bool) -> None:
+        pending, self._pending = self._pending, {}
+        self._counted += 1
+        if found.type == "done_recipient":
+            self.served.append(found.value)
+        if found.type != "recipient":
+            return
+        original = pending.get("dsn_orig_rcpt") or None
+        notify = _number(pending.get("notify_flags", "0"))
+        # always_bcc and its like are added behind the content, with NOTIFY=NEVER (cleanup_extracted.c)
+        automatic = extracted and notify == NEVER and original is None
+        self.recipients.append(Recipient(found.value, original, notify, automatic))
+
+    def _error(self, problem: str) -> QueueFileError:
+        return QueueFileError(f"{self._queue_id} has {problem}")
 
 
-def saved(printed: bytes) -> SavedQueueFile | None:
-    """The queue file in the output of `postcat -q`, even if it was cut off; None if this is no output of postcat.
+class _Offset:
+    """The place in the file of the next record before the message. It has two bounds: a time has no fixed length."""
 
-    A line of the message that looks like one of postcat's own may end it early: this is good enough to explain a
-    decision, and not for a release.
-    """
-    if not printed.startswith(b"*** ENVELOPE RECORDS "):
-        return None
-    envelope, _, rest = printed.partition(b"\n*** MESSAGE CONTENTS ")
-    content = rest.partition(b"\n")[2]
-    if (end := content.rfind(b"\n*** HEADER EXTRACTED ")) >= 0:  # missing where the file was cut off
-        content = content[: end + 1]
-    values: dict[str, list[str]] = {}
-    for key, value in map(_record, envelope.split(b"\n")):
-        values.setdefault(key, []).append((value or "").strip())
-    first = {key: found[0] for key, found in values.items()}
-    recipients = values.get("recipient", []) + values.get("done_recipient", [])
-    return SavedQueueFile(content, first.get("sender"), tuple(recipients), _client(first))
+    def __init__(self, data: int, extracted: int) -> None:
+        """`data`: the place of the message; `extracted`: the place of the first record after it."""
+        self._start = data - _MARK_SIZE
+        self._extracted = extracted
+        self._least = self._most = 0
+        self._appended: set[str] | None = None
+        """The types of the records since a pointer to the end of the file; None: not there."""
+
+    def take(self, found: Record) -> None:
+        """Pass a record. Raises QueueFileError for a pointer that no milter's edit makes."""
+        least, most = found.stored
+        self._least += least
+        self._most += most
+        if found.type == POINTER and (target := _number(found.value.strip())):
+            self._follow(target)
+        elif self._appended is not None:
+            self._appended.add(found.type)
+
+    def _follow(self, target: int) -> None:
+        """A milter's edit is appended to the file; a pointer leads there, and another one back (cleanup_milter.c).
+
+        Only two edits concern the records before the message: another sender, and more recipients, which come last.
+        """
+        if target >= self._extracted:
+            self._appended = self._appended or set()
+        else:
+            new_sender = self._appended is not None and "sender" in self._appended
+            if self._appended is None or not self._appended <= APPENDED or not (new_sender or target == self._start):
+                raise QueueFileError("a pointer record that no milter's edit makes")
+            self._appended = None
+        self._least = self._most = target
+
+    @property
+    def is_at_data(self) -> bool:
+        """Whether the message begins here, after the record that is printed as a mark."""
+        return self._appended is None and self._least <= self._start <= self._most
 
 
 class _Reader:
     """The reader of one queue file, line by line."""
 
-    def __init__(self, queue_id: str) -> None:
-        self.queue_id = queue_id
-        self.section = b"ENVELOPE RECORDS"
+    def __init__(self, path: bytes) -> None:
+        self.queue_id = path.decode("ascii", "replace").rpartition("/")[2]
+        self._path = path
+        self._section = _ENVELOPE
         self._text: list[bytes] = []
-        self._values: dict[str, str] = {}
-        self._recipients: list[Recipient] = []
-        self._original: str | None = None
-        self._notify = 0
+        self._records = Records(self.queue_id)
+        self._size: list[int] = []
+        self._offset = _Offset(0, 0)
 
     def take(self, line: bytes) -> None:
-        if self.section == b"MESSAGE CONTENTS":
+        """Take the next line that is no mark. Raises QueueFileError."""
+        if self._section == _CONTENTS:
             self._take_text(line)
             return
-        key, value = _record(line)
-        if key == "recipient" and value is not None:
-            # always_bcc and its like are added behind the content, with NOTIFY=NEVER (cleanup_extracted.c)
-            automatic = self.section == b"HEADER EXTRACTED" and self._notify == NEVER and self._original is None
-            self._recipients.append(Recipient(value, self._original, self._notify, automatic))
-        if key in ("recipient", "done_recipient", "canceled_recipient"):
-            self._original, self._notify = None, 0
-        elif key == "dsn_orig_rcpt":
-            self._original = value or None
-        elif key == "notify_flags":
-            self._notify = _number(value or "")
-        elif value is not None:
-            self._values.setdefault(key, value)
+        found = record(line)
+        if not self._size:
+            self._begin(found)
+        if self._section == _ENVELOPE:
+            self._offset.take(found)
+        self._records.take(found, extracted=self._section == _EXTRACTED)
+
+    def advance(self, mark: bytes, path: bytes) -> bool:
+        """Take the next mark; returns whether it is the last. Raises QueueFileError if another one must come."""
+        if mark != _NEXT[self._section] or path != self._path:
+            raise QueueFileError(f"{self.queue_id} has {mark.decode('ascii')} in the wrong place")
+        if self._section == _ENVELOPE and not self._offset.is_at_data:
+            raise QueueFileError(f"{self.queue_id} has a line end within a record, or lacks one")
+        if self._section != _CONTENTS:
+            self._records.end_section()
+        self._section = mark
+        return mark == _END
+
+    def _begin(self, found: Record) -> None:
+        """cleanup writes `message_size` first."""
+        numbers = found.value.split()
+        if found.type != MESSAGE_SIZE or len(numbers) not in (5, 6):
+            raise QueueFileError(f"{self.queue_id} does not begin with a size record")
+        self._size = [_number(number) for number in numbers]
+        size, data, *_ = self._size
+        self._offset = _Offset(data, data + size)
 
     def _take_text(self, line: bytes) -> None:
         if line.startswith(b"regular_text: "):
@@ -176,36 +308,35 @@ class _Reader:
 
     def message(self) -> QueuedMessage:
         """The whole message. Raises QueueFileError if something is missing."""
-        numbers = self._values.get("message_size", "").split()
-        if self.section != b"HEADER EXTRACTED" or len(numbers) < 5 or "sender" not in self._values:
+        values = self._records.values
+        if "sender" not in values or ARRIVAL_TIME not in values:
             raise QueueFileError(f"{self.queue_id} is not complete")
-        utf8 = _number(numbers[5]) if len(numbers) > 5 else 0
+        self._records.check_count()
+        size, *_ = self._size
+        options = self._size[5] if len(self._size) > 5 else 0
         return QueuedMessage(
             queue_id=self.queue_id,
-            arrived=_time(self._values.get("message_arrival_time", "")),
-            size=_number(numbers[0]),
-            sender=self._values["sender"],
-            recipients=tuple(self._recipients),
+            arrived=_time(values[ARRIVAL_TIME]),
+            size=size,
+            sender=values["sender"],
+            recipients=tuple(self._records.recipients),
             content=b"".join(self._text),
-            smtputf8=bool(utf8 & SMTPUTF8_REQUESTED),
-            eight_bit=self._values.get("encoding") == "8bit",
-            ret=RETURN.get(self._values.get("ret_flags", "")),
-            envelope_id=self._values.get("envelope_id"),
-            client=_client(self._values),
+            smtputf8=bool(options & SMTPUTF8_REQUESTED),
+            eight_bit=values.get("encoding") == "8bit",
+            ret=RETURN.get(values.get("ret_flags", "")),
+            envelope_id=values.get("envelope_id"),
+            client=client_of(values),
+            redirect_to=values.get("redirect_to"),
+            content_filter=values.get("content_filter"),
+            content_inspector=values.get("content_inspector"),
+            verp_delimiters=values.get("verp_delimiters"),
+            send_options=options,
+            trace_flags=_number(values.get("trace_flags", "0")),
         )
 
 
-def _record(line: bytes) -> tuple[str, str | None]:
-    """The name and the value of one record of an envelope; None where the line has no value."""
-    text, separator = line.decode("utf-8", "surrogateescape"), ": "
-    if text.startswith("named_attribute: "):
-        text, separator = text.removeprefix("named_attribute: "), "="
-    key, found, value = text.partition(separator)
-    return key, value if found else None
-
-
-def _client(values: Mapping[str, str]) -> Client:
-    """The client, by the first value of each record."""
+def client_of(values: Mapping[str, str]) -> Client:
+    """The client that the attributes of a queue file name."""
     if "client_address" not in values:
         return BY_SENDMAIL
     address, port = values["client_address"], values.get("client_port", "")

@@ -68,6 +68,19 @@ def fault(policy: Policy, queue_id: str | None) -> Reply:
     return Reply(code, enhanced, lines)
 
 
+def header_too_large(policy: Policy, queue_id: str | None) -> Reply:
+    """The reply to a message whose header is too long to be decided on. Permanent: a later attempt fails as well."""
+    words = _words(policy)
+    code, enhanced = 550, "5.3.4"  # RFC 3463: "message too big for system"
+    room = _room(code, enhanced)
+    lines = (
+        *words.too_large,
+        _ask(policy, words.ask, words.administrator, room),
+        _last(words.too_large_last, words.queue_id, queue_id, room),
+    )
+    return Reply(code, enhanced, lines)
+
+
 def quarantine_reason(decision: Decision, reference: str | None) -> str:
     """The reason of a held message: one short ASCII line, which Postfix logs from 3.10 on."""
     count = decision.exposure.count
@@ -101,6 +114,8 @@ class _Words(NamedTuple):
     reference: str
     fault: tuple[str, ...]
     fault_last: str
+    too_large: tuple[str, ...]
+    too_large_last: str
     queue_id: str
 
 
@@ -153,6 +168,11 @@ _ENGLISH: Final = _Words(
         "Nothing was sent and nothing is lost. Please try again in a few minutes.",
     ),
     fault_last="Not sent yet, not your fault: please try again shortly.",
+    too_large=(
+        "Not sent: the list of recipients and the other header lines are too long to be checked.",
+        "Please put your own address in To and all the others in Bcc, then send it again.",
+    ),
+    too_large_last="Not sent: the header is too long. Please use Bcc, and send again.",
     queue_id="Queue id:",
 )
 

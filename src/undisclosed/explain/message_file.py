@@ -18,7 +18,8 @@ from undisclosed.decision import header_bytes
 from undisclosed.decision.header_bytes import as_field
 from undisclosed.decision.message import Client, Field, Message, key_of
 from undisclosed.decision.obstacles import BODY_LIMIT
-from undisclosed.decision.queue_file import SavedQueueFile, saved
+from undisclosed.decision.queue_file import QueueFileError
+from undisclosed.decision.saved_queue_file import SavedQueueFile, saved
 
 READ_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a file that are read: more than Postfix accepts by default (message_size_limit)."""
@@ -100,7 +101,11 @@ def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> SavedMessage
     """
     if not raw.strip():
         raise SavedMessageError(file, "empty", "save the message once more, with its header")
-    queue_file = saved(raw)
+    try:
+        queue_file = saved(raw)
+    except QueueFileError as error:
+        fix = "print it again with `postcat -q`, and change nothing but addresses"
+        raise SavedMessageError(file, f"no output of postcat as Postfix writes it ({error})", fix) from error
     text = (queue_file.content if queue_file else raw).removeprefix(BYTE_ORDER_MARK)
     header = _header(text)
     if all(name == _MAILBOX_LINE for name, _ in header.fields):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -128,7 +127,7 @@ class Database:
     def _on_python_thread(self, job: Callable[[], None]) -> None:
         """Run the job on a thread that Python made (see sqlite_writes.py), and wait: it gives up in time by itself."""
         if self._python_thread is None:
-            self._python_thread = ThreadPoolExecutor(1, "journal-server", _block_signals)
+            self._python_thread = ThreadPoolExecutor(1, "journal-server")
         self._python_thread.submit(job).result()
 
     def _opened_file(self) -> SqliteFile | None:
@@ -177,8 +176,3 @@ def _unreleased(url: str) -> WrongVersionError:
         f"the journal {where} was made by an unreleased version of undisclosed, and cannot be upgraded: {move},"
         " and make a new journal: `undisclosed journal upgrade`"
     )
-
-
-def _block_signals() -> None:
-    """Block the worker's signals on this thread: it would die of their default action."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))

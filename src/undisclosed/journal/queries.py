@@ -21,6 +21,7 @@ from undisclosed.incidents.records import (
     NotFoundError,
     QueueCopy,
     State,
+    clean,
 )
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
@@ -49,9 +50,9 @@ class Incidents:
         table = tables.incident
         query = sa.select(table).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
         if sender is not None:
-            query = query.where(sa.func.lower(table.c.sender).like(_like(sender.lower()), escape="\\"))
+            query = query.where(sa.func.lower(table.c.sender).like(_like(clean(sender).lower()), escape="\\"))
         if rule is not None:
-            query = query.where(table.c.rule == rule)
+            query = query.where(table.c.rule == clean(rule))
         if since is not None:
             query = query.where(table.c.at >= since)
         if states is not None:

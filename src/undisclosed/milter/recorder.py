@@ -9,7 +9,6 @@ later. Postfix syncs the message itself at about the same time.
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections import deque
@@ -38,9 +37,6 @@ PROBE_EVERY: Final = 1.0
 TOO_LATE: Final = f"the journal took longer than {WAIT:g} s"
 
 NOT_TRIED: Final = "not tried: the journal could not be written a moment ago"
-
-BLOCKED_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-
 
 E = TypeVar("E", bound=Exception)
 
@@ -93,12 +89,7 @@ class Recorder:
 
     def start(self) -> None:
         """Start the background thread; it first checks that the journal can be written."""
-        # Signals are blocked on that thread: the worker would die of their default action.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
-        try:
-            self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread.start()
 
     def record(self, transaction: Transaction) -> None:
         """Record a transaction. Raises JournalError: at once where the last write failed, after WAIT at most."""

@@ -26,7 +26,8 @@ from undisclosed.policy import Action, Mode, Policy
 
 MAX_HEADER: Final = 1 << 20
 """Characters of a header that is decided on: about 30,000 addresses. The worst header of this size that was found took
-9 s."""
+9 s. The answer to a longer one is permanent: mail by sendmail(1) would otherwise stay in maildrop for ever, and nobody
+would be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,6 @@ class Snapshot:
     policy: Policy
     key: bytes
     """The key of references and hashes (`journal.key_file`)."""
-
-
-class HeaderTooLargeError(ValueError):
-    """The header is longer than MAX_HEADER: the message is refused for now, undecided."""
 
 
 class TransactionRecorder(Protocol):
@@ -78,7 +75,7 @@ class _Transaction:
     failure: BaseException | None = None
     """The first failure of a stage that could not answer."""
     header_size: int = 0
-    """Characters of the header so far."""
+    """Characters of the header so far. Above MAX_HEADER it is not kept, and the message is refused undecided."""
     decision: rules.Decision | None = None
     message: Message | None = None
     """Envelope and header, where a rule acts; the journal's record is made of them."""
@@ -133,8 +130,8 @@ class Session:
         transaction.header_size += len(name) + len(value)
         if transaction.header_size > MAX_HEADER:
             transaction.fields.clear()
-            raise HeaderTooLargeError(f"a header of more than {MAX_HEADER} characters")
-        transaction.fields.append(Field(name, value))
+        else:
+            transaction.fields.append(Field(name, value))
 
     def failed(self, error: BaseException) -> None:
         """A stage that cannot answer has failed: the transaction, or each that follows, is refused for now."""
@@ -150,6 +147,12 @@ class Session:
         transaction.queue_id = queue_id
         if transaction.failure is not None:
             raise transaction.failure
+        if transaction.header_size > MAX_HEADER:
+            return (
+                Accept()
+                if self.monitors
+                else self._refuse(reply.header_too_large(transaction.snapshot.policy, queue_id))
+            )
         message = Message(
             sender=transaction.sender,
             recipients=tuple(transaction.recipients),
@@ -200,7 +203,10 @@ class Session:
     def answered(self, answer: Answer) -> None:
         """libmilter has the final answer: the transaction is over, and its line goes to the log."""
         transaction, self._transaction = self._current(), None
-        self._log_line(transaction, _outcome(answer))
+        if transaction.decision is None:
+            self._log_too_large(transaction, _outcome(answer))
+        else:
+            self._log_line(transaction, _outcome(answer))
 
     def abort(self) -> None:
         """The client aborted the transaction, or disconnected."""
@@ -281,6 +287,19 @@ class Session:
                 return Hold(reply.quarantine_reason(decision, transaction.reference))
             case Action.REJECT:
                 return self._refuse(reply.refusal(transaction.snapshot.policy, decision, transaction.reference))
+
+    def _log_too_large(self, transaction: _Transaction, outcome: str) -> None:
+        """Write the log line of a transaction that was not decided on."""
+        self._runtime.log.warning(
+            "header_too_large",
+            queue_id=transaction.queue_id,
+            sender=transaction.sender,
+            client=transaction.client.address,
+            login=transaction.client.login,
+            recipients=len(transaction.recipients),
+            characters=transaction.header_size,
+            outcome=outcome,
+        )
 
     def _log_line(self, transaction: _Transaction, outcome: str) -> None:
         """Write the one log line of a transaction."""

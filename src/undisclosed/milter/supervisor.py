@@ -226,8 +226,8 @@ class Supervisor:
         ours, theirs = Pipe()
         with socket.socket(fileno=os.dup(ours.fileno())) as end:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *SEND_TIMEOUT))
-        # A signal between the fork and libmilter's own blocking would end the worker by its default action, or run the
-        # supervisor's handler there. So they are blocked before the fork, and stay blocked in the worker.
+        # A signal between the fork and the worker's own handling would run the supervisor's handler there. So they are
+        # blocked before the fork, and stay blocked until the worker ignores them (worker.run).
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()

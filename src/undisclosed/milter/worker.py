@@ -1,18 +1,21 @@
-"""The body of a worker process: libmilter's callbacks, the recorder, and a thread that listens to the supervisor.
+"""The body of a worker process: libmilter's callbacks, the recorder, and a loop that listens to the supervisor.
 
-libmilter keeps the main thread. A worker ends in `control_loop`, by `os._exit`: `smfi_stop` would close the sessions
-whose callbacks end after it, and lose their answers.
+A worker ends in `control_loop`, by `os._exit`: `smfi_stop` would close the sessions whose callbacks end after it, and
+lose their answers. So no signal but SIGKILL may end it, and libmilter does not get the main thread: it blocks SIGHUP,
+SIGINT and SIGTERM on the thread that runs it, and another thread of its own takes them with sigwait(3) and stops. Linux
+discards an ignored signal only where the main thread does not block it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
@@ -21,6 +24,7 @@ from undisclosed.journal.gateway import gateway_name
 from undisclosed.milter import callbacks
 from undisclosed.milter.recorder import Recorder
 from undisclosed.milter.session import Runtime, Snapshot
+from undisclosed.service.signals import TO_ALL
 
 if TYPE_CHECKING:
     from undisclosed.journal.journal import Journal
@@ -40,15 +44,34 @@ M_ARENA_MAX: Final = -8
 
 
 def run(snapshot: Snapshot, control: Connection, log: structlog.BoundLogger) -> None:
-    """Serve until libmilter stops, which it does only after a failure. `control` is the pipe to the supervisor."""
+    """Serve until the supervisor ends the worker, or libmilter stops, which it does only after a failure.
+
+    Never returns. `control` is the pipe to the supervisor, which alone acts on the signals TO_ALL. To be called with
+    them blocked.
+    """
+    for number in TO_ALL:
+        signal.signal(number, signal.SIG_IGN)  # also discards those that came since the fork
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_ALL)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL)
     use_one_malloc_arena()
     gate = callbacks.Gate()
     recorder = Recorder(open_journal(snapshot).inbox, gateway_name(snapshot.policy), log, lambda: gate.entered)
     recorder.start()
     runtime = Runtime(snapshot, log, recorder)
-    threading.Thread(target=control_loop, args=(runtime, recorder, gate, control), name="control", daemon=True).start()
-    callbacks.serve(runtime, gate)
+    threading.Thread(target=_serve, args=(runtime, gate), name="libmilter", daemon=True).start()
+    control_loop(runtime, recorder, gate, control)
+
+
+def _serve(runtime: Runtime, gate: callbacks.Gate) -> NoReturn:
+    """Run libmilter, and end the process with it."""
+    status = 1
+    try:
+        callbacks.serve(runtime, gate)
+        status = 0
+    except BaseException as error:
+        runtime.log.error("worker_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
+    finally:
+        os._exit(status)
 
 
 def use_one_malloc_arena() -> None:

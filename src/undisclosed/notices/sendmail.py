@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from undisclosed.addresses import domains
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
+from undisclosed.service.signals import blocked_for_children
 
 SENDMAIL: Final = Path("/usr/sbin/sendmail")
 
@@ -37,15 +39,16 @@ def send(
     recipient = f"{sender.rpartition('@')[0]}@{domains.to_ascii(domain)}"
     command = [str(sendmail), "-C", str(config_dir), "-i", "-f", "<>", "--", recipient]
     try:
-        process = subprocess.Popen(  # noqa: S603  no shell, and the address is checked
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-            cwd="/",
-            start_new_session=True,
-        )
+        with blocked_for_children():  # else a notice that Postfix has already might be sent again
+            process = subprocess.Popen(  # noqa: S603  no shell, and the address is checked
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+                cwd="/",
+                start_new_session=True,
+            )
     except OSError as error:
         raise NoticeError(f"{sendmail} cannot be started: {error.strerror}") from error
     with process:
@@ -56,5 +59,5 @@ def send(
             os.killpg(process.pid, signal.SIGKILL)
             raise NoticeError(f"{sendmail} did not end within {timeout:g} s") from None
     if process.returncode:
-        text = " ".join(output.decode("utf-8", "replace").split())[-300:]
+        text = without_addresses(" ".join(output.decode("utf-8", "replace").split()))[-300:]  # it is logged
         raise NoticeError(f"{sendmail} ended with status {process.returncode}: {text or 'no message'}")

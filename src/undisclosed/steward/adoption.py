@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import structlog
 
 from undisclosed.decision import queue_file, rules
 from undisclosed.decision.exposure import expose
+from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import reference
-from undisclosed.incidents.records import QueueCopy, UnrecordedMail
+from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMail
 from undisclosed.incidents.transaction import is_automatic, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
+from undisclosed.steward.batches import batches
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, QueueEntry, RootHalfGoneError
-from undisclosed.steward.privileged import MAX_QUEUE_IDS
 from undisclosed.steward.release_parts import HeldMessage
+
+BEGINNING: Final = 2 * BODY_LIMIT
+"""Bytes that are read of a message: a header as long as one that the milter decides on, and as much of the body."""
 
 
 class Adoption:
@@ -31,16 +36,17 @@ class Adoption:
 
     def record_all(self, context: Context, entries: Iterable[QueueEntry]) -> Iterator[tuple[QueueCopy, QueueEntry]]:
         """Record these messages; yields each copy as it is in the journal then, with its entry."""
-        by_id = {entry.queue_id: entry for entry in entries if entry.queue_id not in self._unreadable}
-        queue_ids = list(by_id)
-        for start in range(0, len(queue_ids), MAX_QUEUE_IDS):
-            for queued in self._read(queue_ids[start : start + MAX_QUEUE_IDS]):
+        readable = [entry for entry in entries if entry.queue_id not in self._unreadable]
+        for batch in batches(readable, lambda entry: entry.size):
+            by_id = {entry.queue_id: entry for entry in batch}
+            for queued in self._read(list(by_id)):
                 entry = by_id[queued.queue_id]
-                yield self._record(context, queued, entry.size), entry
+                if (copy := self._recorded(context, queued, entry.size)) is not None:
+                    yield copy, entry
 
     def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
         try:
-            return queue_file.parse(self._queue.read(queue_ids)).values()
+            return queue_file.parse(self._queue.read_beginnings(queue_ids, BEGINNING)).values()
         except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
@@ -51,11 +57,23 @@ class Adoption:
                 self._log.warning("queue_file_unreadable", queue_id=queue_ids[0], reason=str(error))
             return []
 
+    def _recorded(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy | None:
+        """Record one message; None after an error that nobody foresaw, which must not stop the others."""
+        try:
+            return self._record(context, queued, size)
+        except JournalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a message of anybody's would stop all releases, round after round
+            self._unreadable.add(queued.queue_id)
+            reason = f"{type(error).__name__}: {error}"
+            self._log.error("adoption_failed", queue_id=queued.queue_id, reason=reason, exc_info=error)
+            return None
+
     def _record(self, context: Context, queued: QueuedMessage, size: int) -> QueueCopy:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
         policy, held = context.policy, HeldMessage.read(queued)
         message = held.message
-        decision = rules.judge(policy, message, held.body)
+        decision = rules.judge(policy, message, held.body, complete=len(queued.content) < BEGINNING)
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         name = reference(context.key, message, exposure)

@@ -11,20 +11,25 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import BinaryIO, Final, Self
 
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.postfix.master_cf import LISTENER
+from undisclosed.service.signals import blocked_for_children
 from undisclosed.steward.privileged import CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
 
 ENDED: Final = "the root half of the steward has ended"
 
 
 class HoldQueueError(Exception):
-    """The root half refused a request, or one of Postfix's tools failed. The text has the reason."""
+    """The root half refused a request, or one of Postfix's tools failed. The text has the reason without addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(without_addresses(text))  # it is recorded and logged
 
 
 class RootHalfGoneError(HoldQueueError):
@@ -45,11 +50,25 @@ class QueueEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """A row of the listing that cannot be read: nothing is known about its message."""
+
+    queue_id: str | None
+    """None if not even this can be read."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """The messages on hold by their queue ids, and the queue ids in all other queues."""
 
     held: Mapping[str, QueueEntry]
     elsewhere: frozenset[str]
+    unreadable: tuple[UnreadableRow, ...] = ()
+
+    def may_have(self, queue_id: str) -> bool:
+        """Whether an unreadable row may be about this message: then it is neither held nor gone."""
+        return any(row.queue_id in (None, queue_id) for row in self.unreadable)
 
 
 class HoldQueue:
@@ -59,7 +78,7 @@ class HoldQueue:
         """Start the root half. To be called before root's rights are dropped."""
         self._connection, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.settimeout(TOOL_TIMEOUT + CONNECT_TIMEOUT)
-        with other_end:
+        with other_end, blocked_for_children():
             fd = other_end.fileno()
             self._root_half = subprocess.Popen(  # noqa: S603  our own program
                 [sys.executable, "-I", "-m", "undisclosed.steward.privileged", str(fd), str(config_dir), LISTENER],
@@ -78,16 +97,17 @@ class HoldQueue:
     def list(self) -> Listing:
         """All queued messages; one that is being moved may be missing or listed twice. Raises HoldQueueError."""
         with self._ask("list") as printed:
-            entries = [json.loads(line) for line in printed]
-        return Listing(
-            {entry["queue_id"]: _entry(entry) for entry in entries if entry["queue_name"] == "hold"},
-            frozenset(entry["queue_id"] for entry in entries if entry["queue_name"] != "hold"),
-        )
+            return read_listing(printed)
 
     def read(self, queue_ids: Sequence[str]) -> bytes:
         """The output of `postcat -v`, for `queue_file.parse`. Raises HoldQueueError, also if a message is gone."""
         with self._ask("read", *queue_ids) as printed:
             return printed.read()
+
+    def read_beginnings(self, queue_ids: Sequence[str], size: int) -> bytes:
+        """The same with the first `size` bytes of each text, and the rest of that line; one without a rest is whole."""
+        with self._ask("read", *queue_ids) as printed:
+            return b"".join(without_rest(printed, size))
 
     def delete(self, queue_ids: Sequence[str]) -> frozenset[str]:
         """Delete messages from the hold queue only; return the ids that were there. Raises HoldQueueError."""
@@ -120,12 +140,53 @@ class HoldQueue:
         return fds[0]
 
 
-def _entry(listed: dict[str, Any]) -> QueueEntry:
-    sender = listed["sender"]
-    return QueueEntry(
-        queue_id=listed["queue_id"],
+def without_rest(printed: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The lines of `postcat -v` without those of a text that follow its first `size` bytes."""
+    taken = 0
+    for line in printed:
+        if line.startswith((b"regular_text: ", b"unterminated_text: ")):  # no line of a text can look like a mark
+            if taken >= size:
+                continue
+            taken += len(line) - (14 if line.startswith(b"regular") else 20)
+        elif line.startswith(b"*** "):
+            taken = 0
+        yield line
+
+
+_ROW_BEGINS: Final = re.compile(rb'\{"queue_name": "\w+", "queue_id": "(\w+)"')
+
+
+def read_listing(printed: Iterable[bytes]) -> Listing:
+    """The lines of `postqueue -j` as a listing. Each row is read by itself, so that one cannot hide the others."""
+    held: dict[str, QueueEntry] = {}
+    elsewhere: set[str] = set()
+    unreadable: list[UnreadableRow] = []
+    for line in printed:
+        try:
+            queue_name, entry = _row(line)
+        except (ValueError, LookupError, TypeError, ArithmeticError, OSError, RecursionError) as error:
+            begins = _ROW_BEGINS.match(line)  # Postfix prints its own words before those of other servers
+            queue_id = begins[1].decode("ascii") if begins else None
+            unreadable.append(UnreadableRow(queue_id, f"{type(error).__name__}: {error}"))
+            continue
+        if queue_name == "hold":
+            held[entry.queue_id] = entry
+        else:
+            elsewhere.add(entry.queue_id)
+    return Listing(held, frozenset(elsewhere), tuple(unreadable))
+
+
+def _row(line: bytes) -> tuple[str, QueueEntry]:
+    """The queue's name and the entry of one row. Raises various errors for a row that is not as postqueue prints it."""
+    # Another server's reply is passed on as it came, in `delay_reason`: it may have bytes that are no UTF-8.
+    listed = json.loads(line.decode("utf-8", "replace"), strict=False)
+    queue_name, queue_id, sender = listed["queue_name"], listed["queue_id"], listed["sender"]
+    if not (isinstance(queue_name, str) and isinstance(queue_id, str) and isinstance(sender, str)):
+        raise TypeError("a queue name, queue id or sender that is no text")
+    return queue_name, QueueEntry(
+        queue_id=queue_id,
         arrived=datetime.fromtimestamp(listed["arrival_time"], UTC),
-        size=listed["message_size"],
+        size=int(listed["message_size"]),
         sender="" if sender == "MAILER-DAEMON" else sender,
         recipients=len(listed["recipients"]),
     )

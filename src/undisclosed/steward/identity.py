@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from undisclosed.decision.queue_file import QueuedMessage
-from undisclosed.incidents.records import QueueCopy
+from undisclosed.incidents.records import QueueCopy, clean
 from undisclosed.steward.hold_queue import QueueEntry
 
 MAX_TRANSFER: Final = timedelta(hours=1)
@@ -26,7 +26,10 @@ def why_other_message(copy: QueueCopy, found: QueueEntry | QueuedMessage) -> str
 
 
 def why_other_content(copy: QueueCopy, queued: QueuedMessage, message_id: str | None) -> str | None:
-    """The same, by its Message-ID too."""
-    if copy.message_id is not None and copy.message_id != message_id:
+    """The same, by the Message-ID of the queued message too.
+
+    The journal has a Message-ID as `clean` leaves it: without raw bytes, and shortened. The file has it whole.
+    """
+    if copy.message_id is not None and (message_id is None or copy.message_id != clean(message_id)):
         return "the message that has this queue id now has another Message-ID"
     return why_other_message(copy, queued)

@@ -30,6 +30,9 @@ QUEUE_ID: Final = re.compile(
     # (mail_queue.h). Neither can be an option, a path, or one of postsuper's special words (ALL, -).
     r"[0-9A-F]{6,20}|[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]{10,20}z[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]{1,20}"
 )
+SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""Signals that the other half acts on. Postfix's tools, which are started from here, ignore them as well."""
+
 MAX_QUEUE_IDS: Final = 50
 """Queue ids in one request: starting one of Postfix's tools takes ten times as long as its work for one message."""
 
@@ -116,8 +119,9 @@ class Server:
 
 def serve(descriptor: int, config_dir: str, listener: str) -> None:
     """Run the root half on an inherited socket."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the other half gets them too, and this one ends with it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked since before it was started
     with socket.socket(fileno=descriptor) as connection:
         Server(connection, config_dir, listener).serve()
 

@@ -136,6 +136,9 @@ class _RoundLoop:
             except (JournalError, HoldQueueError) as error:
                 self._log_failure(str(error))
                 self._pause(pauses.next())
+            except Exception as error:  # noqa: BLE001 - held mail must not wait for a restart, which may fail as well
+                self._log_failure(f"{type(error).__name__}: {error}", error)
+                self._pause(pauses.next())
             else:
                 if self._failure:
                     self._log.info("steward_works_again")
@@ -173,10 +176,10 @@ class _RoundLoop:
         while not (self._is_ending or self._must_reload) and (left := end - time.monotonic()) > 0:
             time.sleep(min(FIRST_PAUSE, left))
 
-    def _log_failure(self, reason: str) -> None:
-        """Log a failure once, not in every round."""
+    def _log_failure(self, reason: str, unexpected: Exception | None = None) -> None:
+        """Log a failure once, not in every round; one that was not foreseen with its trace."""
         if reason != self._failure:
-            self._log.error("steward_failing", reason=reason)
+            self._log.error("steward_failing", reason=reason, exc_info=unexpected)
         self._failure = reason
 
     def _reload(self) -> None:

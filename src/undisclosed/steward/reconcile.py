@@ -9,10 +9,13 @@ from typing import Final
 
 import structlog
 
+from undisclosed.decision import queue_file
+from undisclosed.decision.queue_file import QueueFileError
 from undisclosed.incidents.records import (
     OPEN,
     AcceptedPart,
     Incident,
+    NoticeKind,
     QueueCopy,
     ReleaseMode,
     State,
@@ -24,12 +27,23 @@ from undisclosed.steward import authorize
 from undisclosed.steward.adoption import Adoption
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
-from undisclosed.steward.hold_queue import HoldQueue, Listing, QueueEntry
+from undisclosed.steward.hold_queue import (
+    HoldQueue,
+    HoldQueueError,
+    Listing,
+    QueueEntry,
+    RootHalfGoneError,
+    UnreadableRow,
+)
 from undisclosed.steward.identity import why_other_message
 from undisclosed.steward.release import DELETING
+from undisclosed.steward.release_check import ReleaseCheck
 
 ARRIVAL_TIME: Final = timedelta(minutes=2)
 """The time after its record in which a message must appear in the hold queue: Postfix has to write it to the disk."""
+
+QUARANTINED: Final[NoticeKind] = "held"
+"""The first notice about a message that waits for a person, whatever its rule says."""
 
 SOON: Final = timedelta(seconds=0.5)
 """The time to the next round while a message is expected to appear or to be gone, and the least time between two
@@ -89,11 +103,12 @@ def compare(
         entry = listing.held.get(copy.queue_id)
         history = histories.get(copy.id, NO_HISTORY)
         is_elsewhere = copy.queue_id in listing.elsewhere
+        is_young = copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME
         if entry is not None and why_other_message(copy, entry) is None:
             unrecorded.pop(copy.queue_id, None)
             if copy.state is State.PENDING:
                 changes.append(StateChange(copy, State.HELD, "seen in the hold queue"))
-        elif copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME and not is_elsewhere:
+        elif listing.may_have(copy.queue_id) or (is_young and not is_elsewhere):
             continue
         elif finished := _finished(copy, history):
             changes.append(finished)
@@ -133,7 +148,9 @@ class Reconciler:
         self._queue = queue
         self._due_notices = due_notices
         self._adoption = Adoption(journal, queue, log)
+        self._check = ReleaseCheck()
         self._log = log
+        self._unreadable: frozenset[UnreadableRow] = frozenset()
         self.missing_since: Mapping[int, datetime] = {}
         """Copies by id whose state is unknown until a later round."""
 
@@ -141,6 +158,8 @@ class Reconciler:
         """Compare once; returns the time of the next round if a message is expected to appear or to be gone."""
         # The listing first: the milter records a message before Postfix holds it, so every listed one has a record.
         listing = self._queue.list()
+        self._check.forget()
+        self._log_unreadable(listing)
         copies = self._journal.incidents.copies(gateway=context.gateway, states=OPEN)
         absent = [copy for copy in copies if copy.queue_id not in listing.held]
         histories = {copy.id: self._history(copy) for copy in absent if copy.state is not State.PENDING}
@@ -152,6 +171,13 @@ class Reconciler:
             self._record_adopted(context, copy, entry, now)
         is_expecting = self.missing_since or any(copy.state is State.PENDING for copy in absent)
         return now + SOON if is_expecting else None
+
+    def _log_unreadable(self, listing: Listing) -> None:
+        """Log each row that cannot be read once, as long as it is listed."""
+        rows = frozenset(listing.unreadable)
+        for row in rows - self._unreadable:
+            self._log.warning("queue_row_unreadable", queue_id=row.queue_id, reason=row.why)
+        self._unreadable = rows
 
     def _history(self, copy: QueueCopy) -> History:
         events = [event for event in self._journal.incidents.events(copy.incident_id) if event.copy_id == copy.id]
@@ -182,13 +208,29 @@ class Reconciler:
         effect = incident.action.effect
         # Notice and request before the state: both are idempotent, so a crash repeats them; after it, it would lose
         # them. The notice is not sent before the copy is held.
-        if kind := effect.notice_when("held"):
+        obstacle = self._obstacle(context, copy) if effect.release_mode is not None else None
+        if kind := effect.notice_when("held") if obstacle is None else QUARANTINED:
             self._due_notices.add(context.policy, incident, kind, now)
-        if effect.release_mode is not None:
+        if obstacle is not None:
+            self._journal.held.add_event(incident.id, copy.id, authorize.STEWARD, "waits for a person", obstacle)
+            self._log.error("copy_waits", queue_id=copy.queue_id, reference=incident.reference, reason=obstacle)
+        elif effect.release_mode is not None:
             self._ask_for_release(context, incident, copy, effect.release_mode)
         until = entry.arrived + timedelta(days=context.policy.hold.expire_days)
         self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
         self._log.info("copy_held", queue_id=copy.queue_id, reference=incident.reference, until=until.isoformat())
+
+    def _obstacle(self, context: Context, copy: QueueCopy) -> str | None:
+        """Why the steward cannot release a copy itself. Asked before the first notice, which says that it will."""
+        try:
+            files = queue_file.parse(self._queue.read_beginnings([copy.queue_id], 0))  # no text: the envelope decides
+        except RootHalfGoneError:
+            raise
+        except HoldQueueError:
+            return None  # it is gone since the listing: the next round finds that
+        except QueueFileError as error:
+            return f"it cannot be read ({error}): it can only be deleted"
+        return self._check.why_not_released(context.policy, files[copy.queue_id])
 
     def _ask_for_release(self, context: Context, incident: Incident, copy: QueueCopy, mode: ReleaseMode) -> None:
         self._journal.held.ask(

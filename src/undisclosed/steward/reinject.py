@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
+from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision.queue_file import NOTIFY, QueuedMessage, Recipient
 
 ANSWER_TIMEOUT: Final = 300.0
@@ -24,7 +25,10 @@ PIPELINED: Final = 100
 
 
 class ReinjectError(Exception):
-    """Postfix did not accept the message. The text has its answer, or the error of the connection."""
+    """Postfix did not accept the message. The text has its answer without addresses, or the connection's error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(without_addresses(text))  # it is recorded and logged, and Postfix's answers name recipients
 
 
 class UnansweredError(ReinjectError):

@@ -20,16 +20,16 @@ from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, 
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
+from undisclosed.steward.batches import batches
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
-from undisclosed.steward.identity import why_other_content
-from undisclosed.steward.privileged import MAX_QUEUE_IDS
+from undisclosed.steward.identity import why_other_content, why_other_message
 from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
-
-MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of messages in memory at once. A single larger message is a batch of its own."""
+from undisclosed.steward.release_check import ReleaseCheck
 
 RELEASABLE: Final = frozenset({State.HELD, State.RELEASING})
 """The states in which a copy can be released or deleted."""
+
+_GONE: Final = HoldQueueError("it is not queued any more")
 
 DELETING: Final = "deleting"
 """The event before a deletion. Its detail `state` is the state of the copy after it."""
@@ -63,32 +63,28 @@ class JobRunner:
         self._journal = journal
         self._queue = queue
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
+        self._check = ReleaseCheck()
 
     def run(self, policy: Policy, jobs: Sequence[Job]) -> Generator[tuple[Job, JobResult]]:
         """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError.
 
         Closing the generator ends its SMTP session.
         """
-        batch: list[Job] = []
-        size = 0
+        self._check.forget()
         with Reinjector(self._queue.inject) as reinjector:
-            for job in jobs:
-                if batch and (len(batch) == MAX_QUEUE_IDS or size + (job.copy.size or 0) > MAX_BATCH_BYTES):
-                    yield from self._run_batch(policy, batch, reinjector)
-                    batch, size = [], 0
-                batch.append(job)
-                size += job.copy.size or 0
-            if batch:
+            for batch in batches(jobs, lambda job: job.copy.size or 0):
                 yield from self._run_batch(policy, batch, reinjector)
 
     def _run_batch(self, policy: Policy, batch: list[Job], reinjector: Reinjector) -> Generator[tuple[Job, JobResult]]:
         files = self._read([job.copy.queue_id for job in batch])
         deletable = []
         for job in batch:
-            queued = files.get(job.copy.queue_id, "it is not queued any more")
-            if isinstance(queued, str):
-                yield job, JobResult("failed", queued)
-            elif (result := self._prepare(policy, job, queued, reinjector)) is not None:
+            queued = files.get(job.copy.queue_id, _GONE)
+            if isinstance(queued, QueuedMessage):
+                result = self._prepare(policy, job, queued, reinjector)
+            else:
+                result = self._prepare_unreadable(job, queued)
+            if result is not None:
                 yield job, result
             else:
                 deletable.append(job)
@@ -104,15 +100,15 @@ class JobRunner:
         for job in deletable:
             yield job, self._close(job, job.copy.queue_id in removed)
 
-    def _read(self, queue_ids: Sequence[str]) -> dict[str, QueuedMessage | str]:
-        """The messages by their queue ids, or why one cannot be read."""
+    def _read(self, queue_ids: Sequence[str]) -> dict[str, QueuedMessage | HoldQueueError | QueueFileError]:
+        """The messages by their queue ids, or the error about one that cannot be read."""
         try:
             return dict(queue_file.parse(self._queue.read(queue_ids)))
         except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
             if len(queue_ids) == 1:
-                return {queue_ids[0]: f"it cannot be read ({error})"}
+                return {queue_ids[0]: error}
         # One unreadable message must not stop the others: read them one by one.
         return {queue_id: result for single in queue_ids for queue_id, result in self._read([single]).items()}
 
@@ -123,12 +119,11 @@ class JobRunner:
         if why := why_other_content(copy, queued, held.message.message_id):
             return JobResult("refused", why)
         if job.verb == "delete":
-            # If the steward crashes between deletion and record, the next one learns from this event who deleted it.
-            self._journal.held.add_event(
-                copy.incident_id, copy.id, job.actor, DELETING, job.reason, state=job.closed_state.value
-            )
+            self._note_deletion(job)
             return None
         assert job.mode is not None
+        if why := self._check.why_not_released(policy, queued):
+            return JobResult("refused", why)
         accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
             parts = release_parts.parts(policy, held, job.mode, accepted)
@@ -140,6 +135,29 @@ class JobRunner:
         ):
             return JobResult("refused", "it is not held any more")
         return self._send_parts(copy, queued, parts, reinjector, any_accepted=bool(accepted))
+
+    def _prepare_unreadable(self, job: Job, error: HoldQueueError | QueueFileError) -> JobResult | None:
+        """The result for a message that cannot be read; None if it may be deleted.
+
+        Its sender may have forged records, so it is sent in no mode. It can be deleted, by size and arrival time in the
+        queue's listing: otherwise it would be on hold for ever.
+        """
+        if isinstance(error, HoldQueueError):
+            return JobResult("failed", f"it cannot be read ({error})")
+        if job.verb != "delete":
+            return JobResult("refused", f"it cannot be read ({error}): it can only be deleted")
+        entry = self._queue.list().held.get(job.copy.queue_id)
+        if entry is None:
+            return JobResult("failed", f"it cannot be read ({_GONE})")
+        if why := why_other_message(job.copy, entry):
+            return JobResult("refused", why)
+        self._note_deletion(job)
+        return None
+
+    def _note_deletion(self, job: Job) -> None:
+        """If the steward crashes between deletion and record, the next one learns from this event who deleted it."""
+        copy, state = job.copy, job.closed_state.value
+        self._journal.held.add_event(copy.incident_id, copy.id, job.actor, DELETING, job.reason, state=state)
 
     def _accepted_parts(self, copy: QueueCopy) -> set[AcceptedPart]:
         """The parts of a copy that Postfix accepted; those that could not be recorded before are recorded now."""

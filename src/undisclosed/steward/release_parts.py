@@ -2,7 +2,8 @@
 
 The modes: `unchanged` sends the message as it is, byte by byte. `bcc` sends it with the recipients hidden, as a rewrite
 hides them. `split` sends each external recipient a part of their own that shows their own address only; all internal
-recipients share a part that shows no external address. Only the edited header fields change; all other bytes stay.
+recipients share a part that shows no external address. Only the edited header fields change; all other bytes stay. A
+message that Postfix redirects has one part in any mode, to the address that Postfix delivers it to.
 """
 
 from __future__ import annotations
@@ -72,13 +73,19 @@ def parts(
     if mode == "unchanged":
         return iter((_part(queued, mode, left, queued.content),))
     hidden = _Hidden(policy, held)
-    return iter((_part(queued, mode, left, hidden.content),)) if mode == "bcc" else _split(policy, queued, hidden, left)
+    if mode == "bcc" or queued.redirect_to is not None:
+        return iter((_part(queued, mode, left, hidden.content),))
+    return _split(policy, queued, hidden, left)
 
 
 def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
     numbers = sorted(chosen)
     records = parts_for(mode, numbers, len(queued.recipients))
-    return ReleasePart(records, tuple(queued.recipients[number] for number in numbers), content)
+    recipients = [queued.recipients[number] for number in numbers]
+    if queued.redirect_to is not None:
+        # As qmgr_message.c does it: the first recipient with another address, and no further one.
+        recipients = [replace(recipients[0], address=queued.redirect_to)]
+    return ReleasePart(records, tuple(recipients), content)
 
 
 # -- the modes ---------------------------------------------------------------------------------------------------------

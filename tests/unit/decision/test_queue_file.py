@@ -10,7 +10,7 @@ from undisclosed.decision.message import Client
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Recipient, parse
 
 PRINTED = b"""*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***
-message_size:           14769             759               2               0           14769               5
+message_size:           14769             487               4               0           14769               5
 message_arrival_time: Sun Nov 22 22:42:31 2026
 create_time: Sun Nov 22 22:42:31 2026
 named_attribute: log_ident=4jXkbq5QPvzJ9sp
@@ -97,6 +97,12 @@ def test_several_files_are_told_apart() -> None:
         (b"message_size:           14769", b"message_size: many"),
         (b"Sun Nov 22", b"Sol Nov 22"),
         (b"*** MESSAGE CONTENTS hold/4jXkbq5QPvzJ9sp ***\n", b"*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***\n"),
+        (b"*** MESSAGE CONTENTS hold/4jXkbq5QPvzJ9sp ***\n", b"*** MESSAGE CONTENTS hold/4jXkb14sMpzJ9XJ ***\n"),
+        (b"*** HEADER EXTRACTED hold/4jXkbq5QPvzJ9sp ***\nnamed", b"named"),
+        (b"4               0           14769", b"3               0           14769"),
+        (b"done_recipient: gone@x.example\n", b""),
+        (b"message_arrival_time: Sun Nov 22 22:42:31 2026\n", b""),
+        (b"*** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***\n", b"*** MESSAGE FILE END hold/4jXkbq5QPvzJ9sp ***"),
     ],
 )
 def test_incomplete_or_unknown_output_is_refused(old: bytes, new: bytes) -> None:
@@ -104,3 +110,9 @@ def test_incomplete_or_unknown_output_is_refused(old: bytes, new: bytes) -> None
     assert old in PRINTED
     with pytest.raises(QueueFileError):
         parse(PRINTED.replace(old, new))
+
+
+def test_one_file_twice_is_refused() -> None:
+    """Which of the two is on hold cannot be known."""
+    with pytest.raises(QueueFileError):
+        parse(PRINTED * 2)

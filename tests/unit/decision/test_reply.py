@@ -15,7 +15,15 @@ from undisclosed.decision import obstacles
 from undisclosed.decision import reply as reply_words
 from undisclosed.decision.exposure import Exposure
 from undisclosed.decision.obstacles import Obstacle, ObstacleKind
-from undisclosed.decision.reply import LINE_LIMIT, REASON_LIMIT, Reply, fault, quarantine_reason, refusal
+from undisclosed.decision.reply import (
+    LINE_LIMIT,
+    REASON_LIMIT,
+    Reply,
+    fault,
+    header_too_large,
+    quarantine_reason,
+    refusal,
+)
 from undisclosed.decision.rules import Decision, Scope
 from undisclosed.policy import Action, Policy
 
@@ -102,6 +110,18 @@ def test_the_whole_fault() -> None:
             "Not sent yet, not your fault: please try again shortly. Queue id: 4dX1c23kLmz9Q",
         ),
     )
+
+
+def test_the_whole_reply_to_a_header_that_is_too_large() -> None:
+    """Permanent, with words of its own: another attempt would fail as well."""
+    reply = header_too_large(organisation(), "4dX1c23kLmz9Q")
+    check_form(reply)
+    assert on_the_wire(reply) == [
+        "550-5.3.4 Not sent: the list of recipients and the other header lines are too long to be checked.",
+        "550-5.3.4 Please put your own address in To and all the others in Bcc, then send it again.",
+        "550-5.3.4 For help, ask the service desk (Exampleshire County Council).",
+        "550-5.3.4 Not sent: the header is too long. Please use Bcc, and send again. Queue id: 4dX1c23kLmz9Q",
+    ]
 
 
 def test_one_address_is_singular() -> None:
@@ -274,9 +294,9 @@ def test_nothing_breaks_a_refusal(
 @given(name=st.text(max_size=200), help=st.text(max_size=200), queue_id=st.none() | st.text(max_size=100))
 def test_nothing_breaks_a_fault(name: str, help: str, queue_id: str | None) -> None:  # noqa: A002  the setting's name
     """For any configuration and queue id, the reply after a failure of ours is valid."""
-    reply = fault(organisation(name, help), queue_id)
-    check_form(reply)
-    assert (reply.code, reply.enhanced) == (451, "4.3.0")
+    for reply in (fault(organisation(name, help), queue_id), header_too_large(organisation(name, help), queue_id)):
+        check_form(reply)
+        assert (reply.code, reply.enhanced) in ((451, "4.3.0"), (550, "5.3.4"))
 
 
 def test_the_longest_queue_id_survives() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.queue_files import QueueFile, attribute, recipient
 from undisclosed.decision.message import Client
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.explain.message_file import FIELD_LIMIT, READ_LIMIT, Envelope, SavedMessageError, content, read
@@ -217,6 +218,45 @@ def test_a_queue_file_tells_its_envelope() -> None:
     assert saved.message.client == Client("192.0.2.7", 47040, "anna")
     assert saved.message.values("to") == ["z@z.test"]
     assert saved.body == b"*** HEADER EXTRACTED by hand ***\r\nbody\r\n"
+
+
+def test_a_queue_file_that_was_printed_with_record_types() -> None:
+    """The output of `postcat -vq`: no line of the message has its prefix."""
+    served = recipient(b"c@y.test", kind="done_recipient")
+    client = [attribute("client_address", b"192.0.2.7"), attribute("client_port", b"47040")]
+    envelope = [("sender", b"clerk@council.test"), *client, *recipient(b"b@x.test"), *served]
+    saved = read("-", QueueFile(envelope, text=[b"To: z@z.test", b"", b"body"]).printed())
+    assert saved.message.recipients == ("b@x.test", "c@y.test")
+    assert (saved.message.client.address, saved.message.values("to")) == ("192.0.2.7", ["z@z.test"])
+    assert saved.body == b"body\r\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"rfc822;b@x.test\n", b"rfc822;b@x.test\nrecipient: z@z.test\n"),
+        (b"rfc822;b@x.test\n", b"rfc822;b@x.test\nsender: ceo@council.test\n"),
+        (b"rfc822;b@x.test\n", b"rfc822;b@x.test\n*** MESSAGE CONTENTS hold/4jXjkv0STKzJDPn ***\n"),
+        (b"rfc822;b@x.test\n", b"rfc822;b@x.test\n*** MESSAGE CONTENTS x ***\n"),
+        (b"sender: clerk", b"sender: ceo@council.test\nsender: clerk"),
+        (b"log_ident=4jXjkv0STKzJDPn\n", b"log_ident=4jXjkv0STKzJDPn\nnothing that Postfix writes\n"),
+    ],
+)
+def test_a_queue_file_with_a_forged_record_is_not_explained(old: bytes, new: bytes) -> None:
+    """The explanation would be about another message. An encoded line end in ORCPT forges records."""
+    assert old in POSTCAT
+    with pytest.raises(SavedMessageError, match="no output of postcat as Postfix writes it"):
+        read("-", POSTCAT.replace(old, new))
+
+
+def test_a_queue_file_that_was_edited_by_hand_is_explained() -> None:
+    """Other addresses, no size record, no blank after `sender:`, no end: the envelope is read all the same."""
+    size = POSTCAT[POSTCAT.index(b"message_size") : POSTCAT.index(b"message_arrival_time")]
+    edited = POSTCAT.replace(size, b"").replace(b"sender: clerk@council.test", b"sender:")
+    edited = edited.replace(b"b@x.test", b"a-much-longer-address@family.example")
+    for text in (edited, edited[: edited.index(b"*** HEADER EXTRACTED hold/")]):
+        saved = read("-", text).message
+        assert (saved.sender, saved.recipients) == ("", ("a-much-longer-address@family.example", "c@y.test"))
 
 
 def test_a_queue_file_of_mail_through_sendmail() -> None:

@@ -13,7 +13,7 @@ from support.recorders import SessionRecorder
 from undisclosed import log
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
-from undisclosed.milter.session import HeaderTooLargeError, Runtime, Session, Snapshot
+from undisclosed.milter.session import Runtime, Session, Snapshot
 from undisclosed.policy import Action
 
 MANY = ", ".join(strangers(11))
@@ -215,16 +215,44 @@ def test_the_header_of_a_message_that_cannot_be_outgoing_is_not_kept(lines: Line
     assert session.end_of_header("4dX1") == Accept()
 
 
-def test_a_header_that_is_too_large_is_refused_for_now(lines: Lines) -> None:
-    """The decision would take too long. The next message is decided as usual."""
+def _send_too_large(session: Session) -> Answer:
+    """Send a header of 1.1 MB."""
+    return send(session, *[("To", "y" * 100_000)] * 11)
+
+
+def test_a_header_that_is_too_large_is_refused_for_good(lines: Lines) -> None:
+    """451 would keep mail by sendmail(1) in maildrop for ever (hostile review, 18). The next message is decided."""
     _, session = open_session()
-    session.mail("<clerk@council.test>", "")
-    for _ in range(10):
-        session.header("To", "y" * 100_000)
-    with pytest.raises(HeaderTooLargeError) as caught:
-        session.header("To", "y" * 100_000)
-    session.failed(caught.value)
-    with pytest.raises(HeaderTooLargeError):
-        session.end_of_header("4dX1")
-    assert isinstance(session.fault("end_of_header", caught.value), Refuse)
+    answer = _send_too_large(session)
+    assert isinstance(answer, Refuse)
+    assert (answer.reply.code, answer.reply.enhanced, answer.in_one_line) == (550, "5.3.4", False)
+    assert lines == [
+        {
+            "event": "header_too_large",
+            "log_level": "warning",
+            "queue_id": "4dX1",
+            "sender": "clerk@council.test",
+            "client": "127.0.0.1",
+            "login": "",
+            "recipients": 1,
+            "characters": 1_100_022,
+            "outcome": "rejected",
+        }
+    ]
     assert send(session, ("To", MANY)) != Accept()
+
+
+def test_a_header_that_is_too_large_by_sendmail(lines: Lines) -> None:
+    """In one line: the bounce repeats the whole reply for each recipient."""
+    _, session = open_session()
+    session.connect("127.0.0.1", 0)
+    answer = _send_too_large(session)
+    assert isinstance(answer, Refuse)
+    assert (answer.reply.code, answer.in_one_line) == (550, True)
+
+
+def test_a_header_that_is_too_large_passes_in_monitor_mode(lines: Lines) -> None:
+    """Monitor mode refuses nothing; the log says that there was no decision."""
+    _, session = open_session(mode="monitor")
+    assert _send_too_large(session) == Accept()
+    assert [(line["event"], line["outcome"]) for line in lines] == [("header_too_large", "accepted")]

@@ -35,6 +35,10 @@ def test_how_sendmail_is_called(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "said"),
     [
+        (
+            "cat >/dev/null; echo 'fatal: parent@family.test: no such alias <root>' >&2; exit 75",
+            "ended with status 75: fatal: …: no such alias …",
+        ),
         ("cat >/dev/null; echo 'queue file\nwrite error' >&2; exit 75", "ended with status 75: queue file write error"),
         ("exit 1", "ended with status 1: no message"),
         ("kill -9 $$", "ended with status -9"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 
 import pytest
 
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
-from undisclosed.steward.reinject import ReinjectError, data, mail, rcpt
+from undisclosed.steward.reinject import ReinjectError, Reinjector, data, mail, rcpt
 
 
 def test_commands_repeat_the_envelope() -> None:
@@ -59,3 +60,23 @@ def test_no_address_can_add_a_command() -> None:
 def test_content_on_the_wire(content: bytes, wire: bytes) -> None:
     """Line ends become CRLF, leading dots are doubled, and every other byte stays."""
     assert b"".join(data(content)) == wire
+
+
+ANSWERS = {
+    "at a recipient": [b"250 ok", b"451 4.3.0 <a@x.example>: Temporary lookup failure"],
+    "at the end": [b"250 ok", b"250 ok", b"354 go on", b"554 5.7.1 a@x.example is listed"],
+    "in two lines": [b"250 ok", b"250 ok", b"354 go on", b"554-5.7.1 no\r\n554 5.7.1 a@x.example"],
+}
+"""Answers to MAIL, RCPT, DATA and the final dot."""
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS.keys())
+def test_postfixs_answer_is_told_without_addresses(answers: list[bytes]) -> None:
+    """It goes into the log and the journal, which have no recipient's address (hostile review, 15)."""
+    ours, theirs = socket.socketpair()
+    held = QueuedMessage("4jXkbq5QPvzJ9sp", datetime(2026, 11, 22, tzinfo=UTC), 1, "clerk@council.test", (), b"")
+    with theirs, Reinjector(lambda: ours) as reinjector:
+        theirs.sendall(b"".join(answer + b"\r\n" for answer in [b"220 mx", b"250 mx", *answers]))
+        with pytest.raises(ReinjectError, match=r"Postfix said (451 4\.3\.0 …: Temporary|554 5\.7\.1)") as caught:
+            reinjector.send(held, [Recipient("a@x.example")], b"a\n")
+    assert "x.example" not in str(caught.value)

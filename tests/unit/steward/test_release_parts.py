@@ -103,6 +103,17 @@ def test_split_of_a_message_that_hides_its_recipients() -> None:
     assert (readable(one), readable(two)) == ({OUTSIDE[0]}, {OUTSIDE[1]})
 
 
+def test_redirected_mail_goes_to_one_address_in_any_mode() -> None:
+    """One part for all places, as Postfix delivers it; the modes that hide still hide."""
+    message = HeldMessage.read(replace(held().queued, redirect_to="catchall@council.test"))
+    modes: tuple[ReleaseMode, ...] = ("bcc", "split", "unchanged")
+    for mode in modes:
+        [part] = parts(policy(), message, mode)
+        assert part.recipients == (Recipient("catchall@council.test"),)
+        assert part.records == parts_for(mode, range(14), 14)
+        assert readable(part) == (set(OUTSIDE) if mode == "unchanged" else set())
+
+
 def test_split_without_to() -> None:
     """Each part gets a To."""
     content = b"From: clerk@council.test\nCc: parent0@family0.test, parent1@family1.test\n" + BODY
