@@ -27,7 +27,7 @@ from undisclosed.steward.adoption import Adoption
 from undisclosed.steward.hold_queue import HoldQueue
 
 CUT_SEQUENCE = b"451 4.2.0 bo\xe2\x82 voll"
-"""A reply that was cut within a character: `postqueue -j` prints these bytes as they are."""
+"""A reply that was cut within a character: `postqueue -j` of Postfix 3.7 prints these bytes as they are (3.10: `?`)."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_another_servers_reply_with_a_cut_character(office: Office) -> None:
         try:
             ordinary = letter(next(NUMBERS), To=PARENTS[0], Cc="")
             assert office.gateway.send(ordinary, sender=SENDER, to=[PARENTS[0]]).accepted
-            until(lambda: b"bo\xe2\x82 voll" in _listing(office), what="the reply in the queue")
+            until(lambda: b"451 4.2.0 bo" in _listing(office), what="the reply in the queue")
         finally:
             postfix.set(relayhost=usual)
     incident = office.held()

@@ -202,7 +202,7 @@ def _ask(policy: Policy, sentence: str, administrator: str, room: int) -> str:
 def _last(lead: str, label: str, value: str | None, room: int) -> str:
     """The last line. The longest references (9 characters) and queue ids (18) fit."""
     spelled = _plain(value or "")
-    return f"{lead} {label} {spelled}"[:room] if spelled else lead
+    return f"{lead} {label} {spelled}"[:room].rstrip() if spelled else lead
 
 
 def _cut(text: str, room: int) -> str:

@@ -6,7 +6,7 @@ import re
 
 import anyascii
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.factories import policy
@@ -292,6 +292,7 @@ def test_nothing_breaks_a_refusal(
 
 
 @given(name=st.text(max_size=200), help=st.text(max_size=200), queue_id=st.none() | st.text(max_size=100))
+@example(name="", help="", queue_id="00000000000Þ 0")  # was cut at a blank
 def test_nothing_breaks_a_fault(name: str, help: str, queue_id: str | None) -> None:  # noqa: A002  the setting's name
     """For any configuration and queue id, the reply after a failure of ours is valid."""
     for reply in (fault(organisation(name, help), queue_id), header_too_large(organisation(name, help), queue_id)):
