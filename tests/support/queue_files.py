@@ -49,7 +49,7 @@ class QueueFile:
     """Records between the times and the rest."""
 
     def printed(self) -> bytes:
-        """What postcat prints with -v."""
+        """The print of `postcat -v`."""
         times: list[Stored] = [
             ("message_arrival_time", SECONDS + b" " + self.microseconds),
             ("create_time", b"create_time=" + SECONDS),

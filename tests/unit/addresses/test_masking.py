@@ -42,7 +42,7 @@ def test_code_and_text_stay(text: str, masked: str) -> None:
 
 @given(st.text(), st.text())
 def test_no_at_sign_is_left(before: str, after: str) -> None:
-    """Whatever stands around an address."""
+    """Addresses are masked in every context in which Postfix writes them."""
     masked = without_addresses(f"{before} <secret@family.test> {after} secret@family.test{after}")
     assert "secret" not in masked
     assert "@" not in masked
