@@ -12,8 +12,10 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from lab import processes
+from lab import milter, processes
 from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
 from lab.waiting import until
 from live_postfix.interruption import Report, reported
 from support import children
@@ -47,6 +49,38 @@ def letter(number: int, **fields: str) -> bytes:
         **fields,
     }
     return "".join(f"{name}: {value}\n" for name, value in header.items()).encode() + b"\nDear all,\n.dot\n\xff\n"
+
+
+def new_gateway(postfix: PrivatePostfix, sink: Sink) -> Gateway:
+    """A gateway with an empty journal: no steward here could close the incidents of other tests' files."""
+    gateway = Gateway(postfix, sink, user=milter.unprivileged_user())
+    for file in gateway.state.glob("journal*"):
+        file.unlink()
+    return gateway
+
+
+@contextmanager
+def attached(gateway: Gateway) -> Iterator[Gateway]:
+    """The gateway in use; its queue is empty afterwards."""
+    with gateway:
+        yield gateway
+        gateway.postfix.wait_until_idle()
+        gateway.postfix.empty()
+
+
+@contextmanager
+def emptied(gateway: Gateway) -> Iterator[Office]:
+    """The steward's side of the gateway, with nothing held, nothing delivered and no open copy in the journal."""
+    gateway.postfix.empty()
+    gateway.settle()
+    gateway.sink.clear()
+    office = Office(gateway)
+    with office.steward() as steward:  # the first listing that lacks a copy is not enough to close it
+        for _ in range(2):
+            steward.round(datetime.now(UTC) + timedelta(minutes=10))
+    yield office
+    office.journal.close()
+    gateway.settle()
 
 
 class Office:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import dkim
 import pytest
 
-from lab import milter, toml
+from lab import toml
 from lab.gateway import Gateway
 from lab.opendkim import Key, OpenDkim
 from lab.postfix import PrivatePostfix
 from lab.sink import Delivery, Sink
-from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
+from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
 from support.delivered_header import leaks
 from undisclosed.incidents.records import Incident, ReleaseMode, State
 
@@ -39,9 +38,7 @@ def keys() -> dict[str, Key]:
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink, keys: dict[str, Key]) -> Iterator[Gateway]:
     """A gateway on which OpenDKIM signed already when our milter was attached."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
-        file.unlink()
+    gateway = new_gateway(installed_postfix, outside)
     rules: list[toml.Table] = [
         {"name": "newsletters", "senders": [REWRITTEN], "more_than_addresses": 10, "action": "rewrite"},
         {"name": "many strangers", "more_than_addresses": 10, "action": "quarantine"},
@@ -50,25 +47,15 @@ def standing(installed_postfix: PrivatePostfix, outside: Sink, keys: dict[str, K
     with OpenDkim(keys["lab"]) as signer:
         signers = (f"{name}={signer.endpoint}" for name in ("smtpd_milters", "non_smtpd_milters"))
         installed_postfix.run("postconf", "-e", *signers)
-        with gateway:
+        with attached(gateway):
             yield gateway
-            installed_postfix.wait_until_idle()
-            installed_postfix.empty()
 
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
     """The steward's place, with nothing held and nothing delivered."""
-    standing.postfix.empty()
-    standing.settle()
-    standing.sink.clear()
-    office = Office(standing)
-    with office.steward() as steward:  # what an earlier test left in the journal is gone, and closed
-        for _ in range(2):
-            steward.round(datetime.now(UTC) + timedelta(minutes=10))
-    yield office
-    office.journal.close()
-    standing.settle()
+    with emptied(standing) as office:
+        yield office
 
 
 # -- a verifier

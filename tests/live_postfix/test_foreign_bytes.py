@@ -14,13 +14,12 @@ from socket import create_server
 import pytest
 from structlog.testing import capture_logs
 
-from lab import milter
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
+from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
 from undisclosed import log
 from undisclosed.incidents.records import Incident, State
 from undisclosed.steward.adoption import Adoption
@@ -33,27 +32,18 @@ CUT_SEQUENCE = b"451 4.2.0 bo\xe2\x82 voll"
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
     """A gateway that holds what shows too many."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
-        file.unlink()
-    with gateway:
+    gateway = new_gateway(installed_postfix, outside)
+    with attached(gateway):
         gateway.configure(gateway.policy("quarantine"))
         gateway.milter.reload()
         yield gateway
-        installed_postfix.wait_until_idle()
-        installed_postfix.empty()
 
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
     """A gateway with nothing held and nothing delivered."""
-    standing.postfix.empty()
-    standing.settle()
-    standing.sink.clear()
-    office = Office(standing)
-    yield office
-    office.journal.close()
-    standing.postfix.empty()
+    with emptied(standing) as office:
+        yield office
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
+from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
 from undisclosed.decision import queue_file
 from undisclosed.incidents.records import Incident, ReleaseMode, State
 
@@ -30,10 +30,8 @@ MODES: tuple[ReleaseMode, ...] = ("bcc", "split", "unchanged")
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
     """A gateway that holds what shows too many, with an access table and header_checks that decide about some mail."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
-        file.unlink()
-    with gateway:
+    gateway = new_gateway(installed_postfix, outside)
+    with attached(gateway):
         (installed_postfix.config_dir / "decided").write_text(DECIDED)
         (installed_postfix.config_dir / "checks").write_text("/^Subject:.*secure/ FILTER smtp:[127.0.0.1]:9\n")
         installed_postfix.set(
@@ -44,15 +42,14 @@ def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gatew
         gateway.configure(gateway.policy("quarantine"))
         gateway.milter.reload()
         yield gateway
-        installed_postfix.wait_until_idle()
-        installed_postfix.empty()
 
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
     """A gateway with nothing held and nothing delivered."""
     standing.configure(standing.policy("quarantine"))
-    yield from _office(standing)
+    with emptied(standing) as office:
+        yield office
 
 
 @pytest.fixture
@@ -60,22 +57,10 @@ def office_under(standing: Gateway, request: pytest.FixtureRequest) -> Iterator[
     """The same under another action."""
     standing.configure(standing.policy(request.param, hold={"delay": "1s"}))
     standing.milter.reload()
-    yield from _office(standing)
+    with emptied(standing) as office:
+        yield office
     standing.configure(standing.policy("quarantine"))
     standing.milter.reload()
-
-
-def _office(standing: Gateway) -> Iterator[Office]:
-    standing.postfix.empty()
-    standing.settle()
-    standing.sink.clear()
-    office = Office(standing)
-    with office.steward() as steward:  # what an earlier test left in the journal is gone, and closed
-        for _ in range(2):
-            steward.round(datetime.now(UTC) + timedelta(minutes=10))
-    yield office
-    office.journal.close()
-    standing.settle()
 
 
 numbers = iter(range(700_000, 800_000))

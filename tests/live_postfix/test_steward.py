@@ -21,7 +21,7 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, letter
+from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
 from support.factories import transaction
 from undisclosed import log
 from undisclosed.incidents.records import Incident, ReleaseMode, State
@@ -35,22 +35,19 @@ from undisclosed.steward.requests import Requests
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
     """A gateway that holds messages with too many addresses; it stays attached for all tests of this file."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
-        file.unlink()
-    with gateway:
+    gateway = new_gateway(installed_postfix, outside)
+    with attached(gateway):
         gateway.configure(gateway.policy("quarantine"))
         gateway.milter.reload()
         yield gateway
-        installed_postfix.wait_until_idle()
-        installed_postfix.empty()
 
 
 @pytest.fixture
 def office(standing: Gateway) -> Iterator[Office]:
     """A gateway with nothing held and nothing delivered."""
     standing.configure(standing.policy("quarantine"))
-    yield from _office(standing)
+    with emptied(standing) as office:
+        yield office
 
 
 @pytest.fixture
@@ -59,22 +56,10 @@ def office_under(standing: Gateway, request: pytest.FixtureRequest) -> Iterator[
     action, sections = request.param
     standing.configure(standing.policy(action, **sections))
     standing.milter.reload()
-    yield from _office(standing)
+    with emptied(standing) as office:
+        yield office
     standing.configure(standing.policy("quarantine"))
     standing.milter.reload()
-
-
-def _office(standing: Gateway) -> Iterator[Office]:
-    standing.postfix.empty()
-    standing.settle()
-    standing.sink.clear()
-    office = Office(standing)
-    with office.steward() as steward:  # what an earlier test left in the journal is gone, and closed
-        for _ in range(2):
-            steward.round(datetime.now(UTC) + timedelta(minutes=10))
-    yield office
-    office.journal.close()
-    standing.settle()
 
 
 # -- the modes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import milter, processes, toml
+from lab import processes, toml
 from lab.client import Outcome
 from lab.gateway import LIMIT, Gateway
 from lab.postfix import PrivatePostfix
@@ -22,7 +22,7 @@ from lab.postgres import Postgres
 from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
+from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, letter, new_gateway
 from support import broken_journals
 from support.limits import limited
 from undisclosed.incidents.records import Incident, JournalError, State
@@ -43,19 +43,15 @@ def standing(
     request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
 ) -> Iterator[Gateway]:
     """A gateway that holds messages with too many addresses, or rewrites a newsletter; a journal of either kind."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):  # other tests' incidents, some of which no steward here may close
-        file.unlink()
+    gateway = new_gateway(installed_postfix, outside)
     url = postgres.create("steward_faults") if request.param == "postgresql" else gateway.journal["url"]
     rules: list[toml.Table] = [
         {"name": "newsletters", "senders": [NEWSLETTER], "more_than_addresses": LIMIT, "action": "rewrite"},
         {"name": "many strangers", "more_than_addresses": LIMIT, "action": "quarantine"},
     ]
     gateway.configure(gateway.policy(rules=rules, journal={"url": url}))
-    with gateway:
+    with attached(gateway):
         yield gateway
-        installed_postfix.wait_until_idle()
-        installed_postfix.empty()
     if request.param == "postgresql":
         postgres.drop("steward_faults")
 

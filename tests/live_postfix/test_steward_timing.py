@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lab import milter, processes
+from lab import processes
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.postgres import Postgres
 from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import Office
+from live_postfix.office import Office, attached, new_gateway
 
 TOLD_WITHIN = 2.0
 """Seconds from the 250 to the moment at which sendmail(1) has the notice."""
@@ -39,15 +39,11 @@ def standing(
     request: pytest.FixtureRequest, installed_postfix: PrivatePostfix, outside: Sink, postgres: Postgres
 ) -> Iterator[Gateway]:
     """A gateway that holds messages with too many addresses, with a journal of either kind."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):
-        file.unlink()
+    gateway = new_gateway(installed_postfix, outside)
     url = postgres.create("steward_timing") if request.param == "postgresql" else gateway.journal["url"]
     gateway.configure(gateway.policy("quarantine", journal={"url": url}))
-    with gateway:
+    with attached(gateway):
         yield gateway
-        installed_postfix.wait_until_idle()
-        installed_postfix.empty()
     if request.param == "postgresql":
         postgres.drop("steward_timing")
 

@@ -17,14 +17,13 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from lab import milter
 from lab.client import Client
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Delivery, Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import Office
+from live_postfix.office import Office, new_gateway
 from play import breaches, held
 from play.breaches import Letter
 from support.delivered_header import leaks
@@ -108,9 +107,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Story]:
     """Ten messages are held; one leaves in each way, one is deleted, one expires, five stay."""
-    gateway = Gateway(installed_postfix, outside, user=milter.unprivileged_user())
-    for file in gateway.state.glob("journal*"):  # other tests' incidents, which are none of these ten
-        file.unlink()
+    gateway = new_gateway(installed_postfix, outside)
     gateway.configure(gateway.policy("quarantine"))
     installed_postfix.empty()
     outside.clear()
