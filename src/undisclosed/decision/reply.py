@@ -58,26 +58,23 @@ def refusal(policy: Policy, decision: Decision, reference: str | None) -> Reply:
 def fault(policy: Policy, queue_id: str | None) -> Reply:
     """The reply after a failure of the milter: a temporary error under every policy. No decision was made."""
     words = _words(policy)
-    code, enhanced = 451, "4.3.0"  # RFC 3463: "other or undefined mail system status"
-    room = _room(code, enhanced)
-    lines = (
-        *words.fault,
-        _ask(policy, words.ask_if_again, words.administrator, room),
-        _last(words.fault_last, words.queue_id, queue_id, room),
-    )
-    return Reply(code, enhanced, lines)
+    # RFC 3463: "other or undefined mail system status"
+    return _undecided(policy, 451, "4.3.0", words.fault, words.ask_if_again, words.fault_last, queue_id)
 
 
 def header_too_large(policy: Policy, queue_id: str | None) -> Reply:
     """The reply to a message whose header is too long to be decided on. Permanent: a later attempt fails as well."""
     words = _words(policy)
-    code, enhanced = 550, "5.3.4"  # RFC 3463: "message too big for system"
-    room = _room(code, enhanced)
-    lines = (
-        *words.too_large,
-        _ask(policy, words.ask, words.administrator, room),
-        _last(words.too_large_last, words.queue_id, queue_id, room),
-    )
+    # RFC 3463: "message too big for system"
+    return _undecided(policy, 550, "5.3.4", words.too_large, words.ask, words.too_large_last, queue_id)
+
+
+def _undecided(
+    policy: Policy, code: int, enhanced: str, first: tuple[str, ...], ask: str, last: str, queue_id: str | None
+) -> Reply:
+    """A reply without a decision: it quotes the queue id, since there is no reference."""
+    words, room = _words(policy), _room(code, enhanced)
+    lines = (*first, _ask(policy, ask, words.administrator, room), _last(last, words.queue_id, queue_id, room))
     return Reply(code, enhanced, lines)
 
 

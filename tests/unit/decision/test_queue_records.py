@@ -89,7 +89,7 @@ def test_a_message_forged_in_orcpt_is_refused() -> None:
     "line", [b"redirect_to: evil@x.test", b"recipient: evil@x.test", b"sender: ceo@council.test", b"padding: 0"]
 )
 def test_a_line_end_in_any_attribute_is_refused(name: str, line: bytes) -> None:
-    """The test holds for every type of the line that follows."""
+    """A line of any type after the line end makes the whole file refused."""
     with pytest.raises(QueueFileError):
         parse(QueueFile(envelope({name: b"a\n" + line}), extracted=EXTRACTED).printed())
 
