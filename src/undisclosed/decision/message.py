@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from undisclosed.addresses import Address, Mailbox, addresses, mailboxes
 
@@ -35,6 +35,24 @@ class Client:
     """0 if the message came through sendmail(1)."""
     login: str = ""
     """The SASL login name; empty if the client is not authenticated."""
+
+    @property
+    def is_sendmail(self) -> bool:
+        """Whether the message came through sendmail(1), for which Postfix shows the milter port 0."""
+        return self.port == 0
+
+
+DOUBLE_BOUNCE: Final = "double-bounce"
+"""The local part of Postfix's `double_bounce_sender`: a bounce to it is discarded, as one to the null sender is."""
+
+
+def bounce_is_lost(sender: str, client: Client) -> bool:
+    """Whether a refusal of this message would be told to nobody.
+
+    sendmail(1) has ended with status 0 before the milter is asked: Postfix makes a bounce of the refusal, and discards
+    the bounce if the envelope sender is null. An SMTP client gets every refusal itself.
+    """
+    return client.is_sendmail and (not sender or sender.rpartition("@")[0] == DOUBLE_BOUNCE)
 
 
 @dataclass(frozen=True)

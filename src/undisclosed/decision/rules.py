@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from undisclosed.decision import rewrite
 from undisclosed.decision.edits import Edit
 from undisclosed.decision.exposure import NOTHING_SHOWN, Exposure, expose, is_rerouted
-from undisclosed.decision.message import Client, Message
+from undisclosed.decision.message import Client, Message, bounce_is_lost
 from undisclosed.decision.obstacles import Obstacle, body_obstacle, needs_body
 from undisclosed.policy import Action, Policy, Rule, Standing
+
+
+BOUNCE_IS_LOST: Final = "a bounce would reach nobody"
+"""The reason to hold a message that a rule refuses."""
 
 
 class Scope(StrEnum):
@@ -67,11 +71,15 @@ class Decision:
 def judge(policy: Policy, message: Message, body: bytes, complete: bool = True) -> Decision:
     """Decide on a message whose body is known: all of it, or, if not `complete`, its beginning."""
     decision = decide(policy, message)
-    return after_body(policy, decision, body, complete) if decision.needs_body else decision
+    return after_body(policy, message, decision, body, complete) if decision.needs_body else decision
 
 
 def decide(policy: Policy, message: Message) -> Decision:
     """Decide on a message at the end of its header. Every message gets a decision; nothing is raised."""
+    return _held_if_bounce_is_lost(message, _by_rules(policy, message))
+
+
+def _by_rules(policy: Policy, message: Message) -> Decision:
     scope = _scope(policy, message)
     if scope is Scope.NOT_OUTGOING:
         return Decision(scope, Action.ACCEPT, reason="not outgoing mail of this organisation")
@@ -85,10 +93,17 @@ def decide(policy: Policy, message: Message) -> Decision:
     return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
 
 
-def after_body(policy: Policy, decision: Decision, body: bytes, complete: bool) -> Decision:
+def after_body(policy: Policy, message: Message, decision: Decision, body: bytes, complete: bool) -> Decision:
     """The decision on a message that is to be rewritten, once its body is known: all of it if `complete`."""
     obstacle = body_obstacle(body, complete)
-    return decision if obstacle is None else _unsafe(policy, decision, obstacle)
+    return decision if obstacle is None else _held_if_bounce_is_lost(message, _unsafe(policy, decision, obstacle))
+
+
+def _held_if_bounce_is_lost(message: Message, decision: Decision) -> Decision:
+    """The decision, but quarantine in place of a refusal that nobody would learn of: the message would be lost."""
+    if decision.action is not Action.REJECT or not bounce_is_lost(message.sender, message.client):
+        return decision
+    return replace(decision, action=Action.QUARANTINE, reason=f"{decision.reason}; {BOUNCE_IS_LOST}")
 
 
 def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decision:

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from undisclosed.decision import reply, rules
-from undisclosed.decision.message import Client, Field, Message
+from undisclosed.decision.message import Client, Field, Message, bounce_is_lost
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.reference import reference
 from undisclosed.decision.reply import Reply
@@ -148,11 +148,7 @@ class Session:
         if transaction.failure is not None:
             raise transaction.failure
         if transaction.header_size > MAX_HEADER:
-            return (
-                Accept()
-                if self.monitors
-                else self._refuse(reply.header_too_large(transaction.snapshot.policy, queue_id))
-            )
+            return self._too_large(transaction)
         message = Message(
             sender=transaction.sender,
             recipients=tuple(transaction.recipients),
@@ -190,12 +186,14 @@ class Session:
         if transaction.failure is not None:
             raise transaction.failure
         decision = transaction.decision
-        if decision is None:
+        if decision is None and transaction.header_size > MAX_HEADER:
+            return Hold(f"the header is too large, and {rules.BOUNCE_IS_LOST}")
+        if decision is None or transaction.message is None:
             raise RuntimeError("the end of a message without the end of its header")
         if decision.needs_body:
             body = bytes(transaction.body)
             transaction.decision = decision = rules.after_body(
-                transaction.snapshot.policy, decision, body, transaction.body_complete
+                transaction.snapshot.policy, transaction.message, decision, body, transaction.body_complete
             )
         transaction.nanoseconds += time.perf_counter_ns() - began
         return self._conclude(transaction, decision)
@@ -235,13 +233,21 @@ class Session:
             self._runtime.recorder.mark_not_queued(transaction.record, "answered with a temporary failure: see the log")
         return self._refuse(reply.fault(snapshot.policy, queue_id))
 
+    def _too_large(self, transaction: _Transaction) -> Answer:
+        """The answer to a header that is not decided on."""
+        if self.monitors:
+            return Accept()
+        if bounce_is_lost(transaction.sender, transaction.client):
+            return Continue()  # held at the end of the message; the steward finds it there and records it
+        return self._refuse(reply.header_too_large(transaction.snapshot.policy, transaction.queue_id))
+
     def _current(self) -> _Transaction:
         if self._transaction is None:
             raise RuntimeError("a stage of a transaction before MAIL")
         return self._transaction
 
     def _refuse(self, answer: Reply) -> Refuse:
-        """Port 0 is sendmail(1), whose bounce joins all lines of a reply."""
+        """The bounce of sendmail(1) joins all lines of a reply."""
         return Refuse(answer, in_one_line=self._port == 0)
 
     def _conclude(self, transaction: _Transaction, decision: rules.Decision) -> Answer:

@@ -119,10 +119,11 @@ def test_rewrite_when_unsafe() -> None:
 def test_an_invitation_found_in_the_body_takes_the_edits_back() -> None:
     """An obstacle in the body changes the rewrite to a quarantine, without edits."""
     ours = policy(rules=[rule(action="rewrite")])
-    first = decide(ours, message(to=MANY, content_type="multipart/mixed; boundary=x", mime_version="1.0"))
+    mixed = message(to=MANY, content_type="multipart/mixed; boundary=x", mime_version="1.0")
+    first = decide(ours, mixed)
     assert first.needs_body
     body = b"--x\r\nContent-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\n--x--\r\n"
-    last = after_body(ours, first, body, complete=True)
+    last = after_body(ours, mixed, first, body, complete=True)
     assert (last.action, last.edits, last.needs_body) == (Action.QUARANTINE, (), False)
 
 
@@ -133,7 +134,7 @@ def test_a_whole_message_is_judged_at_once() -> None:
     invitation = b"--x\r\nContent-Type: text/calendar\r\n\r\n--x--\r\n"
     assert judge(ours, parts, b"--x--\r\n").action is Action.REWRITE
     assert judge(ours, parts, b"--x--\r\n", complete=False).action is Action.QUARANTINE
-    assert judge(ours, parts, invitation) == after_body(ours, decide(ours, parts), invitation, complete=True)
+    assert judge(ours, parts, invitation) == after_body(ours, parts, decide(ours, parts), invitation, complete=True)
     plain = message(to=MANY)
     assert judge(ours, plain, invitation) == decide(ours, plain)
 
@@ -160,3 +161,35 @@ def test_a_list_behind_a_bare_carriage_return_is_not_rewritten_but_held() -> Non
     ours = policy(rules=[rule(action="rewrite")])
     decision = decide(ours, message(subject=f"x\rTo: {MANY}", to="a@council.test"))
     assert (decision.action, decision.exposure.count, decision.edits) == (Action.QUARANTINE, 11, ())
+
+
+@pytest.mark.parametrize(
+    ("sender", "port", "expected"),
+    [
+        ("", 0, Action.QUARANTINE),
+        ("double-bounce@council.test", 0, Action.QUARANTINE),
+        ("clerk@council.test", 0, Action.REJECT),
+        ("", 4711, Action.REJECT),
+    ],
+)
+def test_a_refusal_that_nobody_would_learn_of_becomes_a_hold(sender: str, port: int, expected: Action) -> None:
+    """Postfix makes a bounce of the refusal of sendmail(1)'s mail, and discards one to the null sender (milter reports,
+    34). An SMTP client gets the refusal itself."""
+    decision = decide(policy(), message(sender=sender, client=Client("127.0.0.1", port), to=MANY))
+    assert decision.action is expected
+    assert decision.reason.endswith("; a bounce would reach nobody") is (expected is Action.QUARANTINE)
+
+
+def test_an_obstacle_found_in_the_body_refuses_no_mail_whose_bounce_is_lost() -> None:
+    """`when_unsafe = "reject"` is a refusal like any other."""
+    ours = policy(rules=[rule(action="rewrite")], rewrite={"when_unsafe": "reject"})
+    body = b"--x\r\nContent-Type: text/calendar\r\n\r\n--x--\r\n"
+    for sender, expected in (("", Action.QUARANTINE), ("clerk@council.test", Action.REJECT)):
+        parts = message(
+            sender=sender,
+            from_="clerk@council.test",
+            client=Client("127.0.0.1", 0),
+            to=MANY,
+            content_type="multipart/mixed; boundary=x",
+        )
+        assert judge(ours, parts, body).action is expected

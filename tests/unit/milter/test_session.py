@@ -37,9 +37,15 @@ def open_session(recorder: SessionRecorder | None = None, **over: Any) -> tuple[
     return runtime, session
 
 
-def send(session: Session, *fields: tuple[str, str], queue_id: str = "4dX1", body: bytes = b"") -> Answer:
+def send(
+    session: Session,
+    *fields: tuple[str, str],
+    queue_id: str = "4dX1",
+    body: bytes = b"",
+    sender: str = "<clerk@council.test>",
+) -> Answer:
     """Play one message to its final answer, as callbacks.py does."""
-    session.mail("<clerk@council.test>", "")
+    session.mail(sender, "")
     session.rcpt("<parent@family.test>")
     for name, value in fields:
         session.header(name, value)
@@ -215,9 +221,9 @@ def test_the_header_of_a_message_that_cannot_be_outgoing_is_not_kept(lines: Line
     assert session.end_of_header("4dX1") == Accept()
 
 
-def _send_too_large(session: Session) -> Answer:
+def _send_too_large(session: Session, sender: str = "<clerk@council.test>") -> Answer:
     """Send a header of 1.1 MB."""
-    return send(session, *[("To", "y" * 100_000)] * 11)
+    return send(session, *[("To", "y" * 100_000)] * 11, sender=sender)
 
 
 def test_a_header_that_is_too_large_is_refused_for_good(lines: Lines) -> None:
@@ -249,6 +255,14 @@ def test_a_header_that_is_too_large_by_sendmail(lines: Lines) -> None:
     answer = _send_too_large(session)
     assert isinstance(answer, Refuse)
     assert (answer.reply.code, answer.in_one_line) == (550, True)
+
+
+def test_a_header_that_is_too_large_is_held_if_a_bounce_would_reach_nobody(lines: Lines) -> None:
+    """sendmail(1) with the null sender: Postfix would discard the bounce, and the message with it."""
+    _, session = open_session()
+    session.connect("127.0.0.1", 0)
+    assert _send_too_large(session, sender="") == Hold("the header is too large, and a bounce would reach nobody")
+    assert [(line["event"], line["outcome"]) for line in lines] == [("header_too_large", "held")]
 
 
 def test_a_header_that_is_too_large_passes_in_monitor_mode(lines: Lines) -> None:
