@@ -13,7 +13,6 @@ from undisclosed.decision.message import Client, Message, bounce_is_lost
 from undisclosed.decision.obstacles import Obstacle, body_obstacle, needs_body
 from undisclosed.policy import Action, Policy, Rule, Standing
 
-
 BOUNCE_IS_LOST: Final = "a bounce would reach nobody"
 """The reason to hold a message that a rule refuses."""
 
