@@ -8,6 +8,7 @@ from undisclosed.addresses import Address
 from undisclosed.addresses.encoded_words import decoded
 from undisclosed.decision.message import Message
 from undisclosed.decision.rules import Decision
+from undisclosed.incidents.automatic import automatic
 from undisclosed.incidents.records import Transaction
 from undisclosed.policy import Mode, Policy
 
@@ -41,23 +42,8 @@ def transaction_of(
         visible=exposure.external,
         recipients=len(message.recipients),
         subject=_subject(message),
-        automatic=is_automatic(message),
+        automatic=automatic(message) is not None,
         at=at,
-    )
-
-
-def is_automatic(message: Message) -> bool:
-    """Whether a message is automatic or from a list, so that no notice may answer it.
-
-    RFC 3834 section 2 (the null sender, Auto-Submitted), RFC 2919 (List-Id), and the older Precedence.
-    """
-    submitted = (value.partition(";")[0].strip().casefold() for value in message.values("auto-submitted"))
-    precedence = (value.strip().casefold() for value in message.values("precedence"))
-    return (
-        not message.sender
-        or any(value != "no" for value in submitted)
-        or any(value in ("bulk", "junk", "list") for value in precedence)
-        or bool(message.values("list-id"))
     )
 
 

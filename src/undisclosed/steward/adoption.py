@@ -12,8 +12,9 @@ from undisclosed.decision.exposure import expose
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import reference
+from undisclosed.incidents.automatic import automatic
 from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMail
-from undisclosed.incidents.transaction import is_automatic, transaction_of
+from undisclosed.incidents.transaction import transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
 from undisclosed.steward.batches import batches
@@ -92,7 +93,7 @@ class Adoption:
                 recipients=len(queued.recipients),
                 arrived=queued.arrived,
                 size=size,
-                automatic=is_automatic(message),
+                automatic=automatic(message) is not None,
             )
             copy = self._journal.filing.adopt(mail)
         self._log.info(

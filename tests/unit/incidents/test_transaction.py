@@ -12,7 +12,7 @@ from support.factories import message, policy, rule
 from undisclosed.decision.message import Message
 from undisclosed.decision.rules import decide
 from undisclosed.incidents.records import Transaction
-from undisclosed.incidents.transaction import is_automatic, transaction_of
+from undisclosed.incidents.transaction import transaction_of
 from undisclosed.journal.gateway import gateway_name
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -81,25 +81,6 @@ def test_a_message_without_id_and_subject_has_none() -> None:
     """Both are None."""
     record = recorded(message(to="ann@record.test, bob@two.test", message_id=" ", subject=""))
     assert (record.message_id, record.subject) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("header", "automatic"),
-    [
-        ({}, False),
-        ({"auto_submitted": "no"}, False),
-        ({"auto_submitted": "No (a person)"}, True),
-        ({"auto_submitted": "auto-generated; owner=x"}, True),
-        ({"precedence": "Bulk"}, True),
-        ({"precedence": "first-class"}, False),
-        ({"list_id": "<parents.council.test>"}, True),
-        ({"sender": ""}, True),
-    ],
-)
-def test_automatic_mail_is_known(header: dict[str, str], automatic: bool) -> None:
-    """RFC 3834, section 2: no notice answers a program or a list."""
-    fields: dict[str, Any] = {"from_": "clerk@council.test", **header}
-    assert is_automatic(message(**fields)) is automatic
 
 
 def test_each_postfix_instance_has_a_name_of_its_own() -> None:
