@@ -95,7 +95,7 @@ def test_several_messages_in_one_request(gateway: Gateway, queue: HoldQueue) -> 
     for number in range(5):
         hold(gateway, number)
     held = queue.list().held
-    files = queue_file.parse(queue.read(list(held)))
+    files = queue.read(list(held))
     assert {name: file.size for name, file in files.items()} == {name: entry.size for name, entry in held.items()}
     for name, file in files.items():
         assert file.content == gateway.postfix.postcat(name).encode("utf-8", "surrogateescape")
@@ -175,9 +175,9 @@ class Proxy:
 def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: bytes, unknown: bool) -> None:
     """UnansweredError only after the final dot: before that, Postfix cannot have accepted the message."""
     hold(gateway, 3)
-    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    [held] = queue.read(list(queue.list().held)).values()
     with Reinjector(Proxy(queue, answer).connect) as reinjector, pytest.raises(ReinjectError) as caught:
-        reinjector.send(held, held.recipients, held.content)
+        reinjector.send(held, held.recipients, [bytes(held.content)])
     assert isinstance(caught.value, UnansweredError) is unknown
     gateway.settle()
     assert bool(gateway.sink.deliveries) is unknown
@@ -186,14 +186,14 @@ def test_a_connection_that_breaks(gateway: Gateway, queue: HoldQueue, answer: by
 def test_a_refused_recipient(gateway: Gateway, queue: HoldQueue) -> None:
     """Postfix accepts a part for all recipients or for none; the next message is sent as usual."""
     hold(gateway, 4)
-    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    [held] = queue.read(list(queue.list().held)).values()
     unspeakable = queue_file.Recipient("")
     with Reinjector(queue.inject) as reinjector:
         with pytest.raises(ReinjectError, match="Postfix said 5"):
-            reinjector.send(held, [*held.recipients, unspeakable], held.content)
+            reinjector.send(held, [*held.recipients, unspeakable], [bytes(held.content)])
         gateway.settle()
         assert gateway.sink.deliveries == ()
-        assert reinjector.send(held, held.recipients, held.content).startswith("250 ")
+        assert reinjector.send(held, held.recipients, [bytes(held.content)]).startswith("250 ")
     gateway.settle()
     assert len(gateway.sink.deliveries) == 1
 
@@ -201,11 +201,12 @@ def test_a_refused_recipient(gateway: Gateway, queue: HoldQueue) -> None:
 def test_the_private_listener_has_no_limits(gateway: Gateway, queue: HoldQueue) -> None:
     """A message that was accepted before a limit was lowered can still be released."""
     hold(gateway, 5)
-    [held] = queue_file.parse(queue.read(list(queue.list().held))).values()
+    [held] = queue.read(list(queue.list().held)).values()
     gateway.postfix.set(message_size_limit="1000", smtpd_recipient_limit="1", smtpd_recipient_restrictions="reject")
     try:
         with Reinjector(queue.inject) as reinjector:
-            assert reinjector.send(held, held.recipients, held.content + b"x" * 70 + b"\n" * 3000).startswith("250 ")
+            larger = [bytes(held.content), b"x" * 70 + b"\n" * 3000]
+            assert reinjector.send(held, held.recipients, larger).startswith("250 ")
     finally:
         gateway.postfix.set(
             message_size_limit="10240000", smtpd_recipient_limit="20000", smtpd_recipient_restrictions=""

@@ -17,7 +17,6 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
-from undisclosed.decision import queue_file
 from undisclosed.incidents.records import Incident, ReleaseMode, State
 
 CATCH_ALL = "catchall@council.test"
@@ -207,6 +206,6 @@ def test_a_message_with_all_that_dsn_has_is_read(office: Office) -> None:
         office.gateway.postfix.set(always_bcc="", delay_warning_time="0h")
     with office.steward() as steward:
         queue = steward._reconciler._queue
-        [queued] = queue_file.parse(queue.read(office.on_hold())).values()
+        [queued] = queue.read(office.on_hold()).values()
     assert [person.automatic for person in queued.recipients] == [False] * 4 + [True]
     assert (queued.ret, queued.envelope_id, queued.recipients[0].original) == ("HDRS", "a+b", "rfc822;x y@x.example")

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from undisclosed.decision.queue_file import QueuedMessage, lines, parse
+
 QUEUE_ID: Final = "4jXkbq5QPvzJ9sp"
 DATE: Final = b"Sun Nov 22 22:42:31 2026"
 SECONDS: Final = b"1795473751"
@@ -73,6 +75,11 @@ class QueueFile:
                 b"*** MESSAGE FILE END" + path,
             )
         )
+
+
+def parsed(printed: bytes) -> dict[str, QueuedMessage]:
+    """The queue files in a print that is in memory."""
+    return parse(lines(printed))
 
 
 def _line(stored: Stored) -> bytes:

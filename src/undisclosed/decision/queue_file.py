@@ -13,10 +13,10 @@ its real record contains the name that postcat would print, and a record of that
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from undisclosed.addresses.masking import without_addresses
 from undisclosed.decision.message import Client
@@ -80,8 +80,8 @@ class QueuedMessage:
     sender: str
     """Empty for the null sender."""
     recipients: tuple[Recipient, ...]
-    content: bytes
-    """Header and body, each line ended by a line feed."""
+    content: bytes | memoryview
+    """Header and body, each line ended by a line feed. A range of a file, for a message that can be large."""
     smtputf8: bool = False
     eight_bit: bool = False
     """Whether the client said BODY=8BITMIME."""
@@ -123,19 +123,49 @@ _NO_TEXT: Final = (b"pointer_record: ", b"padding: ")
 """Records without text, from edits of a milter; postcat follows the pointers itself."""
 
 
-def parse(printed: bytes) -> dict[str, QueuedMessage]:
-    """The queue files in the output of `postcat -vq ID…`, by queue id. Raises QueueFileError."""
+class Text(Protocol):
+    """Takes the text of a message line by line, and gives it back."""
+
+    def write(self, data: bytes, /) -> None:
+        """Add a line, or a part of one."""
+
+    def content(self) -> bytes | memoryview:
+        """The whole text. Called once, at its end."""
+
+
+class TextInMemory:
+    """The text of a message that is small, or in memory already."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+
+    def write(self, data: bytes, /) -> None:
+        """Add bytes."""
+        self._lines.append(data)
+
+    def content(self) -> bytes:
+        """All bytes that were added."""
+        return b"".join(self._lines)
+
+
+def lines(printed: bytes) -> Iterator[bytes]:
+    """The lines of a print that is in memory, with their line feeds."""
+    return (found[0] for found in re.finditer(rb"[^\n]*\n|[^\n]+", printed))
+
+
+def parse(printed: Iterable[bytes], new_text: Callable[[], Text] = TextInMemory) -> dict[str, QueuedMessage]:
+    """The queue files in the lines of `postcat -vq ID…`, by queue id. Raises QueueFileError."""
     files: dict[str, QueuedMessage] = {}
     reader: _Reader | None = None
-    *lines, rest = printed.split(b"\n")
-    if rest:
-        raise QueueFileError("the output of postcat was cut off")
-    for line in lines:
+    for whole_line in printed:
+        line = whole_line.removesuffix(b"\n")
+        if len(line) == len(whole_line):
+            raise QueueFileError("the output of postcat was cut off")
         mark = _MARK.match(line) if line.startswith(b"*** ") else None
         if reader is None:
             if mark is None or mark[1] != _ENVELOPE:
                 raise QueueFileError("a record that belongs to no queue file")
-            reader = _Reader(mark[2])
+            reader = _Reader(mark[2], new_text())
         elif mark is None:
             reader.take(line)
         elif reader.advance(mark[1], mark[2]):
@@ -257,11 +287,11 @@ class _Offset:
 class _Reader:
     """The reader of one queue file, line by line."""
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, text: Text) -> None:
         self.queue_id = path.decode("ascii", "replace").rpartition("/")[2]
         self._path = path
         self._section = _ENVELOPE
-        self._text: list[bytes] = []
+        self._text = text
         self._records = Records(self.queue_id)
         self._size: list[int] = []
         self._offset = _Offset(0, 0)
@@ -300,9 +330,9 @@ class _Reader:
 
     def _take_text(self, line: bytes) -> None:
         if line.startswith(b"regular_text: "):
-            self._text.append(line[14:] + b"\n")
+            self._text.write(line[14:] + b"\n")
         elif line.startswith(b"unterminated_text: "):
-            self._text.append(line[19:])
+            self._text.write(line[19:])
         elif not line.startswith(_NO_TEXT):
             raise QueueFileError(f"{self.queue_id} has a record in its text that is not known")
 
@@ -320,7 +350,7 @@ class _Reader:
             size=size,
             sender=values["sender"],
             recipients=tuple(self._records.recipients),
-            content=b"".join(self._text),
+            content=self._text.content(),
             smtputf8=bool(options & SMTPUTF8_REQUESTED),
             eight_bit=values.get("encoding") == "8bit",
             ret=RETURN.get(values.get("ret_flags", "")),

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from undisclosed.decision.message import Client
-from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Records, client_of, parse
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Records, client_of, lines, parse
 from undisclosed.decision.queue_records import MESSAGE_SIZE, record
 
 _VERBOSE: Final = (b"regular_text: ", b"unterminated_text: ", b"pointer_record: ", b"padding: ")
@@ -48,8 +48,8 @@ def saved(printed: bytes) -> SavedQueueFile | None:
     if content.startswith(_VERBOSE):
         queued, served = _only(printed)
         addresses = [recipient.address for recipient in queued.recipients]
-        return SavedQueueFile(queued.content, queued.sender, (*addresses, *served), queued.client)
-    first, *lines = before.removesuffix(b"\n").split(b"\n")
+        return SavedQueueFile(bytes(queued.content), queued.sender, (*addresses, *served), queued.client)
+    first, *records_before = before.removesuffix(b"\n").split(b"\n")
     if first != b"*** ENVELOPE RECORDS " + (path if found else first[21:-4]) + b" ***":
         raise QueueFileError("its marks name two queue files")
     after: list[bytes] = []
@@ -58,7 +58,7 @@ def saved(printed: bytes) -> SavedQueueFile | None:
         after = content[end + len(mark) :].split(b"\n")[:-1]
         content = content[: end + 1]
     records = Records("the queue file")
-    for line in lines:
+    for line in records_before:
         records.take(record(line + b" " if line.endswith(b":") else line))
     records.end_section()
     for line in after:
@@ -77,7 +77,7 @@ def saved(printed: bytes) -> SavedQueueFile | None:
 
 def _only(printed: bytes) -> tuple[QueuedMessage, list[str]]:
     """The one message in the output of `postcat -vq`, and its recipients who have it already."""
-    files = parse(printed)
+    files = parse(lines(printed))
     if len(files) != 1:
         raise QueueFileError("more than one queue file")
     [queued] = files.values()

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from undisclosed.decision import queue_file, rules
+from undisclosed.decision import rules
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
@@ -47,7 +47,7 @@ class Adoption:
 
     def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
         try:
-            return queue_file.parse(self._queue.read_beginnings(queue_ids, BEGINNING)).values()
+            return self._queue.read_beginnings(queue_ids, BEGINNING).values()
         except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
@@ -74,7 +74,7 @@ class Adoption:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
         policy, held = context.policy, HeldMessage.read(queued)
         message = held.message
-        decision = rules.judge(policy, message, held.body, complete=len(queued.content) < BEGINNING)
+        decision = rules.judge(policy, message, bytes(held.body), complete=len(queued.content) < BEGINNING)
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         name = reference(context.key, message, exposure)

@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from undisclosed.addresses.masking import without_addresses
+from undisclosed.decision import queue_file
+from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.postfix.master_cf import LISTENER
 from undisclosed.service.signals import blocked_for_children
 from undisclosed.steward.privileged import CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
+from undisclosed.steward.text_file import TextFile
 
 ENDED: Final = "the root half of the steward has ended"
 
@@ -99,15 +102,25 @@ class HoldQueue:
         with self._ask("list") as printed:
             return read_listing(printed)
 
-    def read(self, queue_ids: Sequence[str]) -> bytes:
-        """The output of `postcat -v`, for `queue_file.parse`. Raises HoldQueueError, also if a message is gone."""
-        with self._ask("read", *queue_ids) as printed:
-            return printed.read()
+    def read(self, queue_ids: Sequence[str]) -> dict[str, QueuedMessage]:
+        """The messages by their queue ids; their texts are in temporary files.
 
-    def read_beginnings(self, queue_ids: Sequence[str], size: int) -> bytes:
+        Raises HoldQueueError, also if a message is gone, and QueueFileError.
+        """
+        with self._ask("read", *queue_ids) as printed:
+            return self._parse(printed)
+
+    def read_beginnings(self, queue_ids: Sequence[str], size: int) -> dict[str, QueuedMessage]:
         """The same with the first `size` bytes of each text, and the rest of that line; one without a rest is whole."""
         with self._ask("read", *queue_ids) as printed:
-            return b"".join(without_rest(printed, size))
+            return self._parse(without_rest(printed, size))
+
+    @staticmethod
+    def _parse(printed: Iterable[bytes]) -> dict[str, QueuedMessage]:
+        try:
+            return queue_file.parse(printed, TextFile)
+        except OSError as error:
+            raise HoldQueueError(f"a temporary file cannot be written: {error}") from error
 
     def delete(self, queue_ids: Sequence[str]) -> frozenset[str]:
         """Delete messages from the hold queue only; return the ids that were there. Raises HoldQueueError."""

@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from typing import Final
 
 QUEUE_ID: Final = re.compile(
@@ -35,6 +36,9 @@ SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 MAX_QUEUE_IDS: Final = 50
 """Queue ids in one request: starting one of Postfix's tools takes ten times as long as its work for one message."""
+
+TEMPORARY: Final = "/var/tmp"  # noqa: S108  its files have no name
+"""The directory of the tools' output. /tmp can be memory, and a large message is printed as 60 MB."""
 
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 TOOL_TIMEOUT: Final = 60.0
@@ -86,8 +90,7 @@ class Server:
         command = shutil.which(tool, path=PATH)
         if command is None:
             raise FileNotFoundError(f"{tool} is not on this host")
-        output, errors = (os.memfd_create(tool) for _ in range(2))
-        try:
+        with tempfile.TemporaryFile(dir=TEMPORARY) as output, tempfile.TemporaryFile(dir=TEMPORARY) as errors:
             done = subprocess.run(  # noqa: S603  no shell, and the queue ids are checked
                 [command, "-c", self._config_dir, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -99,11 +102,9 @@ class Server:
                 check=False,
             )
             if done.returncode != 0:
-                raise OSError(f"{tool}: {os.pread(errors, 100_000, 0).decode('ascii', 'replace').strip()}")
-            return os.dup(errors if stderr else output)
-        finally:
-            os.close(output)
-            os.close(errors)
+                reason = os.pread(errors.fileno(), 100_000, 0).decode("ascii", "replace").strip()
+                raise OSError(f"{tool}: {reason}")
+            return os.dup((errors if stderr else output).fileno())
 
     def _connect(self) -> int:
         """A connection to the private listener."""

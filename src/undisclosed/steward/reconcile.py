@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 
-from undisclosed.decision import queue_file
 from undisclosed.decision.queue_file import QueueFileError
 from undisclosed.incidents.records import (
     OPEN,
@@ -223,7 +222,7 @@ class Reconciler:
     def _obstacle(self, context: Context, copy: QueueCopy) -> str | None:
         """Why the steward cannot release a copy itself. Asked before the first notice, which says that it will."""
         try:
-            files = queue_file.parse(self._queue.read_beginnings([copy.queue_id], 0))  # no text: the envelope decides
+            files = self._queue.read_beginnings([copy.queue_id], 0)  # no text: the envelope decides
         except RootHalfGoneError:
             raise
         except HoldQueueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import smtplib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Self
 
 from undisclosed.addresses.masking import without_addresses
@@ -54,8 +54,8 @@ class Reinjector:
         if smtp is not None:
             smtp.close()
 
-    def send(self, queued: QueuedMessage, recipients: Sequence[Recipient], content: bytes) -> str:
-        """Send `content` with the envelope of `queued` to these recipients; return the final answer.
+    def send(self, queued: QueuedMessage, recipients: Sequence[Recipient], pieces: Iterable[bytes]) -> str:
+        """Send the message in these pieces with the envelope of `queued` to these recipients; return the final answer.
 
         Postfix accepts the message for all recipients or for none. Raises ReinjectError, or UnansweredError.
         """
@@ -67,7 +67,7 @@ class Reinjector:
                 self._send_pipelined(smtp, commands[start : start + PIPELINED])
             _expect(smtp.docmd("DATA"), 354)
             complete = True  # from here on Postfix may have the final dot
-            for piece in data(content):
+            for piece in data(pieces):
                 smtp.send(piece)
             return _expect(smtp.getreply(), 250)
         except ReinjectError:
@@ -167,10 +167,17 @@ def _line(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape") + b"\r\n"
 
 
-def data(content: bytes) -> Iterator[bytes]:
-    """The content in SMTP form: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, section 4.5.2)."""
-    text = content.removesuffix(b"\n").replace(b"\n", b"\r\n")
-    if text.startswith(b"."):
-        yield b"."
-    yield text.replace(b"\r\n.", b"\r\n..")
+def data(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """A message in SMTP form: CRLF line ends, leading dots doubled, and the final dot (RFC 5321, section 4.5.2)."""
+    line_end = b""
+    is_begun = False
+    for piece in pieces:
+        # A line feed is sent with the bytes that follow it: a dot may be the first of them. The last one is left out.
+        text = line_end + piece
+        line_end = b"\n" if text.endswith(b"\n") else b""
+        text = text.removesuffix(b"\n")
+        if not is_begun and text.startswith(b"."):
+            yield b"."
+        is_begun = is_begun or bool(text or line_end)
+        yield text.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")
     yield b"\r\n.\r\n"

@@ -13,7 +13,6 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from undisclosed.decision import queue_file
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
 from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, State, Verb
@@ -103,7 +102,7 @@ class JobRunner:
     def _read(self, queue_ids: Sequence[str]) -> dict[str, QueuedMessage | HoldQueueError | QueueFileError]:
         """The messages by their queue ids, or the error about one that cannot be read."""
         try:
-            return dict(queue_file.parse(self._queue.read(queue_ids)))
+            return dict(self._queue.read(queue_ids))
         except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
@@ -184,7 +183,7 @@ class JobRunner:
                 if is_resumed:
                     self._note_doubt(copy, part, "resumed after an interruption")
                     is_resumed = False
-                reinjector.send(queued, part.recipients, part.content)
+                reinjector.send(queued, part.recipients, part.pieces())
                 self._unrecorded.setdefault(copy.id, set()).update(part.records)
                 self._journal.held.record_accepted(copy.id, part.records)
                 self._unrecorded.pop(copy.id)

@@ -20,32 +20,45 @@ from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.header_bytes import as_field, split
 from undisclosed.decision.message import Field, Message, key_of
-from undisclosed.decision.obstacles import broken_by, header_obstacle
+from undisclosed.decision.obstacles import BODY_LIMIT, Obstacle, broken_by, header_obstacle
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import AcceptedPart, ReleaseMode, parts_for, places_served
 from undisclosed.policy import Policy, Standing
 
+HEADER_LIMIT: Final = 2 * 1024 * 1024
+"""Bytes of a header that are read: more than of one that the milter decides on."""
+
+LONG_HEADER: Final = Obstacle("its header is larger than 2 MiB")
+
+CHUNK: Final = 64 * 1024
+"""Bytes of a body that are in memory at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeldMessage:
-    """A held message, read once: its bytes can be 16 MB."""
+    """A held message, read once. Its text stays in its file, and only the header is in memory."""
 
     queued: QueuedMessage
     message: Message
     """The message as the milter saw it, except for recipients that Postfix has rewritten since."""
     lines: tuple[bytes, ...]
     """The bytes of each field of the message."""
-    body: bytes
+    body: bytes | memoryview
     """Everything after the header."""
+    is_whole_header: bool
+    """Whether all fields were read; otherwise the body begins with the other ones."""
 
     @classmethod
     def read(cls, queued: QueuedMessage) -> Self:
         """Read the content of a queue file."""
-        raw = split(queued.content)
+        raw = split(bytes(queued.content[:HEADER_LIMIT]))
+        length = sum(len(line) for _, _, line in raw.fields)
         recipients = tuple(recipient.address for recipient in queued.recipients)
         fields = tuple(as_field(name, value) for name, value, _ in raw.fields)
         message = Message(queued.sender, recipients, fields, queued.client, queued.queue_id)
-        return cls(queued, message, tuple(line for _, _, line in raw.fields), raw.rest)
+        lines = tuple(line for _, _, line in raw.fields)
+        is_whole = len(queued.content) <= HEADER_LIMIT or b"\n" in raw.rest  # a cut line can look like the header's end
+        return cls(queued, message, lines, queued.content[length:], is_whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,19 @@ class ReleasePart:
     records: tuple[AcceptedPart, ...]
     """The records of the journal about it, once Postfix has accepted it."""
     recipients: tuple[Recipient, ...]
-    content: bytes
+    header: bytes
+    body: bytes | memoryview
+    """A range of the held message, which all its parts share."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes of the message, some at a time."""
+        yield self.header
+        yield from chunks(self.body)
+
+
+def chunks(text: bytes | memoryview) -> Iterator[bytes]:
+    """A text, some bytes at a time."""
+    return (bytes(text[start : start + CHUNK]) for start in range(0, len(text), CHUNK))
 
 
 def parts(
@@ -71,30 +96,34 @@ def parts(
     if not left:
         return iter(())
     if mode == "unchanged":
-        return iter((_part(queued, mode, left, queued.content),))
+        return iter((_part(queued, mode, left, b"", queued.content),))
     hidden = _Hidden(policy, held)
     if mode == "bcc" or queued.redirect_to is not None:
-        return iter((_part(queued, mode, left, hidden.content),))
-    return _split(policy, queued, hidden, left)
+        return iter((_part(queued, mode, left, hidden.header, held.body),))
+    return _split(policy, held, hidden, left)
 
 
-def _part(queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], content: bytes) -> ReleasePart:
+def _part(
+    queued: QueuedMessage, mode: ReleaseMode, chosen: Iterable[int], header: bytes, body: bytes | memoryview
+) -> ReleasePart:
     numbers = sorted(chosen)
     records = parts_for(mode, numbers, len(queued.recipients))
     recipients = [queued.recipients[number] for number in numbers]
     if queued.redirect_to is not None:
         # As qmgr_message.c does it: the first recipient with another address, and no further one.
         recipients = [replace(recipients[0], address=queued.redirect_to)]
-    return ReleasePart(records, tuple(recipients), content)
+    return ReleasePart(records, tuple(recipients), header, body)
 
 
 # -- the modes ---------------------------------------------------------------------------------------------------------
 
 
 class _Hidden:
-    """The message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be hidden."""
+    """The headers of a message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be."""
 
     def __init__(self, policy: Policy, held: HeldMessage) -> None:
+        if not held.is_whole_header:
+            raise rewrite.Unsafe(LONG_HEADER)
         self._policy = policy
         self._before, self._body = held.message.fields, held.body
         self._bytes = {id(field): line for field, line in zip(self._before, held.lines, strict=True)}
@@ -103,14 +132,14 @@ class _Hidden:
         self._message = replace(held.message, fields=tuple(foreign))
         self._edits = rewrite.plan(policy, self._message)
         if self._edits:
-            rewrite.check_body(self._message, self._body)
-        self.content = self._written(self._edits)
+            rewrite.check_body(self._message, bytes(self._body[: BODY_LIMIT + 1]))
+        self.header = self._written(self._edits)
 
     def for_one(self, recipient: Recipient) -> bytes:
-        """The message for one external recipient, with their address in To, if it can be written there."""
+        """The header for one external recipient, with their address in To, if it can be written there."""
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
-            return self.content
+            return self.header
         edits: list[Edit] = [edit for edit in self._edits if key_of(edit.name) != "to"]
         count = len(self._message.values("to"))
         edits += [HeaderDeletion("To", index) for index in range(count, 1, -1)]
@@ -118,7 +147,7 @@ class _Hidden:
         if obstacle := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
             raise rewrite.Unsafe(obstacle)
         if not self._edits:
-            rewrite.check_body(self._message, self._body)
+            rewrite.check_body(self._message, bytes(self._body[: BODY_LIMIT + 1]))
         shown = expose(self._policy, apply(self._message.fields, edits))  # read again: independent of the plan
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
             raise rewrite.Unsafe(rewrite.STILL_VISIBLE)
@@ -139,18 +168,17 @@ class _Hidden:
         return {box.address.key: box for value in reversed(values) for box in reversed(self._message.mailboxes(value))}
 
     def _written(self, edits: Sequence[Edit]) -> bytes:
-        """The bytes of the message after these edits, without our own signatures that they break."""
+        """The bytes of the header after these edits, without our own signatures that they break."""
         edited = {edit.name for edit in edits}
         ours = (field for field in self._before if _is_our_signature(self._policy, field))
         broken = {id(field) for field in ours if broken_by(field.value, edited)}
         kept = [field for field in self._before if id(field) not in broken]
         header = apply(kept, edits)
-        return b"".join(self._bytes.get(id(field)) or _line(field) for field in header) + self._body
+        return b"".join(self._bytes.get(id(field)) or _line(field) for field in header)
 
 
-def _split(
-    policy: Policy, queued: QueuedMessage, hidden: _Hidden, left: Mapping[int, Recipient]
-) -> Iterator[ReleasePart]:
+def _split(policy: Policy, held: HeldMessage, hidden: _Hidden, left: Mapping[int, Recipient]) -> Iterator[ReleasePart]:
+    queued = held.queued
     outside: dict[str, list[int]] = {}
     inside = []
     for place, recipient in left.items():
@@ -161,16 +189,17 @@ def _split(
     for numbers in outside.values():
         # Try all before the first is sent: a message must not be refused when it is half released.
         hidden.for_one(queued.recipients[numbers[0]])
-    return _parts_of_split(queued, hidden, inside, outside.values())
+    return _parts_of_split(held, hidden, inside, outside.values())
 
 
 def _parts_of_split(
-    queued: QueuedMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]
+    held: HeldMessage, hidden: _Hidden, inside: list[int], outside: Iterable[list[int]]
 ) -> Iterator[ReleasePart]:
+    queued, body = held.queued, held.body
     if inside:
-        yield _part(queued, "split", inside, hidden.content)
+        yield _part(queued, "split", inside, hidden.header, body)
     for numbers in outside:
-        yield _part(queued, "split", numbers, hidden.for_one(queued.recipients[numbers[0]]))
+        yield _part(queued, "split", numbers, hidden.for_one(queued.recipients[numbers[0]]), body)
 
 
 # -- the header's bytes ------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.queue_files import parsed
 from undisclosed.decision.message import Client
-from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Recipient, parse
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Recipient
 
 PRINTED = b"""*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***
 message_size:           14769             487               4               0           14769               5
@@ -52,7 +53,7 @@ pointer_record:               0
 
 def one() -> QueuedMessage:
     """The message of PRINTED."""
-    return parse(PRINTED)["4jXkbq5QPvzJ9sp"]
+    return parsed(PRINTED)["4jXkbq5QPvzJ9sp"]
 
 
 def test_envelope_is_read() -> None:
@@ -82,7 +83,7 @@ def test_content_is_kept_byte_by_byte() -> None:
 
 def test_several_files_are_told_apart() -> None:
     """Each queue file has its own envelope and content."""
-    both = parse(PRINTED + PRINTED.replace(b"4jXkbq5QPvzJ9sp", b"4jXkb14sMpzJ9XJ"))
+    both = parsed(PRINTED + PRINTED.replace(b"4jXkbq5QPvzJ9sp", b"4jXkb14sMpzJ9XJ"))
     assert list(both) == ["4jXkbq5QPvzJ9sp", "4jXkb14sMpzJ9XJ"]
     assert len({held.content for held in both.values()}) == 2
 
@@ -109,10 +110,10 @@ def test_incomplete_or_unknown_output_is_refused(old: bytes, new: bytes) -> None
     """An incomplete file, or one with unknown records, is never released."""
     assert old in PRINTED
     with pytest.raises(QueueFileError):
-        parse(PRINTED.replace(old, new))
+        parsed(PRINTED.replace(old, new))
 
 
 def test_one_file_twice_is_refused() -> None:
     """Which of the two is on hold cannot be known."""
     with pytest.raises(QueueFileError):
-        parse(PRINTED * 2)
+        parsed(PRINTED * 2)

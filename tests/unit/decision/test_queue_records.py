@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from support.queue_files import DATE, QUEUE_ID, QueueFile, Stored, attribute, recipient
-from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, parse
+from support.queue_files import DATE, QUEUE_ID, QueueFile, Stored, attribute, parsed, recipient
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.queue_records import RECORDS
 
 PARENTS = [b"parent%d@family%d.example" % (number, number) for number in range(3)]
@@ -55,7 +55,7 @@ EXTRACTED: list[Stored] = [attribute("encoding", b"8bit"), *recipient(b"archive@
 
 def only(printed: bytes) -> QueuedMessage:
     """The one message."""
-    [queued] = parse(printed).values()
+    [queued] = parsed(printed).values()
     return queued
 
 
@@ -81,7 +81,7 @@ def test_a_message_forged_in_orcpt_is_refused() -> None:
         ]
     )
     with pytest.raises(QueueFileError):
-        parse(QueueFile(envelope({"dsn_orig_rcpt": forged}), extracted=EXTRACTED).printed())
+        parsed(QueueFile(envelope({"dsn_orig_rcpt": forged}), extracted=EXTRACTED).printed())
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
@@ -91,7 +91,7 @@ def test_a_message_forged_in_orcpt_is_refused() -> None:
 def test_a_line_end_in_any_attribute_is_refused(name: str, line: bytes) -> None:
     """A line of any type after the line end makes the whole file refused."""
     with pytest.raises(QueueFileError):
-        parse(QueueFile(envelope({name: b"a\n" + line}), extracted=EXTRACTED).printed())
+        parsed(QueueFile(envelope({name: b"a\n" + line}), extracted=EXTRACTED).printed())
 
 
 PATHS = [f"hold/{QUEUE_ID}", "hold/4jXkb14sMpzJ9XJ"]
@@ -142,7 +142,7 @@ def test_no_line_end_before_the_message_is_accepted(name: str, value: bytes, dig
     """Any text with a line end, in any attribute, is refused: marks, counts, pointers and times included."""
     file = QueueFile(envelope({name: value}), extracted=EXTRACTED, microseconds=b"1" * digits)
     with pytest.raises(QueueFileError):
-        parse(replace(file, before=[("sender_fullname", b"x" * 7)] if seven else []).printed())
+        parsed(replace(file, before=[("sender_fullname", b"x" * 7)] if seven else []).printed())
 
 
 def back_to(name: str, forged: Sequence[bytes]) -> bytes:
@@ -178,7 +178,7 @@ def test_forged_pointers_that_make_the_length_fit_are_refused(name: str, forged:
     """A sender who computes every offset of the file still adds no record, replaces none, and changes no recipient."""
     printed = QueueFile(envelope({name: back_to(name, forged)}), extracted=EXTRACTED).printed()
     with pytest.raises(QueueFileError):
-        parse(printed)
+        parsed(printed)
 
 
 @given(position=st.integers(0, len(EXTRACTED) - 1), following=st.lists(lines, min_size=1, max_size=5))
@@ -234,4 +234,4 @@ def test_the_last_filter_and_redirection_count() -> None:
 def test_records_of_the_other_section_are_refused(kind: str) -> None:
     """REDIRECT, for one, stands after the message only."""
     with pytest.raises(QueueFileError):
-        parse(QueueFile([*envelope(), (kind, b"x@y.example")]).printed())
+        parsed(QueueFile([*envelope(), (kind, b"x@y.example")]).printed())

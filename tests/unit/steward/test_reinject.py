@@ -6,6 +6,8 @@ import socket
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.steward.reinject import ReinjectError, Reinjector, data, mail, rcpt
@@ -59,7 +61,15 @@ def test_no_address_can_add_a_command() -> None:
 )
 def test_content_on_the_wire(content: bytes, wire: bytes) -> None:
     """Line ends become CRLF, leading dots are doubled, and every other byte stays."""
-    assert b"".join(data(content)) == wire
+    assert b"".join(data([content])) == wire
+
+
+@given(st.lists(st.lists(st.sampled_from([b"\n", b".", b"\r", b"a", b"\x00"]), max_size=4).map(b"".join), max_size=6))
+def test_pieces_do_not_show_on_the_wire(pieces: list[bytes]) -> None:
+    """A message in any pieces becomes the same bytes as the whole one (milter-reports, 38: byte for byte)."""
+    text = b"\n" + b"".join(pieces).removesuffix(b"\n")
+    whole = text.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n").removeprefix(b"\r\n") + b"\r\n.\r\n"
+    assert b"".join(data(pieces)) == whole
 
 
 ANSWERS = {
@@ -78,5 +88,5 @@ def test_postfixs_answer_is_told_without_addresses(answers: list[bytes]) -> None
     with theirs, Reinjector(lambda: ours) as reinjector:
         theirs.sendall(b"".join(answer + b"\r\n" for answer in [b"220 mx", b"250 mx", *answers]))
         with pytest.raises(ReinjectError, match=r"Postfix said (451 4\.3\.0 …: Temporary|554 5\.7\.1)") as caught:
-            reinjector.send(held, [Recipient("a@x.example")], b"a\n")
+            reinjector.send(held, [Recipient("a@x.example")], [b"a\n"])
     assert "x.example" not in str(caught.value)
