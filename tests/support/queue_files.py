@@ -6,7 +6,7 @@ tests/live_postfix/test_queue_records.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +45,9 @@ class QueueFile:
     microseconds: bytes = b"123456"
     options: int = 0
     queue_id: str = QUEUE_ID
+    queue: str = "hold"
+    date: bytes = DATE
+    """The time of arrival, as asctime(3) writes it."""
     counted: int | None = None
     """The number of recipients in the size record; None: the right one."""
     before: Sequence[Stored] = field(default=(), kw_only=True)
@@ -58,23 +61,29 @@ class QueueFile:
         ]
         records = [*times, *self.before, *self.envelope]
         data = _length(b" " * 95) + sum(_length(value) for _, value in records) + 2
-        size = sum(_length(line) for line in self.text)
+        size = size_of(self.text)
         people = [kind for kind, _ in (*self.envelope, *self.extracted) if kind.endswith("recipient")]
         count = len([kind for kind in people if kind != "original_recipient"]) if self.counted is None else self.counted
         numbers = " ".join(f"{number:15d}" for number in (size, data, count, 0, size, self.options))
-        path = b" hold/" + self.queue_id.encode() + b" ***\n"
+        path = f" {self.queue}/{self.queue_id} ***\n".encode()
         return b"".join(
             (
                 b"*** ENVELOPE RECORDS" + path,
                 b"message_size: " + numbers.encode() + b"\n",
-                *map(_line, records),
+                *map(self._line, records),
                 b"*** MESSAGE CONTENTS" + path,
                 *(b"regular_text: " + line + b"\n" for line in self.text),
                 b"*** HEADER EXTRACTED" + path,
-                *map(_line, self.extracted),
+                *map(self._line, self.extracted),
                 b"*** MESSAGE FILE END" + path,
             )
         )
+
+    def _line(self, stored: Stored) -> bytes:
+        kind, value = stored
+        if kind in ("message_arrival_time", "create_time", "warning_message_time"):
+            value = self.date
+        return kind.encode() + b": " + value + b"\n"
 
 
 def parsed(printed: bytes) -> dict[str, QueuedMessage]:
@@ -82,11 +91,9 @@ def parsed(printed: bytes) -> dict[str, QueuedMessage]:
     return parse(lines(printed))
 
 
-def _line(stored: Stored) -> bytes:
-    kind, value = stored
-    if kind in ("message_arrival_time", "create_time", "warning_message_time"):
-        value = DATE
-    return kind.encode() + b": " + value + b"\n"
+def size_of(text: Iterable[bytes]) -> int:
+    """The size of a message of these lines, as postqueue(1) has it: the bytes of its records."""
+    return sum(map(_length, text))
 
 
 def _length(value: bytes) -> int:
