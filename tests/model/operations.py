@@ -147,9 +147,9 @@ def released(side: Side) -> Observation:
     one = side.hold()
     [file] = side.queue.read([one]).values()
     with Reinjector(side.queue.inject) as reinjector:
-        answer = reinjector.send(file, file.recipients, [file.content])
+        answer = reinjector.send(file, file.recipients, [bytes(file.content)])
         with suppress(ReinjectError):
-            reinjector.send(file, [*file.recipients, Recipient("")], [file.content])
+            reinjector.send(file, [*file.recipients, Recipient("")], [bytes(file.content)])
     side.settle()
     return answer.startswith("250 2.0.0 Ok: queued as "), side.delivered(), len(side.queue.list().held)
 
