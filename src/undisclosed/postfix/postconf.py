@@ -91,6 +91,11 @@ class Postconf:
         options = [part for name, value in (overrides or {}).items() for part in ("-o", f"{name}={value}")]
         return _pairs(self._run("-x", *options, *names))
 
+    def overrides(self, name: str) -> set[str]:
+        """The values that services of master.cf set for a parameter, variables replaced as far as main.cf has them."""
+        found = {value for key, value in _pairs(self._run("-P")).items() if key.rpartition("/")[2] == name}
+        return {self.expanded([name], {name: value}).get(name, value) for value in found}
+
     def config(self) -> PostfixConfig:
         """main.cf and master.cf as the daemons read them, and as they do under stress where that differs."""
         main = self.expanded(PARAMETERS)

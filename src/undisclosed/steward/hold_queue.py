@@ -132,6 +132,10 @@ class HoldQueue:
         """A new connection to the private listener, which speaks SMTP. Raises HoldQueueError."""
         return socket.socket(fileno=self._request("inject"))
 
+    def mark(self, token: str) -> None:
+        """Write a mark of `MailLog` into Postfix's log. Raises HoldQueueError."""
+        os.close(self._request("mark", token))
+
     def _ask(self, verb: str, *queue_ids: str) -> BinaryIO:
         answer = os.fdopen(self._request(verb, *queue_ids), "rb")
         answer.seek(0)

@@ -9,6 +9,7 @@ private listener.
     read ID…             postcat -vq ID…
     delete ID…           postsuper -d ID… hold
     inject               a connection to the private listener
+    mark TOKEN           postlog -t NAME TOKEN, NAME with the instance's syslog_name before it; nothing is answered
 
 Run as `python -I -m undisclosed.steward.privileged DESCRIPTOR CONFIG_DIR LISTENER`: LISTENER is the private listener's
 name in master.cf. It ends when the other half ends.
@@ -33,6 +34,9 @@ QUEUE_ID: Final = re.compile(
 )
 SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """Signals that the other half acts on. Postfix's tools, which are started from here, ignore them as well."""
+
+MARK: Final = re.compile(r"[0-9a-f]{16}")
+"""The only text that can be written into Postfix's log."""
 
 MAX_QUEUE_IDS: Final = 50
 """Queue ids in one request: starting one of Postfix's tools takes ten times as long as its work for one message."""
@@ -71,6 +75,8 @@ class Server:
 
     def _answer(self, verb: str, *queue_ids: str) -> int:
         """An open file with the answer. Raises for everything that is refused or fails."""
+        if verb == "mark":
+            return self._mark(*queue_ids)
         if len(queue_ids) > MAX_QUEUE_IDS or not all(map(QUEUE_ID.fullmatch, queue_ids)):
             raise ValueError("not a queue id, or too many of them")
         match verb, bool(queue_ids):
@@ -106,16 +112,26 @@ class Server:
                 raise OSError(f"{tool}: {reason}")
             return os.dup((errors if stderr else output).fileno())
 
+    def _mark(self, token: str) -> int:
+        if not MARK.fullmatch(token):
+            raise ValueError("not a mark")
+        name = self._value("syslog_name")
+        text = f"{token} (the steward of held mail looks whether it can read this log)"
+        return self._run("postlog", "-t", f"{name}/undisclosed", "-p", "info", text)
+
     def _connect(self) -> int:
         """A connection to the private listener."""
-        fd = self._run("postconf", "-h", "queue_directory")
-        with os.fdopen(fd, "rb") as printed:
-            queue = os.pread(printed.fileno(), MAX_REQUEST, 0).decode("utf-8", "surrogateescape").strip()
+        queue = self._value("queue_directory")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.settimeout(CONNECT_TIMEOUT)
             listener.connect(f"{queue}/private/{self._listener}")
             listener.settimeout(None)
             return listener.detach()
+
+    def _value(self, parameter: str) -> str:
+        """The value of a parameter of main.cf, its variables replaced."""
+        with os.fdopen(self._run("postconf", "-xh", parameter), "rb") as printed:
+            return os.pread(printed.fileno(), MAX_REQUEST, 0).decode("utf-8", "surrogateescape").strip()
 
 
 def serve(descriptor: int, config_dir: str, listener: str) -> None:
