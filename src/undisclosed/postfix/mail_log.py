@@ -43,7 +43,9 @@ MAX_ENTRIES: Final = 200_000
 
 JOURNAL_TIMEOUT: Final = 20.0
 _CHUNK: Final = 1024 * 1024
-_PACKED: Final = re.compile(r"\.(?:gz|bz2|xz|zst|lz4|Z)$")
+_ROTATED: Final = re.compile(r"[.-]\d[\d-]*")
+"""What logrotate and `postfix logrotate` put behind the name; a packed file has more behind it."""
+
 _FACILITIES: Final = {"mail": 2, "user": 1, "daemon": 3} | {f"local{number}": 16 + number for number in range(8)}
 
 
@@ -195,7 +197,7 @@ def _predecessor(path: Path) -> Path | None:
     """The last file that was rotated away and not packed yet."""
     found = []
     for other in path.parent.iterdir():
-        if re.match(re.escape(path.name) + r"[.-]\d", other.name) and not _PACKED.search(other.name):
+        if other.name.startswith(path.name) and _ROTATED.fullmatch(other.name.removeprefix(path.name)):
             with suppress(OSError):
                 found.append((other.stat().st_mtime, other))
     return max(found)[1] if found else None
