@@ -16,6 +16,7 @@ from typing import Any, Literal
 import structlog
 
 EventDict = MutableMapping[str, Any]
+Form = Literal["json", "console"]
 
 
 class _Line:
@@ -37,8 +38,17 @@ def _in_one_line(_logger: object, _method: str, event: EventDict) -> EventDict:
     ordered = {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
     for key, value in ordered.items():
         if isinstance(value, str) and not value.isprintable():
-            ordered[key] = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
+            ordered[key] = _Escaped("".join(char if char.isprintable() else ascii(char)[1:-1] for char in value))
     return ordered
+
+
+class _Escaped(str):
+    """A text whose control characters are escaped: in quotes, the text form must not escape the backslashes again."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return '"' + self.replace('"', '\\"') + '"'
 
 
 _encoded = json.JSONEncoder(default=repr).encode
@@ -56,7 +66,7 @@ def _json(logger: object, method: str, event: EventDict) -> str:
     return _encoded(_in_one_line(logger, method, {"timestamp": stamp, "level": method, **json.loads(line)}))
 
 
-def configure(form: Literal["json", "console"], fd: int = 2) -> None:
+def configure(form: Form, fd: int = 2) -> None:
     """Set the form of the log for this process and those it forks. Colours only where `fd` is a terminal."""
     processors: list[structlog.typing.Processor]
     if form == "json":

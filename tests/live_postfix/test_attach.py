@@ -99,6 +99,21 @@ def test_a_parameter_is_replaced_in_place_or_appended(config: Path) -> None:
     assert expected == (config / "main.cf").read_text()
 
 
+def test_the_services_of_master_cf_are_named_too(config: Path) -> None:
+    """Added, changed and removed ones, beside the parameters of main.cf (users' walk, 35)."""
+    added = attach(wanting(), config)
+    assert [(change.parameter, change.old, change.new) for change in added.services] == [
+        ("undisclosed-release/unix", None, "smtpd, with 33 options (-o)"),
+        ("undisclosed-cleanup/unix", None, "cleanup, with 2 options (-o)"),
+    ]
+    assert f"{config}/master.cf: undisclosed-release/unix\n  was      (not set)\n  is       smtpd" in added.summary
+    master = config / "master.cf"
+    master.write_text(master.read_text().replace("-o soft_bounce=no", "-o soft_bounce=yes"))
+    [changed] = attach(wanting(), config).services
+    assert changed[1:] == ("undisclosed-release/unix", "-o soft_bounce=yes", "-o soft_bounce=no")
+    assert [change.new for change in detach(wanting(), config).services] == [None, None]
+
+
 def test_a_list_that_refers_to_the_other_one_stays() -> None:
     """non_smtpd_milters = $smtpd_milters has our milter already."""
     with directory(MAIN_CF["variables"]) as config_dir:

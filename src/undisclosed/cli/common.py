@@ -5,8 +5,10 @@ Slow imports come when a command runs: `undisclosed --help` must answer at once.
 
 from __future__ import annotations
 
+import os
 import re
 import select
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Self
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from undisclosed.cli.output import printable
 
 if TYPE_CHECKING:
     from undisclosed.incidents.records import State
@@ -41,7 +45,8 @@ SenderOption = Annotated[
 SinceOption = Annotated[
     str | None,
     typer.Option(
-        help="Only from this time on: a date, a date and time, or an age such as 7d or 12h.",
+        help="Only from this time on: a date, a date and time (of this host's time zone, unless +01:00 or the like is"
+        " added), today, yesterday, or an age such as 7d or 12h.",
         metavar="TIME",
     ),
 ]
@@ -49,11 +54,22 @@ ReferenceArgument = Annotated[
     str, typer.Argument(help="The reference, or enough of its beginning to be unique.", metavar="REF")
 ]
 
+_DAYS_AGO: Final = {"today": 0, "yesterday": 1}
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Command(TyperCommand):
     """A command whose help names an argument as people do: `REF`, and not `{REF}` or `REF <str>`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments. The error about one too many names the option that a file was probably meant for."""
+        ctx.allow_extra_args = True
+        extra = super().parse_args(ctx, args)
+        if extra:
+            takes_file = any(param.name == "config_file" for param in self.get_params(ctx))
+            hint = "; name a configuration by --config FILE" if takes_file else ""
+            ctx.fail(f"This command takes no {printable(' '.join(extra))}{hint}.")
+        return extra
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The options and arguments of the usage line."""
@@ -74,7 +90,15 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands that end quietly when their output is closed, as by `| head -1`."""
+    """Commands that end quietly when their output is closed, as by `| head -1`; `help COMMAND` is `COMMAND --help`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the name of the command."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        if args and args[0].partition("=")[0] == "--config":
+            ctx.fail("--config follows the command: undisclosed check-config --config FILE")
+        return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Read the command line, and write help and version where they are asked for."""
@@ -123,13 +147,24 @@ def fail(message: object, status: int = 2) -> NoReturn:
 
 @contextmanager
 def exit_on_config_error() -> Iterator[None]:
-    """Exit with status 2 and the error's own words when the configuration cannot be used."""
-    from undisclosed.config.errors import ConfigError
+    """Exit with status 2 and the error's own words when the configuration cannot be used.
+
+    A file that the user may not read is never to be given to that user: the milter could not read it any more.
+    """
+    from undisclosed.config.errors import ConfigError, NotPermittedError
 
     try:
         yield
+    except NotPermittedError as error:
+        problem = error.problems[0]
+        fail(f"{problem.file} {problem.problem}\n  {as_root()}" if os.geteuid() else error)
     except ConfigError as error:
         fail(error)
+
+
+def as_root() -> str:
+    """The advice to run the same command as root, with what was typed."""
+    return f"run the command as root: sudo undisclosed {shlex.join(sys.argv[1:])}"
 
 
 @contextmanager
@@ -212,13 +247,16 @@ def _parse_number(text: str, minimum: int, remedy: str) -> int:
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """A date, a date and time (local unless it has an offset), or an age before `now`. Raises ValueError."""
+    """A date, a date and time (local unless it has an offset), `today`, `yesterday` or an age. Raises ValueError."""
+    if (days := _DAYS_AGO.get(text.strip().casefold())) is not None:
+        day = now.astimezone().date() - timedelta(days=days)
+        return datetime(day.year, day.month, day.day).astimezone(UTC)
     if match := re.fullmatch(r"([0-9]{1,6}) ?([mhdw])", text.strip()):
         return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
     except ValueError:
-        raise ValueError(f'{text!r} is not a time: write "2026-03-01", "2026-03-01 14:30", "12h" or "7d"') from None
+        raise ValueError(f'{text!r} is not a time: write "today", "2026-03-01", "2026-03-01 14:30" or "7d"') from None
 
 
 def parse_state(text: str) -> State:

@@ -162,7 +162,9 @@ def _visible(explained: Explanation) -> str:
     text = _number(explained.count, "external address", "external addresses")
     if explained.count:
         text += f" of {_number(explained.organisations, 'organisation')}"
-    return f"{text}; not counted: {explained.partner} of partners, {explained.internal} internal"
+    others = ((explained.partner, "of partners"), (explained.internal, "internal"))
+    not_counted = ", ".join(f"{count} {whose}" for count, whose in others if count)
+    return f"{text}; not counted: {not_counted}" if not_counted else text
 
 
 def _number(count: int, noun: str, plural: str = "") -> str:

@@ -94,6 +94,8 @@ def steward(
         return process.StewardSettings(context, notices.load(policy, config_file))
 
     with _service_errors(permanent=(UnusableError, process.NoSuchUserError), transient=(JournalError, HoldQueueError)):
+        if os.geteuid() == 0:
+            process.service_account(user)  # before a key is made, which would be root's
         settings = load_settings(create_key=True)
         log.configure(settings.context.policy.log.format)
         process.run(settings, partial(load_settings, create_key=False), user, log.get())

@@ -59,9 +59,17 @@ class ConfigError(Exception):
         self.file, self.key, self.value, _, self.fix, self.line, _ = problems[0]
 
 
-def from_validation(error: ValidationError) -> list[tuple[tuple[str | int, ...], object, str, str]]:
-    """The errors of the schema: for each the path, the value (or ABSENT), the problem and the fix, in our words."""
-    found = []
+Found = tuple[tuple[str | int, ...], object, str, str]
+"""An error of the schema: the path, the value (or ABSENT), the problem and the fix, in our words."""
+
+
+class NotPermittedError(ConfigError):
+    """A file that the user may not read. The fix is for the user of a service; a command is to be run as root."""
+
+
+def from_validation(error: ValidationError) -> list[Found]:
+    """The errors of the schema."""
+    found: list[Found] = []
     for details in error.errors(include_url=False):
         path, value = details["loc"], details["input"]
         cause = details.get("ctx", {}).get("error")
@@ -96,7 +104,8 @@ def _words(details: ErrorDetails) -> tuple[str, str]:
     if setting is None or isinstance(value, Mapping):
         return _no_section(path)
     if setting.choices and kind in ("enum", "literal_error"):
-        nearest = difflib.get_close_matches(str(value), setting.choices, n=1)
+        # A value far from all choices is another wish, not a misspelling: a guess would turn it into its opposite.
+        nearest = difflib.get_close_matches(str(value).casefold(), setting.choices, n=1, cutoff=0.75)
         return "not one of the allowed values", f"write {any_of(nearest or setting.choices)}"
     if kind == "tuple_type":
         return "must be a list", f"write {key} = {_as_list(setting, value)}"

@@ -9,7 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from undisclosed.config.errors import ConfigError, Problem
+from undisclosed.config.errors import ConfigError, NotPermittedError, Problem
 from undisclosed.config.small_file import read_regular_file
 from undisclosed.policy import Policy
 
@@ -31,7 +31,8 @@ def read_key(policy: Policy, create: bool) -> bytes:
         if not create:
             raise _error(path, "does not exist yet", _fix_missing(path)) from None
     except PermissionError as error:
-        raise _error(path, "cannot be read: permission denied", f"make {_user()} its owner, with mode 0600") from error
+        fix = "only the milter's user, its owner, may read it"
+        raise NotPermittedError(_problem(path, "cannot be read: permission denied", fix)) from error
     except OSError as error:
         fix = "name a regular file, or one that does not exist: it is made at the first start"
         raise _error(path, f"cannot be read: {error.strerror}", fix) from error
@@ -39,11 +40,13 @@ def read_key(policy: Policy, create: bool) -> bytes:
         _make(path)
         return _read(path)
     except FileNotFoundError as error:
-        fix = f"create the directory {path.parent} and let {_user()} write to it, or name another file"
+        fix = f"create the directory {path.parent}, owned by the milter's user, or name another file"
         raise _error(path, "cannot be made: its directory does not exist", fix) from error
+    except PermissionError as error:
+        fix = f"the milter's user must own the directory {path.parent}"
+        raise NotPermittedError(_problem(path, "cannot be made: permission denied", fix)) from error
     except OSError as error:
-        fix = f"let {_user()} write to the directory {path.parent}, or name another file"
-        raise _error(path, f"cannot be made: {error.strerror}", fix) from error
+        raise _error(path, f"cannot be made: {error.strerror}", "make room there, or name another file") from error
 
 
 def _read(path: Path) -> bytes:
@@ -95,12 +98,12 @@ def _make(path: Path) -> None:
 
 
 def _fix_missing(path: Path) -> str:
-    return f"`undisclosed run` makes it at its first start; or copy it from another gateway to {path}"
-
-
-def _user() -> str:
-    return f"the user that runs this (uid {os.geteuid()})"
+    return f"`undisclosed journal upgrade` makes it; or copy it from another gateway to {path}"
 
 
 def _error(path: Path, problem: str, fix: str) -> ConfigError:
-    return ConfigError(Problem(path, _SETTING, str(path), problem, fix))
+    return ConfigError(_problem(path, problem, fix))
+
+
+def _problem(path: Path, problem: str, fix: str) -> Problem:
+    return Problem(path, _SETTING, str(path), problem, fix)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from undisclosed.config import errors
-from undisclosed.config.errors import ABSENT, ConfigError, Problem
+from undisclosed.config.errors import ABSENT, ConfigError, NotPermittedError, Problem
 from undisclosed.config.line_numbers import key_lines
 from undisclosed.config.small_file import read_regular_file
 from undisclosed.policy import Policy
+from undisclosed.policy.policy import personal_mail, refused_domain
+from undisclosed.policy.sections import CountingSection
+from undisclosed.policy.settings_index import any_of, setting_at
+from undisclosed.policy.types import Domain
 
 MAX_FILE_SIZE = 16 * 1024 * 1024
 """Bytes. A name that leads to an endless file must not fill the memory."""
@@ -56,7 +60,8 @@ class _Reading:
         try:
             policy = Policy.model_validate(self._raw)
         except ValidationError as error:
-            for path, value, problem, fix in errors.from_validation(error):
+            found = errors.from_validation(error)
+            for path, value, problem, fix in [*found, *self._refused_domains({path for path, *_ in found})]:
                 # Without a list that could not be read, a rule seems to cover other senders: report the list only.
                 if not any(path[: len(unread)] == unread for unread in self._unread) and not (
                     self._unread and len(path) == 2 and path[0] == "rules"
@@ -66,6 +71,23 @@ class _Reading:
             if not self._problems:
                 return policy
         raise ConfigError(*sorted(self._problems, key=lambda problem: (problem.file != self._path, problem.line or 0)))
+
+    def _refused_domains(self, reported: Collection[tuple[str | int, ...]]) -> Iterator[errors.Found]:
+        """The refused domains among the entries that are not reported yet.
+
+        The schema looks for public suffixes and personal-mail providers only when all other values are valid.
+        """
+        organisation, counting = self._raw.get("organisation"), CountingSection()
+        with suppress(ValidationError):
+            counting = CountingSection.model_validate(self._raw.get("counting", {}))
+        for key in ("internal_domains", "partner_domains"):
+            entries = organisation.get(key) if isinstance(organisation, Mapping) else None
+            for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+                path = ("organisation", key, place)
+                if path not in reported:
+                    domain = TypeAdapter(Domain).validate_python(entry)
+                    if refused := refused_domain(domain, personal_mail(counting), path):
+                        yield path, entry, str(refused), refused.fix
 
     def _add(self, path: tuple[str | int, ...], value: object, problem: str, fix: str) -> None:
         key = errors.dotted_key(path)
@@ -146,7 +168,8 @@ def _read_text(path: Path, entry: str) -> str:
         example = "" if entry else " (start from config.example.toml)"
         raise refused("does not exist", f"create it{example}, {other}") from None
     except PermissionError:
-        raise refused("cannot be read: permission denied", f"allow uid {os.geteuid()} to read it, {other}") from None
+        fix = f"let the milter's user read it: it needs the mode 0640 and the group of that user, {other}"
+        raise NotPermittedError(Problem(path, "", ABSENT, "cannot be read: permission denied", fix)) from None
     except IsADirectoryError:
         raise refused("is a directory", f"name a file in it, {other}") from None
     except OSError as error:
@@ -166,7 +189,6 @@ _SYNTAX_FIXES = (
     (r"[\u2018\u2019\u201C-\u201E]", "use straight quotes: TOML does not accept typographic ones"),
     (r"^\s*[\w.-]+\s*:", "write key = value, with an equals sign"),
     (r"=\s*0[0-9]", "put it in quotes: a number does not begin with 0"),
-    (r"=\s*(?:True|False|yes|no|on|off)\b", "write true or false"),
     (r"=\s*(?:#|$)", "write a value behind the equals sign, or remove the line"),
     (r"=\s*[^\"'\[{\s]*[A-Za-z@*/<]", "put text in quotes"),
 )
@@ -190,8 +212,29 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     if re.search("overwrite|twice|already|mutate", message):
         problem = "not TOML: this line sets something that is already set above"
         fix = "remove one of the two; a further rule begins with [[rules]]"
-    elif "Unclosed" in message:
+    elif "Unclosed" in message and not _open_quotation(line):
         fix = "add the ], the } or the comma that is missing in a list or table that begins here or above"
     else:
-        fix = next((fix for expression, fix in _SYNTAX_FIXES if re.search(expression, line)), "correct the line")
+        fix = _syntax_fix(lines[:number])
     raise ConfigError(Problem(path, "", ABSENT, problem, fix, number, line))
+
+
+def _syntax_fix(lines: list[str]) -> str:
+    """The most likely fix for the last of these lines, which TOML does not accept."""
+    line = lines[-1]
+    if match := re.search(r"^\s*([\w-]+)\s*=\s*(?:True|False|yes|no|on|off)\s*(?:#.*)?$", line, re.IGNORECASE):
+        headings = [heading[1] for each in lines if (heading := re.match(r"\s*\[+\s*([\w-]+)\s*\]", each))]
+        setting = setting_at([headings[-1], match[1]] if headings else [match[1]])
+        return f"write {any_of(setting.choices)}" if setting and setting.choices else "write true or false"
+    fits = (fix for expression, fix in _SYNTAX_FIXES if re.search(expression, line))
+    return _open_quotation(line) or next(fits, "correct the line")
+
+
+def _open_quotation(line: str) -> str:
+    """The fix for a line whose quotation marks are not those of whole texts; empty if they are."""
+    if re.search(r"[\u2018\u2019\u201C-\u201E]", line):
+        return ""
+    rest = re.sub(r"(\"(?:\\.|[^\"\\])*\"|'[^']*')|#.*", lambda match: "\0" if match[1] else "", line)
+    if "'" in rest or '"' in rest:
+        return 'a quotation mark is missing: a text has one at each end, and within a text in "…" write \\"'
+    return 'write \\" for a quotation mark within a text' if re.search(r"\0\s*\w", rest) else ""

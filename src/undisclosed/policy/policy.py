@@ -7,7 +7,7 @@ names file, line, key, value and remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Annotated, NamedTuple, Self
@@ -87,7 +87,7 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        refused = [*self._refused_domains(), *self._refused_rules(), *self._refused_to()]
+        refused = [*self._refused_domains(), *self._refused_rules(), *self._refused_to(), *self._refused_from()]
         if refused:
             raise RefusedTogether(refused)
         return self
@@ -95,17 +95,8 @@ class Policy(Section):
     def _refused_domains(self) -> Iterator[Refused]:
         for key in ("internal_domains", "partner_domains"):
             for place, domain in enumerate(getattr(self.organisation, key)):
-                bare = domain.removeprefix(".")
-                if domains.is_public_suffix(bare):
-                    problem = "a public suffix: the public can register domains below it"
-                    fix = f'write the domain that the organisation has registered below it, such as "council.{bare}"'
-                elif self.is_personal_mail(bare):
-                    provider = bare if bare in self._personal else domains.registrable(bare)
-                    problem = "a personal-mail provider: unrelated people have addresses there"
-                    fix = f'leave it out, or, if the list is wrong, put "{provider}" into counting.personal_mail_remove'
-                else:
-                    continue
-                yield Refused(problem, fix, ("organisation", key, place), domain)
+                if refused := refused_domain(domain, self._personal, ("organisation", key, place)):
+                    yield refused
 
     def _refused_rules(self) -> Iterator[Refused]:
         names: set[str] = set()
@@ -136,6 +127,13 @@ class Policy(Section):
             problem = "mail programs could not read this To"
         fix = 'write "{from}", an empty group such as "undisclosed-recipients:;", or an internal address'
         yield Refused(problem, fix, ("rewrite", "to"), to)
+
+    def _refused_from(self) -> Iterator[Refused]:
+        written = self.notices.from_
+        if written and self.standing(addresses(written)[0].domain) is not Standing.INTERNAL:
+            problem = "outside the organisation: notices would come from there, and be refused or taken for forged"
+            fix = "write an internal address, or leave it empty: postmaster at the first internal domain"
+            yield Refused(problem, fix, ("notices", "from"), written)
 
     def changed_settings(self, other: Policy, *sections: str) -> list[str]:
         """The settings of these sections in which the other policy differs, such as `milter.workers`."""
@@ -169,11 +167,7 @@ class Policy(Section):
 
     @cached_property
     def _personal(self) -> frozenset[str]:
-        add, remove = (
-            {domain.removeprefix(".") for domain in listed}
-            for listed in (self.counting.personal_mail_add, self.counting.personal_mail_remove)
-        )
-        return domains.PERSONAL_MAIL.union(add) - remove
+        return personal_mail(self.counting)
 
     @cached_property
     def counted_fields(self) -> frozenset[str]:
@@ -207,6 +201,30 @@ class Policy(Section):
     def is_personal_mail(self, domain: str) -> bool:
         """Whether a domain (A-label, lower case) belongs to a personal-mail provider."""
         return domain in self._personal or domains.registrable(domain) in self._personal
+
+
+def personal_mail(counting: CountingSection) -> frozenset[str]:
+    """The domains of the personal-mail providers: the shipped list with the changes of the configuration."""
+    add, remove = (
+        {domain.removeprefix(".") for domain in listed}
+        for listed in (counting.personal_mail_add, counting.personal_mail_remove)
+    )
+    return domains.PERSONAL_MAIL.union(add) - remove
+
+
+def refused_domain(domain: str, personal: frozenset[str], where: Sequence[str | int]) -> Refused | None:
+    """Why a domain can be neither internal nor a partner; None if it can."""
+    bare = domain.removeprefix(".")
+    if domains.is_public_suffix(bare):
+        problem = "a public suffix: the public can register domains below it"
+        fix = f'write the domain that the organisation has registered below it, such as "council.{bare}"'
+        return Refused(problem, fix, where, domain)
+    provider = bare if bare in personal else domains.registrable(bare)
+    if provider in personal:
+        problem = "a personal-mail provider: unrelated people have addresses there"
+        fix = f'leave it out, or, if the list is wrong, put "{provider}" into counting.personal_mail_remove'
+        return Refused(problem, fix, where, domain)
+    return None
 
 
 class _DomainSet:

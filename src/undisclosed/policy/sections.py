@@ -60,6 +60,9 @@ def _one_mailbox(text: str) -> str:
     return text
 
 
+MAX_LIMIT = 100_000
+"""The highest limit of a rule: no header that Postfix takes shows more addresses than some ten thousand."""
+
 MAX_REMEMBERED_CLIENTS = 8192
 """Client addresses for which the answer of `ScopeSection.holds` is remembered."""
 
@@ -225,12 +228,12 @@ class Rule(Section):
     except_senders: tuple[SenderPattern, ...] = Field(
         default=(), description="Envelope senders that the rule does not apply to."
     )
-    more_than_addresses: Annotated[Whole, Field(ge=0)] | None = Field(
+    more_than_addresses: Annotated[Whole, Field(ge=0, le=MAX_LIMIT)] | None = Field(
         default=None,
         description="Matches when more distinct external addresses than this would be visible.",
         examples=[10],
     )
-    more_than_organisations: Annotated[Whole, Field(ge=0)] | None = Field(
+    more_than_organisations: Annotated[Whole, Field(ge=0, le=MAX_LIMIT)] | None = Field(
         default=None,
         description="Matches when those addresses belong to more organisations than this; an address at a"
         " personal-mail provider is an organisation of its own. With both limits, both must be exceeded.",

@@ -14,7 +14,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +48,7 @@ OURS = (*LISTS, LONG_IDS, master_cf.MILTERS)
 
 
 class ParameterChange(NamedTuple):
-    """A parameter of main.cf whose value changes; None where the file does not set it."""
+    """A parameter of main.cf, or a service of master.cf, that changes; None where the file does not have it."""
 
     file: Path
     parameter: str
@@ -60,11 +60,13 @@ class ParameterChange(NamedTuple):
 class Plan:
     """The changes that a command makes, or would make.
 
-    `diff` is the unified difference of main.cf and master.cf, `notes` are remarks on the changes, `findings` the
-    problems that `status` would see afterwards, `next_steps` what is left for the administrator to do.
+    `changes` are those of main.cf, `services` those of master.cf; `diff` is the unified difference of both files,
+    `notes` are remarks on the changes, `findings` the problems that `status` would see afterwards, `next_steps` what is
+    left for the administrator to do.
     """
 
     changes: tuple[ParameterChange, ...]
+    services: tuple[ParameterChange, ...]
     diff: str
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -75,7 +77,7 @@ class Plan:
     def summary(self) -> str:
         """The changes with old and new values; before they are written, the difference of the files too."""
         lines = []
-        for change in self.changes:
+        for change in (*self.changes, *self.services):
             lines.append(f"{change.file}: {change.parameter}")
             for word, value in (("was", change.old), ("is" if self.written else "will be", change.new)):
                 lines.append(f"  {word:<9}{'(not set)' if value is None else value or '(empty)'}")
@@ -185,13 +187,13 @@ def _change(policy: Policy, config_dir: Path, dry_run: bool, command: _Command) 
             raise PostfixError(postconf.main_cf, str(error), fix) from error
         wanted = _Files(result.main_cf, command.to_master(now.master_cf))
         with postconf.draft(*wanted) as then:
-            changes = _changes(postconf, then)
+            changes, services = _changes(postconf, then), tuple(_service_changes(postconf, then))
             findings = tuple(_findings(policy, then, then.config(), ours))
         if writers is not None:
             _write(writers, now, wanted, result.record, record)
     diff = "".join(_diff(file, old, new) for file, old, new in zip(postconf.files, now, wanted, strict=True))
     steps = _next_steps(postconf.directory, dry_run, now != wanted)
-    return Plan(changes, diff, result.notes, findings, steps, written=now != wanted and not dry_run)
+    return Plan(changes, services, diff, result.notes, findings, steps, written=now != wanted and not dry_run)
 
 
 def _write(writers: _Writers, now: _Files, wanted: _Files, record: Record | None, before: Record | None) -> None:
@@ -295,6 +297,16 @@ def _changes(postconf: Postconf, then: Postconf) -> tuple[ParameterChange, ...]:
         for name in OURS
         if old.get(name) != new.get(name)
     )
+
+
+def _service_changes(postconf: Postconf, then: Postconf) -> Iterator[ParameterChange]:
+    file = next(file for file in postconf.files if file != postconf.main_cf)
+    old, new = postconf.release_services(), then.release_services()
+    for name in master_cf.OPTIONS:
+        if old.get(name) != new.get(name):
+            was, is_ = old.get(name), new.get(name)
+            texts = (was.besides(is_) if was else None, is_.besides(was) if is_ else None)
+            yield ParameterChange(file, f"{name}/unix", *texts)
 
 
 def _digest(content: bytes) -> str:

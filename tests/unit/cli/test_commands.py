@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -181,8 +184,9 @@ def test_an_error_into_a_closed_pipe_is_quiet() -> None:
         (("reload", "1"), "'PID': write the process id"),
         (("held", "release", "K7QF", "--as", "blind"), "'--as': write one of bcc, split, unchanged"),
         (("held", "release", "--as", "bcc"), "give either references, or options that select held mail"),
-        (("held", "list", "--since", "lately"), "write \"2026-03-01\""),
+        (("held", "list", "--since", "lately"), "write \"today\", \"2026-03-01\""),
         (("incidents", "list", "--state", "lost"), "write one of pending, held"),
+        (("check-config", "undisclosed.toml"), "takes no undisclosed.toml; name a configuration by --config FILE."),
         (("explain", "--client", "localhost", "-"), "write one such as 192.0.2.1"),
     ],
 )  # fmt: skip
@@ -206,6 +210,43 @@ def test_help_is_readable(command: tuple[str, ...]) -> None:
     assert "{" not in usage
     assert max(map(len, long.output.splitlines())) <= 80
     assert "-h, --help" in long.output
+
+
+@pytest.mark.parametrize("unreadable", ["key", "config.toml"])
+def test_a_command_without_rights_is_to_be_run_as_root(monkeypatch: pytest.MonkeyPatch, unreadable: str) -> None:
+    """The advice never gives a file to another user: the milter could not read it any more (users' walk, 8)."""
+    with TemporaryDirectory() as name, monkeypatch.context() as patch:
+        directory = Path(name)
+        directory.chmod(0o755)  # pytest's directories let nobody but root pass
+        (directory / "config.toml").write_text(CONFIG.format(directory=directory))
+        (directory / "key").write_bytes(KEY)
+        (directory / "key").chmod(0o600)
+        (directory / unreadable).chmod(0)
+        words = ["held", "list", "--config", f"{directory}/config.toml", "--sender", "*@council.test"]
+        patch.setattr(sys, "argv", ["undisclosed", *words])
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        try:
+            result = CliRunner().invoke(cli.app, words)
+        finally:
+            os.seteuid(was)
+    assert result.exit_code == 2
+    assert result.output == (
+        f"undisclosed: {directory}/{unreadable} cannot be read: permission denied\n"
+        f"  run the command as root: sudo undisclosed held list --config {directory}/config.toml"
+        " --sender '*@council.test'\n"
+    )
+
+
+def test_help_is_a_command_too() -> None:
+    """`help held list` is `held list --help`; options before the command are refused with the right place."""
+    runner = CliRunner()
+    asked, helped = (runner.invoke(cli.app, words) for words in (["held", "list", "--help"], ["help", "held", "list"]))
+    assert (helped.exit_code, helped.output) == (0, asked.output)
+    refused = runner.invoke(cli.app, ["--config", "/etc/x", "check-config"])
+    assert refused.exit_code == 2
+    assert "--config follows the command: undisclosed check-config --config FILE" in refused.output
 
 
 def test_help_shows_every_summary_whole() -> None:

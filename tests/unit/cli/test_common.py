@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,7 +27,18 @@ def test_a_time_is_read(text: str, expected: datetime) -> None:
     assert parse_time(text, NOW) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "", "7", "7y", "2026-13-01"])
+def test_a_day_begins_at_midnight_of_this_hosts_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`today` and `yesterday` are days of the people who type them, not of UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/London")
+        time.tzset()
+        summer = datetime(2026, 7, 1, 23, 30, tzinfo=UTC)  # half past midnight on the second
+        times = [parse_time(text, summer) for text in ("today", "Yesterday", "2026-07-01")]
+    time.tzset()
+    assert times == [datetime(2026, 7, day, 23, tzinfo=UTC) - timedelta(days=1) for day in (2, 1, 1)]
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "", "7", "7y", "2026-13-01"])
 def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
     """The error has correct examples."""
     with pytest.raises(ValueError, match='"7d"'):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.factories import policy
-from undisclosed.config.errors import ConfigError
+from undisclosed.config.errors import ConfigError, NotPermittedError
 from undisclosed.config.key_file import read_key
 from undisclosed.policy import Policy
 
@@ -128,12 +128,12 @@ def test_an_unusable_key_file_is_refused(tmp_path: Path, make: object, create: b
 
 
 def test_a_key_file_in_a_directory_without_write_permission_is_refused(tmp_path: Path) -> None:
-    """The error names the user who needs the permission."""
+    """The fix names the milter's user: the key given to another user would stop the gateway."""
     tmp_path.chmod(0o555)
     try:
-        with without_rights(), pytest.raises(ConfigError) as caught:
+        with without_rights(), pytest.raises(NotPermittedError) as caught:
             read_key(keyed(tmp_path / "key"), create=True)
     finally:
         tmp_path.chmod(0o755)
-    assert "ermission denied" in caught.value.problems[0].problem
-    assert f"uid {65534 if os.geteuid() == 0 else os.geteuid()}" in caught.value.fix
+    assert "permission denied" in caught.value.problems[0].problem
+    assert "the milter's user" in caught.value.fix

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from support.factories import policy
 from support.paths import DATA
-from undisclosed.config.errors import ConfigError
+from undisclosed.config.errors import ConfigError, NotPermittedError
 from undisclosed.config.load import MAX_FILE_SIZE, load
 from undisclosed.policy import Action
 from undisclosed.policy.settings_index import all_sections
@@ -162,13 +162,13 @@ def test_anything_but_a_regular_file_is_refused(tmp_path: Path, make: object, pr
 
 
 def test_a_file_that_the_user_may_not_read_is_refused(tmp_path: Path) -> None:
-    """The error names the user who needs the right."""
+    """The fix names the milter's user, never the user who runs a command."""
     file = write(tmp_path)
     file.chmod(0)
-    with without_rights(), pytest.raises(ConfigError) as caught:
+    with without_rights(), pytest.raises(NotPermittedError) as caught:
         load(file)
     assert caught.value.problems[0].problem == "cannot be read: permission denied"
-    assert caught.value.fix.startswith("allow uid ")
+    assert caught.value.fix.startswith("let the milter's user read it")
 
 
 def test_a_list_name_with_a_nul_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import PROJECT
 from support.systemd_units import copied, run, settings
 from undisclosed.cli import DEFAULT_CONFIG
 from undisclosed.policy.sections import JournalSection
@@ -43,6 +44,15 @@ def test_unit_lets_the_steward_do_its_work() -> None:
     assert "/var/spool/postfix" in unit["ReadWritePaths"][0].split()
     assert unit["RuntimeDirectory"] == ["undisclosed-steward"]  # root's; the other half must be able to enter it
     assert int(unit["RuntimeDirectoryMode"][0], 8) & 0o001
+
+
+def test_both_units_name_a_page_of_this_project() -> None:
+    """docs/install.md copies the pages to the place that `systemctl status` names."""
+    for unit in ("undisclosed.service", "undisclosed-steward.service"):
+        [address] = settings(unit)["Documentation"]
+        page = address.removeprefix("file:///opt/undisclosed/")
+        assert (PROJECT / page).is_file()
+    assert "cp -r README.md docs /opt/undisclosed/" in (PROJECT / "docs" / "install.md").read_text()
 
 
 def test_unit_agrees_with_the_milters() -> None:
