@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -131,15 +132,14 @@ def test_a_quarantine_holds_everything(stage: Stage, breach: Breach) -> None:
 
 
 def test_a_refusal_says_how_many_would_have_been_seen(stage: Stage, breach: Breach) -> None:
-    """No message gets out or is held, and the first and the last line of the reply each say that it was not sent."""
+    """No message gets out or is held, and the first and the last line of the reply each have the advice."""
     stage.policy("reject")
     outcomes = send(stage, breach.letters)
     assert [outcome.final.code for outcome in outcomes] == [550] * len(breach.letters)
     for letter, outcome in zip(breach.letters, outcomes, strict=True):
         first, *_, last = outcome.final.lines
-        assert first.startswith(f"5.7.0 Not sent: {len(letter.people)} outside addresses")
-        assert last.startswith("5.7.0 Not sent: ")
-        assert "Bcc" in last
+        assert first == "5.7.0 Not sent. Please put your own address in To, all others in Bcc, and send it again."
+        assert last.startswith(f"5.7.0 Everyone would have seen {len(letter.people)} outside addresses: use Bcc.")
     assert (stage.sink.deliveries, stage.held()) == ((), [])
 
 
@@ -214,7 +214,7 @@ def test_sendmail_takes_the_recipients_out_of_the_header(stage: Stage) -> None:
 
 
 def test_a_refusal_reaches_the_user_of_sendmail(stage: Stage) -> None:
-    """The bounce goes to the sender alone and has the advice; no other message gets out."""
+    """The bounce has the advice in one short sentence for each recipient (users-walk, 23); no other message leaves."""
     [letter] = BREACHES[1].letters
     stage.policy("reject")
     stage.postfix.sendmail(["-i", "-f", letter.sender, *letter.recipients[:3]], letter.message)
@@ -222,10 +222,12 @@ def test_a_refusal_reaches_the_user_of_sendmail(stage: Stage) -> None:
     [bounce] = stage.sink.deliveries
     assert (bounce.sender, bounce.recipients) == ("", (letter.sender,))
     assert [failure.recipient for failure in failures(bounce)] == list(letter.recipients[:3])
-    for text in (readable(bounce), *(failure.reason for failure in failures(bounce))):
-        assert "Not sent: 500 outside addresses would have been visible to everyone who got it." in text
-        assert "put your own address in To and all the others in Bcc" in text
-        assert "_" not in text  # what Postfix makes of line ends
+    for failure in failures(bounce):
+        assert re.fullmatch(
+            r"5\.7\.0 Everyone would have seen 500 outside addresses: use Bcc\. Reference: .{9}", failure.reason
+        )
+    assert readable(bounce).count("Everyone would have seen 500 outside addresses: use Bcc.") == 3
+    assert "Please put your own address" not in readable(bounce)
 
 
 def test_sendmail_can_be_held(stage: Stage) -> None:

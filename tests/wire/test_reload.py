@@ -27,7 +27,9 @@ from undisclosed.milter.supervisor import Supervisor
 from undisclosed.service.reload import ANSWER_TIMEOUT
 from undisclosed.steward import process as steward_process
 from undisclosed.steward.context import Context
+from wire.mta import Mta
 from wire.running import Running, Start
+from wire.test_protocol import HEADER
 
 SERVICES = ("milter", "steward")
 
@@ -156,6 +158,25 @@ def test_a_service_survives_every_failure_of_a_reload(start: Start, name: str) -
     events, status = children.run(serve_with_a_failing_reload, name, running.config)
     assert "reload_refused: an error that nobody foresaw" in events
     assert status == 0
+
+
+def test_the_words_of_a_reply_are_read_again(start: Start) -> None:
+    """They belong to the policy: a new file is in force after a reload, and one with a mistake is refused."""
+    running = start(notices={"templates": "words"})
+    words = running.config.parent / "words" / "en" / "reply.txt"
+    words.parent.mkdir(parents=True)
+    words.write_text("Not sent: {count}.\nRing the mail desk, and quote {reference}.\n")
+    assert running.milter.reload_command().returncode == 0
+    with Mta(running.address).connect() as mta:
+        own = mta.send(HEADER).reply
+        words.write_text("Not sent.\nQuote {refrence}.\n")
+        refused = running.milter.reload_command()
+        kept = mta.send(HEADER).reply
+    assert own.startswith("550-5.7.0 Not sent: 11.\r\n550 5.7.0 Ring the mail desk, and quote ")
+    assert kept == own
+    assert refused.returncode == 1
+    assert f"{words}, line 2" in refused.stderr
+    assert "there is no placeholder {refrence}" in refused.stderr
 
 
 def process_id(message: str) -> str:

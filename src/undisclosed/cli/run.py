@@ -153,15 +153,16 @@ def reload(
 def check_config(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration, and explain it in words.
 
-    The templates of notices are checked too. On a terminal the text fits its width; elsewhere each sentence is one
-    line.
+    The templates of notices are checked too, and each SMTP reply is shown as staff will read it. On a terminal the text
+    fits its width; elsewhere each sentence is one line.
     """
     from undisclosed import notices
     from undisclosed.config.load import load
+    from undisclosed.decision.reply_preview import replies
     from undisclosed.policy import summary
 
     with exit_on_config_error():
         policy = load(config_file)
         notices.load(policy, config_file)
     output = Output(sys.stdout, sys.stderr)
-    output.line(summary.describe(policy, output.width))
+    output.line(f"{summary.describe(policy, output.width)}\n\n{replies(policy, output.width)}")

@@ -1,4 +1,7 @@
-"""Loads the configuration file, and the lists that it names by `file:PATH`: TOML in, Policy or ConfigError out."""
+"""Loads the configuration file, the lists that it names by `file:PATH`, and the own words of replies.
+
+TOML in, Policy or ConfigError out.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from undisclosed.config import errors
 from undisclosed.config.errors import ABSENT, ConfigError, NotPermittedError, Problem
 from undisclosed.config.line_numbers import key_lines
+from undisclosed.config.reply_files import read_reply_files
 from undisclosed.config.small_file import read_regular_file
 from undisclosed.policy import Policy
 from undisclosed.policy.policy import personal_mail, refused_domain
@@ -32,7 +36,8 @@ def load(path: Path) -> Policy:
     """Read the configuration. Raises ConfigError with all errors that were found."""
     text = _read_text(path, "")
     raw = _parsed(path, text)
-    return _Reading(path, text, raw).policy()
+    policy = _Reading(path, text, raw).policy()
+    return policy.with_own_replies(read_reply_files(policy, path))
 
 
 class _Source(NamedTuple):

@@ -80,7 +80,7 @@ def explain(policy: Policy, key: bytes | None, saved: SavedMessage) -> Explanati
         visible_external=[address.text for address in exposure.external],
         sender=message.sender,
         recipients=len(message.recipients),
-        reply=_on_the_wire(policy, decision, name, message.client.port) if decision.action is Action.REJECT else None,
+        reply=_refusal(policy, decision, name, message.client.port) if decision.action is Action.REJECT else None,
         before=before,
         after=after,
         remarks=[*saved.remarks, *_remarks(policy, decision, name, key)],
@@ -105,11 +105,9 @@ def _clean(value: object) -> object:
             return value
 
 
-def _on_the_wire(policy: Policy, decision: rules.Decision, name: str | None, port: int | None) -> str:
-    refusal = reply.refusal(policy, decision, name)
-    lines = (refusal.single(),) if port == 0 else refusal.lines  # port 0: mail through sendmail(1)
-    *others, last = [f"{refusal.enhanced} {line}" for line in lines]
-    return "\n".join([*(f"{refusal.code}-{line}" for line in others), f"{refusal.code} {last}"])
+def _refusal(policy: Policy, decision: rules.Decision, name: str | None, port: int | None) -> str:
+    by_sendmail = port == 0  # mail through sendmail(1)
+    return "\n".join(reply.refusal(policy, decision, name).on_the_wire(in_one_line=by_sendmail))
 
 
 def _rewritten(fields: Sequence[Field], edits: Sequence[Edit]) -> tuple[list[str], list[str]]:

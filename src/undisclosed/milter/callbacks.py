@@ -137,7 +137,7 @@ class Callbacks:
             case answers.Skip():
                 return int(milter.SKIP if connection.skip else milter.CONTINUE)
             case answers.Refuse(reply, in_one_line):
-                lines = (reply.single(),) if in_one_line else reply.lines
+                lines = (reply.short,) if in_one_line else reply.lines
                 ctx.setreply(str(reply.code), reply.enhanced, *(line.replace("%", "%%") for line in lines))
                 return int(milter.REJECT if reply.code >= 500 else milter.TEMPFAIL)
             case answers.Rewrite(edits):

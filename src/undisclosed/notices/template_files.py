@@ -24,6 +24,7 @@ from undisclosed.incidents.records import NoticeKind
 from undisclosed.notices.templates import KINDS, LAYOUT, Source, Templates
 from undisclosed.notices.variables import VARIABLES, Value
 from undisclosed.policy import Policy
+from undisclosed.policy.own_replies import REPLY_FILES
 
 SHIPPED: Final = Path(__file__).parent / "templates"
 
@@ -114,9 +115,12 @@ def _read_shipped() -> Mapping[str, Source]:
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The templates by name: `layout.html` and `LANGUAGE/KIND.txt`. Hidden files and editors' backups are skipped."""
+    """The templates by name: `layout.html` and `LANGUAGE/KIND.txt`.
+
+    Hidden files and editors' backups are skipped, and so are the words of SMTP replies, which `config` reads.
+    """
     for file in sorted((*directory.glob("*.html"), *directory.glob("*/*.txt"))):
-        if not file.name.startswith("."):
+        if not file.name.startswith(".") and file.name not in REPLY_FILES.values():
             yield file.relative_to(directory).as_posix(), file
 
 
@@ -128,7 +132,7 @@ def _own_sources(directory: Path, setting: _Setting, shipped: Mapping[str, Sourc
     except (OSError, ValueError) as error:
         problem = f"the directory {directory} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ConfigError(setting.problem(problem, "name a directory of templates, or leave it out")) from error
-    if not sources:
+    if not sources and not any(file.name in REPLY_FILES.values() for file in directory.glob("*/*.txt")):
         fix = "put templates there as LANGUAGE/KIND.txt, such as en/held.txt, or leave the setting out"
         raise ConfigError(setting.problem(f"there are no templates in {directory}", fix))
     problems = [problem for name, source in sources.items() for problem in _misnamed(name, source, shipped)]
@@ -151,7 +155,12 @@ def _read(file: Path) -> Source:
 def _misnamed(name: str, source: Source, shipped: Mapping[str, Source]) -> Iterator[Problem]:
     """Problems of a file name that no notice uses: its author would expect it to be used."""
     file = name.rpartition("/")[2]
-    possible = (LAYOUT, *(f"{kind}.txt" for kind in KINDS), *(other.rpartition("/")[2] for other in shipped))
+    possible = (
+        LAYOUT,
+        *(f"{kind}.txt" for kind in KINDS),
+        *REPLY_FILES.values(),
+        *(other.rpartition("/")[2] for other in shipped),
+    )
     if file not in possible and not file.startswith("_"):
         nearest = difflib.get_close_matches(file, possible, n=1)
         fix = f"call it {nearest[0] if nearest else possible[1]}; a part that others include begins with _"

@@ -12,10 +12,11 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from undisclosed.addresses import addresses, domains
 from undisclosed.policy.actions import Action, Mode
+from undisclosed.policy.own_replies import OwnReplies
 from undisclosed.policy.sections import (
     ConsoleSection,
     CountingSection,
@@ -84,6 +85,18 @@ class Policy(Section):
     console: ConsoleSection = ConsoleSection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
+    _own_replies: OwnReplies = PrivateAttr(default_factory=dict)
+
+    @property
+    def own_replies(self) -> OwnReplies:
+        """The organisation's own words for replies: no setting, but files beside the configuration."""
+        return self._own_replies
+
+    def with_own_replies(self, own_replies: OwnReplies) -> Self:
+        """The same settings, and these words for replies."""
+        policy = self.model_copy()
+        policy._own_replies = own_replies
+        return policy
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -102,8 +102,8 @@ class OrganisationSection(Section):
     )
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = Field(
         default=("en",),
-        description="Languages of replies and notices, the most important first. A text that does not exist in any of"
-        " them is in English.",
+        description="Languages of replies and notices, the most important first. A reply has the first two that come"
+        " with the program, or English.",
     )
 
 
@@ -342,7 +342,7 @@ class NoticesSection(Section):
     templates: Annotated[Line, Field(max_length=4096)] = Field(
         default="",
         description="A directory with your own templates, relative to the configuration: `LANGUAGE/KIND.txt`, such as"
-        " `en/held.txt`. Empty: the templates that come with the program.",
+        " `en/held.txt`, and `LANGUAGE/reply.txt`, the words of refusals. Empty: those that come with the program.",
     )
     after: tuple[Action, ...] = Field(
         default=tuple(action for action in Action if action.effect.first_notice),

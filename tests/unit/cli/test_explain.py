@@ -91,8 +91,8 @@ def test_the_text_has_every_fact(shell: Shell) -> None:
         "95 external addresses, the limit is 10",
         "95 external addresses of 95 organisations",
         "To 95",
-        "550-5.7.0 Not sent: 95 outside addresses would have been visible to everyone who got it.",
-        "550 5.7.0 Not sent: please put the addresses in Bcc and send again. Reference: ",
+        "550-5.7.0 Not sent. Please put your own address in To, all others in Bcc, and send it again.",
+        "550 5.7.0 Everyone would have seen 95 outside addresses: use Bcc. Reference: ",
         "parent20@family20.test and 75 more",
     ):
         assert part in text

@@ -58,10 +58,7 @@ def spoken(answer: Answer) -> list[str]:
     """A reply as on the wire."""
     if not isinstance(answer, Refuse):
         return []
-    reply = answer.reply
-    lines = (reply.single(),) if answer.in_one_line else reply.lines
-    *others, last = [f"{reply.enhanced} {line}" for line in lines]
-    return [*(f"{reply.code}-{line}" for line in others), f"{reply.code} {last}"]
+    return answer.reply.on_the_wire(answer.in_one_line)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -138,8 +138,8 @@ def test_quickstart_shows_both_breaches_under_each_action() -> None:
         ("quarantine", "0", "1", "", "250"),
         ("reject", "0", "0", "", "550"),
     ]
-    assert "550-5.7.0 Not sent: 95 outside addresses would have been visible" in text
-    assert "550-5.7.0 Not sent: 500 outside addresses would have been visible" in text
+    assert "550 5.7.0 Everyone would have seen 95 outside addresses" in text
+    assert "550 5.7.0 Everyone would have seen 500 outside addresses" in text
     assert "\x1b" not in done.stdout, "colours where there is no terminal"
 
     held = text.partition("One of them is held, and then released")[2]
@@ -192,7 +192,7 @@ def test_quickstart_stays_up_for_messages_of_ones_own(play: Callable[..., Play])
     directory = up.directory()
     members = descendants(up.process.pid)
     sent = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert "<** 550-5.7.0 Not sent: 12 outside addresses would have been visible" in sent.stdout
+    assert "<** 550 5.7.0 Everyone would have seen 12 outside addresses" in sent.stdout
     up.wait_for(r"rejected: 12 outside addresses, from <clerk@council\.test>")
 
     stopped = subprocess.run([str(QUICKSTART), "--stop"], capture_output=True, text=True, timeout=PLAY_TIMEOUT)

@@ -59,11 +59,10 @@ def test_a_refused_message() -> None:
         sender="clerk@council.test",
         recipients=12,
         reply=(
-            "550-5.7.0 Not sent: 11 outside addresses would have been visible to everyone who got it.\n"
-            "550-5.7.0 Please put your own address in To and all the others in Bcc, then send it again.\n"
+            "550-5.7.0 Not sent. Please put your own address in To, all others in Bcc, and send it again.\n"
             "550-5.7.0 A mail merge is safer still. For a few people, send one message each.\n"
             "550-5.7.0 For help, ask your mail administrator (Exampleshire County Council).\n"
-            f"550 5.7.0 Not sent: please put the addresses in Bcc and send again. Reference: {name}"
+            f"550 5.7.0 Everyone would have seen 11 outside addresses: use Bcc. Reference: {name}"
         ),
         before=[],
         after=[],
@@ -124,14 +123,14 @@ def test_an_obstacle_in_the_body() -> None:
 
 
 def test_mail_through_sendmail_gets_one_line() -> None:
-    """A bounce of sendmail(1) repeats a reply for each recipient, with its line ends as underscores."""
+    """A bounce of sendmail(1) repeats a reply for each recipient (users-walk, 23)."""
     records = (
         b"*** ENVELOPE RECORDS q/A ***\nsender: clerk@council.test\nrecipient: b@x.test\n*** MESSAGE CONTENTS q/A ***\n"
     )
     explanation = explained(records + FROM + ID + to(11) + b"\n", policy())
     assert explanation.reply is not None
     assert "\n" not in explanation.reply
-    assert explanation.reply.startswith("550 5.7.0 Not sent: 11 outside addresses")
+    assert explanation.reply.startswith("550 5.7.0 Everyone would have seen 11 outside addresses: use Bcc. Reference: ")
 
 
 @pytest.mark.parametrize(
