@@ -13,6 +13,7 @@ import pytest
 from lab import client
 from lab.postfix import PrivatePostfix
 from lab.waiting import until
+from support.postfix_configurations import texts
 from support.postfix_directories import DEBIAN_MASTER_CF, US, age, attach, detach, directory, wanting
 from support.terminal import into_pipe, on_terminal
 from undisclosed.policy import Policy
@@ -48,7 +49,12 @@ def host(main_cf: str = "", master_cf: str = "", base: str = DEBIAN_MASTER_CF) -
     """A sound host with the milter attached and listening, and with lines added to main.cf and master.cf."""
     with directory(master_cf=base + master_cf) as config_dir, socket.socket(socket.AF_UNIX) as listener:
         made = Host(config_dir, listener)
-        (config_dir / "main.cf").write_text(MYNETWORKS + f"queue_directory = {made.queue_dir}\n")
+        log = config_dir / "mail.log"
+        log.touch(0o644)
+        (config_dir / "main.cf").write_text(
+            f"{MYNETWORKS}queue_directory = {made.queue_dir}\nsmtpd_milters = inet:localhost:8891\n"
+            f"maillog_file = {log}\nmaillog_file_prefixes = {config_dir}\n"
+        )
         age(config_dir)
         made.socket.parent.mkdir(parents=True)
         shutil.chown(made.socket.parent, "nobody", "postfix")
@@ -316,3 +322,32 @@ def test_a_running_postfix_applies_the_default_action(unattached: PrivatePostfix
     assert not [line for line in postfix.log_lines("fatal") if "undisclosed" in line or "milter" in line]
     detach(wanting("monitor", said), postfix.config_dir)
     assert before == (postfix.config_dir / "main.cf").read_bytes()
+
+
+# -- held mail
+
+
+def test_the_mail_log_is_found_by_a_line_that_is_written_into_it() -> None:
+    """Readable for the steward's groups: ok. For root alone, or nowhere: a note with the remedy."""
+    with host() as made:
+        log = made.config_dir / "mail.log"
+        assert f"the steward can read the mail log: {log}." in texts(made.status(), Level.OK)
+        log.chmod(0o600)
+        [note] = [finding for finding in made.status() if finding.level is Level.NOTE]
+        assert f"the steward cannot read the mail log: {log} has mode 0600 and group root" in note.text
+        assert note.remedy.startswith(f"chgrp adm {log}")
+    with host("maillog_file = /dev/stdout\nmaillog_file_prefixes = /dev\n") as made:
+        [note] = [finding for finding in made.status() if finding.level is Level.NOTE]
+        assert "the mail log cannot be read: " in note.text
+
+
+def test_other_holds_a_missing_signer_and_monitor_mode_are_told() -> None:
+    """A scanner's recipe is a problem: its program would send what our milter holds."""
+    with host(f"smtpd_milters = {US}\nundisclosed_release_milters =\n") as made:
+        assert any("no milter behind ours makes DKIM signatures" in note for note in texts(made.status(), Level.NOTE))
+        (made.config_dir / "scan").write_text("/^Received:/ HOLD\n")
+        with (made.config_dir / "main.cf").open("a") as file:
+            file.write("header_checks = regexp:$config_directory/scan\n")
+        age(made.config_dir)
+        assert any("puts every message on hold" in problem for problem in made.problems())
+        assert any('mode = "monitor"' in note for note in texts(made.status(made.policy("monitor")), Level.NOTE))

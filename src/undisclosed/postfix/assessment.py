@@ -26,6 +26,9 @@ class Expected:
     authenticated: bool
 
 
+SIGNERS = r"dkim|:8891\b|:8892\b|rspamd|:11332\b"
+"""Milters that make DKIM signatures, or may."""
+
 KNOWN_MILTERS = {
     r"opendkim|:8891\b": "OpenDKIM, which signs",
     r"dkimpy|:8892\b": "dkimpy-milter, which signs",
@@ -55,6 +58,13 @@ def assess(
         *_networks(config, expected),
         *_other_settings(config, expected),
     ]
+
+
+def check_mode(enforce: bool) -> Iterator[Finding]:
+    """Whether the milter stops anything at all."""
+    if not enforce:
+        text = 'mode = "monitor": the milter only records. Mail passes unchanged, whatever the rules say.'
+        yield Finding(Level.NOTE, text, 'set mode = "enforce" when the rules are right')
 
 
 # -- the lists ---------------------------------------------------------------------------------------------------------
@@ -292,3 +302,16 @@ def _other_settings(config: PostfixConfig, expected: Expected) -> Iterator[Findi
     if soft and expected.enforce:
         text = f"soft_bounce = yes ({names(soft)}): our refusals become temporary, and senders do not see them."
         yield Finding(Level.NOTE, text, "set soft_bounce = no")
+
+
+def check_signer(release_milters: str, content_filter: str, enforce: bool) -> Iterator[Finding]:
+    """Whether a milter behind ours signs: a rewrite and a release take out the signatures of our own domains."""
+    if not enforce or re.search(SIGNERS, release_milters, re.IGNORECASE):
+        return
+    text = "no milter behind ours makes DKIM signatures (OpenDKIM, rspamd): mail whose addresses were hidden"
+    signs = "the content filter or the next host" if content_filter else "the next host"
+    yield Finding(
+        Level.NOTE,
+        f"{text} leaves unsigned, since hiding them takes out the signatures of your own domains.",
+        f"add one behind ours in smtpd_milters, then run: undisclosed postfix attach; nothing, if {signs} signs",
+    )

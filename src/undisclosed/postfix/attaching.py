@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 from undisclosed.policy import Mode, Policy
 from undisclosed.policy.types import Socket
-from undisclosed.postfix import master_cf
-from undisclosed.postfix.assessment import Expected, assess, filter_returns_mail_to_us
+from undisclosed.postfix import master_cf, other_holds
+from undisclosed.postfix.assessment import Expected, assess, check_mode, check_signer, filter_returns_mail_to_us
 from undisclosed.postfix.config_files import RECORD, PostfixError, Writer, locked, read_record
+from undisclosed.postfix.log_check import check_log
 from undisclosed.postfix.milter_lists import (
     ListError,
     OurMilter,
@@ -38,6 +39,7 @@ from undisclosed.postfix.model import Finding, Level, PostfixConfig
 from undisclosed.postfix.postconf import Postconf
 from undisclosed.postfix.probe import find_account, probe
 from undisclosed.postfix.reachability import targets
+from undisclosed.postfix.tables import read_tables
 
 __all__ = ["Finding", "Level", "ParameterChange", "Plan", "PostfixError", "attach", "detach", "status"]
 
@@ -133,7 +135,14 @@ def status(policy: Policy, config_dir: Path) -> list[Finding]:
     postconf = Postconf(config_dir)
     postconf.check()
     config = postconf.config()
-    return _findings(policy, postconf, config, _our_milter(policy, config, None, postconf))
+    ours = _our_milter(policy, config, None, postconf)
+    return [*_findings(policy, postconf, config, ours), check_log(postconf, len(others_that_hold(config, ours)))]
+
+
+def others_that_hold(config: PostfixConfig, ours: OurMilter) -> list[other_holds.Holder]:
+    """All that can put mail on hold beside our milter, and tables that cannot be read."""
+    found = other_holds.holders(config, ours)
+    return other_holds.may_hold(found, read_tables(other_holds.tables(found)))
 
 
 # -- attach and detach -------------------------------------------------------------------------------------------------
@@ -364,4 +373,11 @@ def _findings(policy: Policy, postconf: Postconf, config: PostfixConfig, ours: O
         others = ""  # assessment.py reports it
     there, looping = raw.get(master_cf.MILTERS, ""), filter_returns_mail_to_us(config, expected)
     releasing = master_cf.findings(postconf.release_services(), there, others, looping, config.directory)
-    return [*assess(config, expected, places, find_account(config.main["mail_owner"])), *releasing]
+    found = other_holds.holders(config, ours)
+    return [
+        *check_mode(expected.enforce),
+        *assess(config, expected, places, find_account(config.main["mail_owner"])),
+        *other_holds.findings(found, read_tables(other_holds.tables(found))),
+        *check_signer(there, config.main["content_filter"], expected.enforce),
+        *releasing,
+    ]

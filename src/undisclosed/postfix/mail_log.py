@@ -8,11 +8,13 @@ the first one goes back at most as far.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
@@ -55,8 +57,10 @@ class LogSettings:
 
     file: Path | None
     """maillog_file; None: syslog."""
+    main_name: str
+    """syslog_name of main.cf."""
     names: frozenset[str]
-    """syslog_name of main.cf, and of each service that has its own."""
+    """The same, and that of each service that has its own."""
     facility: str
 
     def is_ours(self, line: LogLine) -> bool:
@@ -67,11 +71,10 @@ class LogSettings:
 def read_settings(postconf: Postconf) -> LogSettings:
     """Ask postconf(1). Raises PostfixError."""
     main = postconf.expanded(["maillog_file", "syslog_name", "syslog_facility"])
-    names = {main.get("syslog_name", "postfix"), *postconf.overrides("syslog_name")}
+    name = main.get("syslog_name") or "postfix"
+    names = frozenset({name, *filter(None, postconf.overrides("syslog_name"))})
     file = main.get("maillog_file", "")
-    return LogSettings(
-        Path(file) if file else None, frozenset(filter(None, names)), main.get("syslog_facility", "mail")
-    )
+    return LogSettings(Path(file) if file else None, name, names, main.get("syslog_facility", "mail"))
 
 
 class LogSource(Protocol):
@@ -190,7 +193,11 @@ class LogFile:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO does not block
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):  # maillog_file = /dev/stdout
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no file")
+    return fd
 
 
 def _predecessor(path: Path) -> Path | None:

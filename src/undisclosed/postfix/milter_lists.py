@@ -53,10 +53,11 @@ def milters(value: str) -> list[Milter]:
 
     Raises ListError where braces do not match or a group is empty.
     """
-    return [_milter(text) for text in _split(value)]
+    return [_milter(text) for text in split(value)]
 
 
-def _split(value: str) -> list[str]:
+def split(value: str) -> list[str]:
+    """The elements of a list: blanks and commas in braces do not separate. Raises ListError."""
     parts, start, depth = [], -1, 0
     for place, char in enumerate(value):
         if char in _SEPARATORS and depth == 0:
@@ -76,7 +77,7 @@ def _split(value: str) -> list[str]:
 def _milter(text: str) -> Milter:
     if not text.startswith("{"):
         return Milter(text, text)
-    parts = _split(text[1:-1]) if text.endswith("}") else []
+    parts = split(text[1:-1]) if text.endswith("}") else []
     if not parts:
         raise ListError(f"{text!r} names no milter")
     pairs = (part.strip("{} \t").partition("=") for part in parts[1:])

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from undisclosed.postfix import master_cf
+from undisclosed.postfix import master_cf, other_holds
 from undisclosed.postfix.config_files import PostfixError, read_file
 from undisclosed.postfix.model import PostfixConfig, Service
 
@@ -31,6 +31,7 @@ PARAMETERS = (
     "cleanup_service_name",
     "compatibility_level",
     "content_filter",
+    *other_holds.CHECKS,
     "internal_mail_filter_classes",
     "mail_owner",
     "milter_default_action",
@@ -41,8 +42,7 @@ PARAMETERS = (
     "receive_override_options",
     "smtpd_milter_maps",
     "smtpd_proxy_filter",
-    "smtpd_recipient_restrictions",
-    "smtpd_relay_restrictions",
+    *other_holds.RESTRICTIONS,
     "smtpd_restriction_classes",
     "smtpd_sasl_auth_enable",
     "soft_bounce",
@@ -99,6 +99,8 @@ class Postconf:
     def config(self) -> PostfixConfig:
         """main.cf and master.cf as the daemons read them, and as they do under stress where that differs."""
         main = self.expanded(PARAMETERS)
+        if classes := main["smtpd_restriction_classes"].replace(",", " ").split():
+            main |= self.expanded(classes)
         services = list(self._services(main, {}))
         if b"stress" in self.read() + self.read_master():
             # smtpd runs with stress=yes while clients queue for it (STRESS_README): a value may depend on that.
@@ -135,7 +137,7 @@ class Postconf:
             if program not in ("smtpd", "pickup", "qmqpd", "cleanup"):
                 continue
             own = {**extra, **overrides.get((name, kind), {})}
-            values = self.expanded(PARAMETERS, own) if own else dict(main)
+            values = self.expanded(main, own) if own else dict(main)
             chroot = columns["chroot"] == "y" or (columns["chroot"] == "-" and _chroot_default(values))
             yield Service(name, kind, program, chroot, values, frozenset(overrides.get((name, kind), {})))
 

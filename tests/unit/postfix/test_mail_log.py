@@ -149,9 +149,9 @@ print(list(source.read()), source.why_unreadable)
     assert done.stdout == f"[] {path} cannot be read (permission denied)\n"
 
 
-def settings(file: Path, *names: str) -> LogSettings:
+def settings(file: Path) -> LogSettings:
     """The settings of an instance that logs into this file."""
-    return LogSettings(file, frozenset(names or ("postfix",)), "mail")
+    return LogSettings(file, "postfix", frozenset({"postfix"}), "mail")
 
 
 def test_only_lines_of_this_instance_count(path: Path) -> None:
