@@ -27,6 +27,7 @@ from support.postfix_directories import (
 )
 from undisclosed.postfix import PostfixError
 from undisclosed.postfix import postconf as postconf_module
+from undisclosed.postfix.master_cf import LISTENER, OPTIONS
 from undisclosed.postfix.milter_lists import milters
 
 
@@ -103,7 +104,7 @@ def test_the_services_of_master_cf_are_named_too(config: Path) -> None:
     """Added, changed and removed ones, beside the parameters of main.cf (users' walk, 35)."""
     added = attach(wanting(), config)
     assert [(change.parameter, change.old, change.new) for change in added.services] == [
-        ("undisclosed-release/unix", None, "smtpd, with 33 options (-o)"),
+        ("undisclosed-release/unix", None, f"smtpd, with {len(OPTIONS[LISTENER])} options (-o)"),
         ("undisclosed-cleanup/unix", None, "cleanup, with 2 options (-o)"),
     ]
     assert f"{config}/master.cf: undisclosed-release/unix\n  was      (not set)\n  is       smtpd" in added.summary

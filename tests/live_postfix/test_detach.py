@@ -20,6 +20,7 @@ from support.postfix_directories import (
     postconf,
     wanting,
 )
+from undisclosed.postfix import PostfixError
 
 
 def test_later_edits_stay_and_our_settings_go(config: Path) -> None:
@@ -154,3 +155,21 @@ def test_the_record_has_the_former_file(config: Path) -> None:
     record = json.loads((config / RECORD).read_text())
     assert before == record["before"]
     assert record["changes"]["enable_long_queue_ids"] == {"old": None, "new": "yes"}
+
+
+def test_detach_refuses_while_mail_is_held(config: Path) -> None:
+    """users-walk 4: Postfix would rename the held files, and nothing could release them. --anyway detaches."""
+    queue = config.parent / "queue"
+    postconf(config, "-e", f"queue_directory={queue}")
+    attach(wanting(), config)
+    (queue / "hold" / "4").mkdir(parents=True)
+    for name in ("4/4jdbR82RhMzKWq6", "4jdbRC1d9FzKWq7"):
+        (queue / "hold" / name).touch()
+    stood = fingerprint(config / "main.cf")
+    with pytest.raises(PostfixError, match=r"2 messages are on hold, .*--anyway"):
+        detach(wanting(), config)
+    assert stood == fingerprint(config / "main.cf")
+    assert any("2 messages are on hold" in note for note in detach(wanting(), config, dry_run=True).notes)
+    plan = detach(wanting(), config, anyway=True)
+    assert plan.written
+    assert any("2 messages are on hold" in note for note in plan.notes)

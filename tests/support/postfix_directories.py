@@ -104,9 +104,9 @@ def attach(policy: Policy, config_dir: Path, dry_run: bool = False) -> Plan:
     return plan
 
 
-def detach(policy: Policy, config_dir: Path, dry_run: bool = False) -> Plan:
+def detach(policy: Policy, config_dir: Path, dry_run: bool = False, *, anyway: bool = False) -> Plan:
     """undisclosed.postfix.detach, and no waiting afterwards."""
-    plan = postfix.detach(policy, config_dir, dry_run)
+    plan = postfix.detach(policy, config_dir, dry_run, anyway=anyway)
     age(config_dir)
     return plan
 

@@ -25,6 +25,7 @@ ConfigDirOption = Annotated[
     ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the changes, and write nothing.")]
+AnywayOption = Annotated[bool, typer.Option("--anyway", help="Detach although mail is on hold.")]
 
 
 @app.command(cls=Command)
@@ -46,18 +47,21 @@ def attach(
 
 @app.command(cls=Command)
 def detach(
-    config_file: ConfigOption = DEFAULT_CONFIG, config_dir: ConfigDirOption = None, dry_run: DryRunOption = False
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    config_dir: ConfigDirOption = None,
+    dry_run: DryRunOption = False,
+    anyway: AnywayOption = False,
 ) -> None:
     """Undo what attach changed.
 
-    Settings that were changed since then stay as they are.
+    Settings that were changed since then stay as they are. Refused while mail is on hold: it could not be released.
     """
     from undisclosed import postfix
     from undisclosed.config.load import load
 
     with exit_on_config_error(), _exit_on_postfix_error():
         policy = load(config_file)
-        plan = postfix.detach(policy, config_dir or policy.postfix.config_dir, dry_run)
+        plan = postfix.detach(policy, config_dir or policy.postfix.config_dir, dry_run, anyway=anyway)
     _write_plan(plan, Output(sys.stdout, sys.stderr))
 
 

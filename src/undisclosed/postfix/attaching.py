@@ -124,10 +124,37 @@ def attach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
     return replace(plan, findings=tuple(finding for finding in plan.findings if finding.level is Level.PROBLEM))
 
 
-def detach(policy: Policy, config_dir: Path, dry_run: bool) -> Plan:
-    """Undo the changes of attach, except for settings that were changed since. Raises PostfixError."""
+def detach(policy: Policy, config_dir: Path, dry_run: bool, *, anyway: bool = False) -> Plan:
+    """Undo the changes of attach, except for settings that were changed since. Raises PostfixError.
+
+    It does not while mail is held, but with `anyway`: the listener for releases goes, and Postfix may rename the held
+    files at the next reload.
+    """
+    Postconf(config_dir).check()
+    held = count_held(config_dir)
+    messages = "1 message is" if held == 1 else f"{held} messages are"
+    problem = f"{messages} on hold, and can be released only while the milter is attached"
+    if held and not (anyway or dry_run):
+        fix = "release or delete them first (undisclosed held list), or say --anyway"
+        raise PostfixError(config_dir, problem, fix)
     plan = _change(policy, config_dir, dry_run, _Command(_detached, master_cf.without_listener))
-    return replace(plan, findings=())  # that mail bypasses our milter is intended
+    notes = (*plan.notes, f"{problem}.") if held else plan.notes
+    return replace(plan, notes=notes, findings=())  # that mail bypasses our milter is intended
+
+
+def count_held(config_dir: Path) -> int:
+    """The number of messages on hold. Raises PostfixError."""
+    hold = Path(Postconf(config_dir).expanded(["queue_directory"])["queue_directory"], "hold")
+    try:
+        return sum(len(files) for _, _, files in os.walk(hold, onerror=_raise))
+    except FileNotFoundError:
+        return 0  # this Postfix was never started
+    except OSError as error:
+        raise PostfixError(hold, f"cannot be read ({error.strerror})", "run the command as root") from error
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def status(policy: Policy, config_dir: Path) -> list[Finding]:

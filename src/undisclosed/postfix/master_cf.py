@@ -89,7 +89,8 @@ class MasterLine:
     def besides(self, other: MasterLine | None) -> str:
         """Where this line differs from another, in one line; the whole in short if there is no other."""
         if other is None:
-            return f"{self.columns.get('command', '')}, with {len(self.options)} options (-o)"
+            program = self.columns.get("command", "").partition(" ")[0]  # postconf prints the options behind it
+            return f"{program}, with {len(self.options)} options (-o)"
         columns = [f"{name} {value}" for name, value in self.columns.items() if other.columns.get(name) != value]
         options = [f"-o {name}={value}" for name, value in self.options.items() if other.options.get(name) != value]
         return ", ".join([*columns, *options])
