@@ -83,7 +83,7 @@ def release(steward: Steward, journal: Journal, count: int) -> float:
     if len(held) != count:
         raise RuntimeError(f"{len(held)} are held, and not {count}")
     for incident in held:
-        journal.held.ask(incident.id, verb="release", mode="bcc", actor="bench", reason="")
+        journal.held.ask([copy.id for copy in incident.copies], verb="release", mode="bcc", actor="bench", reason="")
     began = time.perf_counter()
     steward.round(datetime.now(UTC))
     took = time.perf_counter() - began

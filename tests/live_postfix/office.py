@@ -129,19 +129,15 @@ class Office:
         return incident
 
     def ask(self, incident: Incident, verb: Verb, mode: ReleaseMode | None = None, actor: str = "admin") -> Request:
-        """Add a request."""
-        return self.journal.held.ask(incident.id, verb=verb, mode=mode, actor=actor, reason="a test")
+        """Add a request for the one copy of an incident."""
+        [copy] = incident.copies
+        [request] = self.journal.held.ask([copy.id], verb=verb, mode=mode, actor=actor, reason="a test")
+        return request
 
     def answer(self, request: Request) -> tuple[str, str]:
         """The answer to a request: its state and its text."""
         [answered] = self.journal.held.answered([request.id])
         return answered.state, str(answered.answer)
-
-    def answer_to_late_request(self, incident: Incident) -> tuple[str, str]:
-        """The answer to a request that comes after the release or deletion."""
-        request = self.ask(incident, "release", "bcc")
-        self.round()
-        return self.answer(request)
 
     def state(self, incident: Incident) -> State:
         """The current state of an incident."""

@@ -66,13 +66,17 @@ def strangers(count: int, domain: str = "family{}.test") -> list[str]:
 
 
 def transaction(**over: Any) -> Transaction:
-    """A Transaction to be recorded: a held message that shows two parents; each keyword replaces a field."""
+    """A Transaction to be recorded: a held message that shows two parents; each keyword replaces a field.
+
+    Its identity follows from its reference, unless a keyword says otherwise.
+    """
     fields: dict[str, Any] = {
         "reference": "K7QF-3M2D",
         "gateway": "mx1.council.test",
         "queue_id": "4dX1c23kLmz9Q",
         "message_id": "<1@council.test>",
         "sender": "clerk@council.test",
+        "author": "clerk@council.test",
         "client": "127.0.0.1",
         "login": "",
         "rule": "too many in sight",
@@ -87,8 +91,11 @@ def transaction(**over: Any) -> Transaction:
         "named": 1,
         "visible": tuple(address for text in strangers(2) for address in addresses(text)),
         "recipients": 2,
+        "recipients_hash": "1f" * 16,
         "subject": "School admissions",
-        "automatic": False,
+        "automatic": None,
         "at": datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
     }
-    return Transaction(**{**fields, **over})
+    fields |= over
+    fields.setdefault("identity", f"identity of {fields['reference']}")
+    return Transaction(**fields)

@@ -43,6 +43,10 @@ def copy(state: State = State.HELD, **over: Any) -> QueueCopy:
         "message_id": "<1@council.test>",
         "client": "127.0.0.1",
         "recipients": 96,
+        "recipients_hash": "1f",
+        "rule": "too many in sight",
+        "action": Action.QUARANTINE,
+        "reason": "95 external addresses, the limit is 10",
         "state": state,
         "arrived": SENT,
         "until": SENT + timedelta(days=14),
@@ -51,26 +55,26 @@ def copy(state: State = State.HELD, **over: Any) -> QueueCopy:
 
 
 def incident(state: State = State.HELD, **over: Any) -> Incident:
-    """A held message that shows 95 addresses; each keyword replaces a field."""
+    """A held message that shows 95 addresses; each keyword replaces a field, of its one copy where it belongs there."""
+    of_copy = {
+        name: over.pop(name) for name in ("rule", "action", "reason", "obstacle", "obstacle_kind") if name in over
+    }
     values: dict[str, Any] = {
         "id": 1,
         "reference": "K7QF-3M2D",
+        "identity": "1f",
         "at": SENT,
         "sender": "clerk@council.test",
+        "author": "clerk@council.test",
+        "login": "",
         "message_id": "<1@council.test>",
-        "adopted": False,
-        "rule": "too many in sight",
-        "action": Action.QUARANTINE,
-        "reason": "95 external addresses, the limit is 10",
-        "obstacle": None,
-        "obstacle_kind": None,
         "count": 95,
         "organisations": 12,
         "named": 90,
         "per_field": {"to": 95},
         "subject": "School admissions",
-        "automatic": False,
-        "copies": (copy(state),),
+        "automatic": None,
+        "copies": (copy(state, **of_copy),),
     }
     return Incident(**{**values, **over})
 

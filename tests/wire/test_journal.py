@@ -52,7 +52,7 @@ def recorded(running: Running) -> dict[str, Incident]:
     settings = running.journal_settings
     key = bytes.fromhex(Path(settings["key_file"]).read_text())
     with closing(Journal(Settings.model_validate(settings), key)) as journal:
-        return {incident.rule: incident for incident in reversed(journal.incidents.search())}
+        return {incident.leading.rule: incident for incident in reversed(journal.incidents.search())}
 
 
 def test_a_message_is_recorded_before_it_is_answered(start: Start) -> None:
@@ -84,7 +84,7 @@ def test_monitor_mode_records_the_action_that_was_not_taken(start: Start) -> Non
     with Mta(running.address).connect() as mta:
         assert [send(mta, action).word for action in ACTIONS] == ["accept"] * 4
     assert {incident.state for incident in recorded(running).values()} == {State.MONITORED}
-    assert {name: incident.action.value for name, incident in recorded(running).items()} == dict(
+    assert {name: incident.leading.action.value for name, incident in recorded(running).items()} == dict(
         zip(ACTIONS, ACTIONS, strict=True)
     )
 

@@ -11,8 +11,8 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
@@ -183,7 +183,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswer:
-    """The steward's answer to the request about one incident. The fields are the keys of the JSON."""
+    """The steward's answer to the requests about one incident. The fields are the keys of the JSON."""
 
     reference: str
     verb: str
@@ -254,7 +254,7 @@ def _table(found: Iterable[Incident]) -> Table:
             str(incident.count),
             str(sum(copy.recipients for copy in incident.copies if copy.state in OPEN)),
             incident.sender or "<>",
-            incident.rule or "(none)",
+            incident.leading.rule or "(none)",
             incident.subject or "",
         )
         rows.append(row)
@@ -262,13 +262,11 @@ def _table(found: Iterable[Incident]) -> Table:
 
 
 def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Order, output: Output) -> bool:
-    """Request the order for each incident, and write each answer. Returns whether all were carried out.
+    """Request the order for the open copies of each incident, and write each answer. Returns whether all were done.
 
     Raises JournalError.
     """
-    from undisclosed.incidents.records import OPEN
-
-    pending: dict[int, tuple[Incident, Request]] = {}
+    pending: list[_Pending] = []
     all_done = True
 
     def write(answer: RequestAnswer) -> None:
@@ -276,46 +274,74 @@ def request_and_wait(journal: Journal, selected: Sequence[Incident], order: Orde
 
     with progress(len(selected) if order.wait else 0, output.err) as advance:
         for incident in selected:
-            if not any(copy.state in OPEN for copy in incident.copies):
+            copy_ids = {copy.id for copy in incident.copies if copy.is_open}
+            requests = journal.held.ask(
+                copy_ids, verb=order.verb, mode=order.mode, actor=order.actor, reason=order.reason
+            )
+            if why := _why_not_asked(incident, copy_ids, requests):
                 all_done = False
-                why = f"no copy of it is held: {incident.state}"
                 write(RequestAnswer(incident.reference, order.verb, order.mode, "refused", why))
                 advance()
                 continue
-            request = journal.held.ask(
-                incident.id, verb=order.verb, mode=order.mode, actor=order.actor, reason=order.reason
-            )
-            pending[request.id] = (incident, request)
+            pending.append(_Pending(incident, {request.id for request in requests}))
             if not order.wait:
                 write(
                     RequestAnswer(incident.reference, order.verb, order.mode, "waiting", "the steward has been asked")
                 )
-        for answer in _answers(journal, pending) if order.wait else ():
+        for answer in _answers(journal, order, pending) if order.wait else ():
             all_done = all_done and answer.answer == "done"
             write(answer)
             advance()
     return all_done
 
 
-def _answers(journal: Journal, pending: dict[int, tuple[Incident, Request]]) -> Iterator[RequestAnswer]:
+def _why_not_asked(incident: Incident, copy_ids: Collection[int], requests: Collection[Request]) -> str | None:
+    """The reason why nothing was requested for an incident; None if something was."""
+    if not copy_ids:
+        return f"no copy of it is held: {incident.state}"
+    return None if requests else "another request for it has no answer yet, or it is not held any more"
+
+
+@dataclass(slots=True)
+class _Pending:
+    """The requests about one incident, and the answers so far."""
+
+    incident: Incident
+    left: set[int]
+    answers: list[Request] = field(default_factory=list)
+
+    def answer(self, order: Order) -> RequestAnswer:
+        """One answer of all: the first one that says no, else that of the last copy."""
+        chosen = next((request for request in self.answers if request.state != "done"), self.answers[-1])
+        return RequestAnswer(self.incident.reference, order.verb, order.mode, chosen.state, chosen.answer or "")
+
+
+def _answers(journal: Journal, order: Order, pending: list[_Pending]) -> Iterator[RequestAnswer]:
     deadline = time.monotonic() + ANSWER_TIMEOUT
     while pending and time.monotonic() < deadline:
-        for request in journal.held.answered(pending):
-            incident, _ = pending.pop(request.id)
-            deadline = time.monotonic() + ANSWER_TIMEOUT
-            yield RequestAnswer(incident.reference, request.verb, request.mode, request.state, request.answer or "")
+        answered = {request.id: request for request in journal.held.answered(set().union(*(p.left for p in pending)))}
+        for one in list(pending):
+            done = one.left & answered.keys()
+            one.answers += [answered[request_id] for request_id in sorted(done)]
+            one.left -= done
+            if done:
+                deadline = time.monotonic() + ANSWER_TIMEOUT
+            if not one.left:
+                pending.remove(one)
+                yield one.answer(order)
         if pending:
             time.sleep(POLL_INTERVAL)
-    for incident, request in pending.values():
-        hosts = ", ".join(sorted(_hosts(incident)))
+    for one in pending:
+        hosts = ", ".join(sorted(_hosts(journal, one.incident)))
         why = f"no answer yet; check that `undisclosed steward` runs on {hosts}, which will carry out the request"
-        yield RequestAnswer(incident.reference, request.verb, request.mode, "waiting", why)
+        yield RequestAnswer(one.incident.reference, order.verb, order.mode, "waiting", why)
 
 
-def _hosts(incident: Incident) -> set[str]:
-    from undisclosed.incidents.records import OPEN
-
-    return {copy.gateway for copy in incident.copies if copy.state in OPEN}
+def _hosts(journal: Journal, incident: Incident) -> set[str]:
+    """The names of the hosts that hold copies of an incident."""
+    known = journal.gateways.all()
+    ids = {copy.gateway for copy in incident.copies if copy.is_open}
+    return {known[gateway].name if gateway in known else gateway for gateway in ids}
 
 
 def _line_of_json(answer: RequestAnswer) -> str:

@@ -135,7 +135,15 @@ def show_one(journal: Journal, reference: str, output: Output) -> None:
 
 def json_line(incident: Incident, events: Iterable[Event] | None = None) -> str:
     """One line of JSON, in ASCII."""
-    content = dataclasses.asdict(incident) | {"state": incident.state.value}
+    leading = incident.leading
+    content = dataclasses.asdict(incident) | {
+        "state": incident.state.value,
+        "rule": leading.rule,
+        "action": leading.action.value,
+        "reason": leading.reason,
+        "obstacle": leading.obstacle,
+        "adopted": incident.adopted,
+    }
     if events is not None:
         content["events"] = [dataclasses.asdict(event) for event in events]
     return json.dumps(content, default=_json_value)
@@ -150,12 +158,12 @@ def _csv_row(incident: Incident) -> list[str]:
         incident.reference,
         local_time(incident.at),
         incident.state.value,
-        incident.action.value,
-        incident.rule,
+        incident.leading.action.value,
+        incident.leading.rule,
         incident.sender or "<>",
         str(incident.count),
         str(incident.organisations),
-        str(sum(copy.recipients for copy in incident.copies)),
+        str(incident.recipients),
         incident.subject or "",
     ]
 
@@ -181,6 +189,7 @@ def _incident_table(incidents: Iterable[Incident]) -> Table:
 
 
 def _facts(incident: Incident) -> Iterator[Fact]:
+    leading = incident.leading
     per_field = ", ".join(f"{name} {count}" for name, count in incident.per_field.items())
     visible = (
         f"{incident.count} external addresses of {incident.organisations} organisations,"
@@ -192,12 +201,12 @@ def _facts(incident: Incident) -> Iterator[Fact]:
     yield Fact("sender", [incident.sender or "<>"])
     yield Fact("subject", [incident.subject or "(not recorded)"])
     yield Fact("Message-ID", [incident.message_id or "(none)"])
-    yield Fact("rule", [f"{incident.rule or '(none)'}: {incident.action.value}"])
-    yield Fact("reason", [incident.reason] if incident.reason else [])
-    yield Fact("not rewritten", [incident.obstacle] if incident.obstacle else [])
+    yield Fact("rule", [f"{leading.rule or '(none)'}: {leading.action.value}"])
+    yield Fact("reason", [leading.reason] if leading.reason else [])
+    yield Fact("not rewritten", [leading.obstacle] if leading.obstacle else [])
     yield Fact("visible", [f"{visible} ({per_field})" if per_field else visible])
     if incident.automatic:
-        yield Fact("notices", ["none: the message is automatic or from a mailing list"])
+        yield Fact("notices", [f"none: the message is automatic ({incident.automatic})"])
 
 
 def _copy_table(incident: Incident) -> Table:

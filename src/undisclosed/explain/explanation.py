@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from undisclosed.decision import reply, rules
 from undisclosed.decision.edits import Edit, apply
 from undisclosed.decision.message import Field, key_of
-from undisclosed.decision.reference import reference
+from undisclosed.decision.reference import identity, reference
 from undisclosed.explain.message_file import SavedMessage
 from undisclosed.policy import Action, Mode, Policy
 
@@ -61,7 +61,7 @@ def explain(policy: Policy, key: bytes | None, saved: SavedMessage) -> Explanati
     before, after = _rewritten(message.fields, decision.edits)
     name = None
     if key is not None and decision.acts and message.message_id:
-        name = reference(key, message, exposure)
+        name = reference(identity(key, message, exposure))
     return Explanation(
         file=saved.file,
         action=decision.action.value,

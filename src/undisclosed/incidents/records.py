@@ -7,17 +7,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 
 from undisclosed.addresses import Address
 from undisclosed.decision.obstacles import ObstacleKind
+from undisclosed.incidents.automatic import Automatic
 from undisclosed.policy import Action
 
 MERGE_WITHIN: Final = timedelta(hours=1)
-"""Transactions with the same reference within this time are one incident, if they have a Message-ID."""
+"""Transactions with the same identity are one incident within this time of the first, if they have a Message-ID."""
+
+MAX_TRANSFER: Final = timedelta(hours=1)
+"""The time that a client may take to send a message: Postfix's arrival time can be that much before the record."""
+
+CLOCK_ERROR: Final = timedelta(seconds=5)
+"""The time that the record may be before Postfix's arrival time: they are rounded differently."""
+
+STEWARD: Final = "steward"
+"""The actor of requests that the steward makes for a rule."""
+
+ADOPTED: Final = "held mail without a record"
+"""The reason why adopted mail is held, and why it waits for a person."""
 
 MAX_TEXT: Final = 998
 """Characters kept of any text from a message (a line of a message has at most 998, RFC 5322 section 2.1.1)."""
@@ -26,8 +39,10 @@ Treatment = Literal["hold", "reject", "rewrite", "warn", "monitor"]
 Verb = Literal["release", "delete"]
 ReleaseMode = Literal["bcc", "split", "unchanged"]
 """bcc: recipients hidden. split: a message of its own for each external recipient. unchanged: as it was sent."""
-RequestState = Literal["open", "done", "refused", "failed"]
+RequestState = Literal["open", "taken", "done", "refused", "failed", "withdrawn"]
+"""taken: the steward of the copy's gateway carries it out. withdrawn: the steward's own, when a person asked."""
 NoticeState = Literal["due", "sent", "suppressed"]
+Addressee = Literal["sender", "administrator"]
 NoticeKind = Literal[
     "held", "delayed", "rewritten", "split", "warned", "reminder", "expired", "kept", "released", "deleted"
 ]
@@ -71,7 +86,7 @@ class State(StrEnum):
     HELD = "held"
     NEVER_QUEUED = "never queued"
     """The client disconnected or got a temporary failure: Postfix does not have it."""
-    DELIVERED = "delivered"
+    DELIVERED = "handed to Postfix"
     """Accepted, rewritten or with a warning to its sender."""
     REJECTED = "rejected"
     RELEASING = "releasing"
@@ -79,6 +94,9 @@ class State(StrEnum):
     DELETED = "deleted"
     EXPIRED = "expired"
     RELEASED_BY_HAND = "released by hand"
+    DELETED_BY_HAND = "deleted by hand"
+    GONE = "gone"
+    """Not in Postfix's queue any more, and nothing says whether it was released or deleted."""
     MONITORED = "monitored"
     """Delivered unchanged: monitor mode only records."""
 
@@ -92,11 +110,13 @@ BY_FINALITY: Final = (
     State.RELEASING,
     State.RELEASED,
     State.RELEASED_BY_HAND,
+    State.GONE,
     State.DELIVERED,
     State.MONITORED,
     State.REJECTED,
     State.EXPIRED,
     State.DELETED,
+    State.DELETED_BY_HAND,
     State.NEVER_QUEUED,
 )
 """All states, the least final first. An incident has the least final state of its copies."""
@@ -112,12 +132,16 @@ class Transaction:
     """An SMTP transaction on which a rule acted, as the milter knows it."""
 
     reference: str
+    identity: str
+    """Tells messages apart: decision.reference."""
     gateway: str
-    """The host's name."""
+    """The gateway's id."""
     queue_id: str
     message_id: str | None
     sender: str
     """The envelope sender; empty for the null sender."""
+    author: str | None
+    """The one internal address in From; None if there is none, or several."""
     client: str | None
     """The client's numeric address; None where Postfix did not know it."""
     login: str
@@ -139,9 +163,11 @@ class Transaction:
     """The visible external addresses; the setting `journal.addresses` says how they are recorded."""
     recipients: int
     """The number of envelope recipients of this transaction."""
+    recipients_hash: str
+    """A keyed hash of the envelope recipients."""
     subject: str | None
-    automatic: bool
-    """Whether the message is automatic or from a list, so that it gets no answer (RFC 3834 section 2)."""
+    automatic: Automatic | None
+    """None: a person may read an answer."""
     at: datetime
     """UTC."""
 
@@ -151,35 +177,71 @@ class UnrecordedMail:
     """A held message without a record in the journal, as the steward found it in the hold queue."""
 
     reference: str
+    identity: str
     gateway: str
     queue_id: str
     message_id: str | None
     sender: str
+    author: str | None
     recipients: int
+    recipients_hash: str
     arrived: datetime
     """UTC."""
     size: int
     """Bytes of the held message."""
-    automatic: bool
+    automatic: Automatic | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCopy:
-    """One transaction of an incident: one queue file of one gateway, held or not."""
+    """One transaction of an incident: one queue file of one gateway, held or not.
+
+    Rule, action and all that follows from them belong to the copy: the same message can come again under another rule.
+    """
 
     id: int
     incident_id: int
     gateway: str
+    """The gateway's id."""
     queue_id: str
-    message_id: str | None
+    message_id: str
+    """Empty if it has none."""
     client: str | None
     recipients: int
+    recipients_hash: str
+    rule: str
+    """The rule's name; empty for adopted mail that no rule holds."""
+    action: Action
+    reason: str
+    obstacle: str | None = None
+    obstacle_kind: ObstacleKind | None = None
+    adopted: bool = False
+    """Whether the steward found it in the hold queue, and the milter has not recorded it."""
     state: State
     arrived: datetime
     size: int | None = None
     """Bytes of the held message; None until the steward has seen it."""
     until: datetime | None = None
     """The time of expiry; None if it is not held."""
+    leaves: datetime | None = None
+    """The time at which the steward releases a delayed copy by itself; None if it does not."""
+    waits: str | None = None
+    """The reason why the steward must not act alone on it: it waits for a person. None: the steward may act."""
+    body_hash: str | None = None
+    """A keyed hash of all that is sent, without Received fields; None until the steward has read it."""
+    repeat_of: int | None = None
+    """The id of the first copy with the same recipients and the same body_hash."""
+    seen_seconds: float = 0.0
+    """Seconds of monotonic time for which stewards saw it held."""
+    seen_at_reminder: float | None = None
+    """The value of seen_seconds when a reminder was accepted; None: not yet."""
+    seen_at_until: float | None = None
+    """The value of seen_seconds when a round first found the wall clock past `until`; None: not yet."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not dealt with yet."""
+        return self.state in OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,29 +250,45 @@ class Incident:
 
     id: int
     reference: str
+    identity: str
     at: datetime
+    """The time of the first transaction."""
     sender: str
+    author: str | None
+    login: str
     message_id: str | None
-    adopted: bool
-    """Whether the steward found it in the hold queue, and the milter has not recorded it."""
-    rule: str
-    """The rule's name; empty for adopted mail."""
-    action: Action
-    reason: str
-    obstacle: str | None
-    obstacle_kind: ObstacleKind | None
     count: int
     organisations: int
     named: int
     per_field: Mapping[str, int]
     subject: str | None
-    automatic: bool
+    automatic: Automatic | None
     copies: tuple[QueueCopy, ...] = ()
 
     @property
     def state(self) -> State:
         """The least final state of its copies."""
         return least_final(copy.state for copy in self.copies)
+
+    @property
+    def leading(self) -> QueueCopy:
+        """The copy that lists show for the incident: of those in its least final state, the newest."""
+        state = self.state
+        return next(copy for copy in reversed(self.copies) if copy.state is state)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the milter has recorded none of its copies."""
+        return all(copy.adopted for copy in self.copies)
+
+    @property
+    def recipients(self) -> int:
+        """The number of envelope recipients. A repeat has those of the copy that it repeats."""
+        return sum(copy.recipients for copy in self.copies if copy.repeat_of is None)
+
+    def narrowed_to(self, copy_ids: Collection[int]) -> Incident:
+        """The incident with only these of its copies: all that is derived from copies is then that of these."""
+        return replace(self, copies=tuple(copy for copy in self.copies if copy.id in copy_ids))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,12 +306,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request to release or delete held mail. The steward checks it against the policy before it acts."""
+    """A request to release or delete one held copy. The steward checks it against the policy before it acts."""
 
     id: int
     incident_id: int
-    copy_id: int | None
-    """None: every held copy."""
+    copy_id: int
     verb: Verb
     mode: ReleaseMode | None
     """None to delete."""
@@ -241,10 +318,24 @@ class Request:
     reason: str
     state: RequestState
     answer: str | None
-    """The steward's answer in words; None while the request is open."""
+    """The steward's answer in words; None while there is none."""
     at: datetime
     not_before: datetime | None
     """The earliest time to carry it out; None: at once."""
+    taken_by: str | None = None
+    """The id of the gateway whose steward carries it out, or has."""
+    taken_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayRecord:
+    """A gateway that uses this journal."""
+
+    id: str
+    name: str
+    """Its host's name, for people."""
+    seen_at: datetime | None
+    """The last time at which its steward made a round; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +378,7 @@ def is_complete(parts: Collection[AcceptedPart]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A message to the sender about an incident: at most one of each kind."""
+    """A message to the sender or the administrator about some copies of an incident."""
 
     id: int
     incident_id: int
@@ -295,6 +386,15 @@ class Notice:
     state: NoticeState
     due: datetime
     sent_at: datetime | None
+    addressee: Addressee | None = None
+    """None until it was sent."""
+    copies: tuple[int, ...] = ()
+    """The ids of the copies that it tells of."""
+
+
+def is_same_file(recorded: datetime, arrived: datetime) -> bool:
+    """Whether a copy that was recorded then can be of a queue file with this arrival time: queue ids are used again."""
+    return -CLOCK_ERROR <= recorded - arrived <= MAX_TRANSFER
 
 
 def clean(text: str) -> str:

@@ -7,14 +7,15 @@ from datetime import datetime
 from undisclosed.addresses import Address
 from undisclosed.addresses.encoded_words import decoded
 from undisclosed.decision.message import Message
+from undisclosed.decision.reference import recipients_hash, reference
 from undisclosed.decision.rules import Decision
 from undisclosed.incidents.automatic import automatic
 from undisclosed.incidents.records import Transaction
-from undisclosed.policy import Mode, Policy
+from undisclosed.policy import Mode, Policy, Standing
 
 
 def transaction_of(
-    policy: Policy, message: Message, decision: Decision, *, reference: str, gateway: str, at: datetime
+    policy: Policy, message: Message, decision: Decision, *, identity: str, key: bytes, gateway: str, at: datetime
 ) -> Transaction:
     """The record of a message on which a rule acted; `at` is UTC."""
     treatment = decision.action.effect.treatment
@@ -22,11 +23,13 @@ def transaction_of(
     assert treatment is not None
     exposure = decision.exposure
     return Transaction(
-        reference=reference,
+        reference=reference(identity),
+        identity=identity,
         gateway=gateway,
         queue_id=message.queue_id,
         message_id=message.message_id,
         sender=message.sender,
+        author=author_of(policy, message),
         client=message.client.address,
         login=message.client.login,
         rule=decision.rule,
@@ -41,10 +44,22 @@ def transaction_of(
         named=_named(policy, message, exposure.external),
         visible=exposure.external,
         recipients=len(message.recipients),
+        recipients_hash=recipients_hash(key, message.recipients),
         subject=_subject(message),
-        automatic=automatic(message) is not None,
+        automatic=automatic(message),
         at=at,
     )
+
+
+def author_of(policy: Policy, message: Message) -> str | None:
+    """The one internal address in From; None if there is none, or several."""
+    found = {
+        address.key: f"{address.local}@{address.domain}"
+        for value in message.values("from")
+        for address in message.addresses(value)
+        if policy.standing(address.domain) is Standing.INTERNAL
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _named(policy: Policy, message: Message, external: tuple[Address, ...]) -> int:

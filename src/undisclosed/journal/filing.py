@@ -9,24 +9,26 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from undisclosed.addresses import Address
 from undisclosed.decision.obstacles import ObstacleKind
+from undisclosed.incidents.automatic import Automatic
 from undisclosed.incidents.records import (
+    ADOPTED,
     MERGE_WITHIN,
-    OPEN,
     Event,
+    NoticeKind,
     QueueCopy,
     State,
     Transaction,
     Treatment,
     UnrecordedMail,
     clean,
+    is_same_file,
 )
-from undisclosed.journal import tables
+from undisclosed.journal import copies, tables
 from undisclosed.journal.database import Database
-from undisclosed.journal.rows import add_event, as_copy, insert, now
+from undisclosed.journal.notices import add_notice
+from undisclosed.journal.rows import add_event, now
 from undisclosed.journal.write_transaction import WriteTransaction
 from undisclosed.policy import Action
 from undisclosed.policy.sections import JournalSection
@@ -40,12 +42,23 @@ FIRST_STATE: Final[Mapping[Treatment, State]] = {
 }
 """The state of a copy when it is recorded."""
 
+QUARANTINED: Final[NoticeKind] = "held"
+"""The first notice about a copy that waits for a person, whatever its rule says."""
+
+
+def first_notice(action: Action, treatment: Treatment) -> NoticeKind | None:
+    """The first notice that is owed about a transaction. None: its sender learns it from the answer, or need not."""
+    if action.effect.treatment == treatment:
+        return action.effect.first_notice
+    return QUARANTINED if treatment == "hold" else None
+
+
 PackedTransaction = dict[str, Any]
 """A transaction as JSON, without the facts that the settings keep out of the journal."""
 
 
 class Filing:
-    """Records transactions and adopted mail as incidents."""
+    """Records transactions and adopted mail as incidents, with the notices that are owed about them."""
 
     def __init__(self, database: Database, settings: JournalSection, key: bytes) -> None:
         self._database = database
@@ -53,66 +66,71 @@ class Filing:
         self._key = key
 
     def record(self, transaction: Transaction) -> QueueCopy:
-        """Record a transaction at once: as a copy of its message's incident, or as a new incident."""
+        """Record a transaction at once: as a copy of its message's incident, or of a new incident."""
         with self._database.write_fast() as write:
             return self.file_entry(write, self.entry(transaction))
 
+    def record_found(self, transaction: Transaction, *, waits: str | None = None) -> QueueCopy:
+        """Record held mail that the steward found without a record, and that the policy holds: state PENDING.
+
+        With `waits` it waits for a person, whatever its rule says. If the milter has recorded it meanwhile, returns
+        that copy as it is.
+        """
+        transaction, visible = _unpacked(self.entry(transaction))
+        copy = replace(_first_copy(transaction), adopted=True, waits=waits)
+        with self._database.write_fast() as write:
+            return _add_found(write, _incident_values(transaction), visible, copy)
+
     def adopt(self, mail: UnrecordedMail) -> QueueCopy:
-        """Record held mail that the steward found without a record: as quarantined by no rule, state HELD.
+        """Record held mail that the steward found without a record, and that no rule holds: state HELD, nobody is told.
 
         If the milter has recorded it meanwhile, returns that copy as it is.
         """
-        message = _Message(clean(mail.gateway), clean(mail.queue_id), _cleaned(mail.message_id), mail.arrived)
-        reason = "held mail without a record"
+        message_id = "" if mail.message_id is None else clean(mail.message_id)
+        incident = {
+            "reference": mail.reference,
+            "identity": mail.identity,
+            "at": mail.arrived,
+            "sender": clean(mail.sender),
+            "author": None if mail.author is None else clean(mail.author),
+            "login": "",
+            "message_id": message_id or None,
+            "count": 0,
+            "organisations": 0,
+            "named": 0,
+            "per_field": {},
+            "subject": None,
+            "automatic": mail.automatic,
+        }
+        copy = QueueCopy(
+            id=0,
+            incident_id=0,
+            gateway=clean(mail.gateway),
+            queue_id=clean(mail.queue_id),
+            message_id=message_id,
+            client=None,
+            recipients=mail.recipients,
+            recipients_hash=mail.recipients_hash,
+            rule="",
+            action=Action.QUARANTINE,
+            reason=ADOPTED,
+            adopted=True,
+            waits=ADOPTED,
+            state=State.HELD,
+            arrived=mail.arrived,
+            size=mail.size,
+        )
         with self._database.write_fast() as write:
-            write.lock(message.lock_name, mail.reference)
-            if found := _find_copy(write, _OPEN_COPY, message):
-                return found
-            incident = {
-                "reference": mail.reference,
-                "at": mail.arrived,
-                "sender": clean(mail.sender),
-                "message_id": message.message_id,
-                "adopted": True,
-                "rule": "",
-                "action": Action.QUARANTINE.value,
-                "reason": reason,
-                "obstacle": None,
-                "obstacle_kind": None,
-                "count": 0,
-                "organisations": 0,
-                "named": 0,
-                "per_field": {},
-                "subject": None,
-                "automatic": mail.automatic,
-            }
-            incident_id = insert(write, tables.incident, incident)
-            copy = QueueCopy(
-                id=0,
-                incident_id=incident_id,
-                gateway=message.gateway,
-                queue_id=message.queue_id,
-                message_id=message.message_id,
-                client=None,
-                recipients=mail.recipients,
-                state=State.HELD,
-                arrived=mail.arrived,
-                size=mail.size,
-            )
-            copy = _insert_copy(write, copy)
-            event = Event(
-                incident_id=incident_id, copy_id=copy.id, at=now(), actor="steward", what="adopted", why=reason
-            )
-            add_event(write, event)
-            return copy
+            return _add_found(write, incident, (), copy)
 
     def copy_in_first_state(self, transaction: Transaction) -> int | None:
         """The id of the newest copy of this message in this queue, if nothing has happened to it since its record."""
-        message = _Message.of(_unpacked(self.entry(transaction))[0])
-        states = [state.value for state in FIRST_STATE.values()]
-        query = _same_message().where(tables.queue_copy.c.state.in_(states))
+        table, states = tables.queue_copy, [state.value for state in FIRST_STATE.values()]
+        copy = _first_copy(_unpacked(self.entry(transaction))[0])
+        around = transaction.at - MERGE_WITHIN, transaction.at + MERGE_WITHIN
+        query = copies.OF_FILE.where(table.c.state.in_(states), table.c.arrived.between(*around))
         with self._database.read() as connection:
-            row = connection.execute(query, message.parameters).first()
+            row = connection.execute(query, copies.file_parameters(copy)).first()
         return None if row is None else int(row.id)
 
     def entry(self, transaction: Transaction) -> PackedTransaction:
@@ -132,25 +150,20 @@ class Filing:
         return entry
 
     def file_entry(self, write: WriteTransaction, entry: PackedTransaction) -> QueueCopy:
-        """Make a copy of a transaction's entry, in its incident."""
+        """Make a copy of a transaction's entry, in its incident, and owe its first notice."""
         transaction, visible = _unpacked(entry)
-        message = _Message.of(transaction)
-        write.lock(message.lock_name, transaction.reference)
-        copy = _find_copy(write, _ADOPTED_COPY, message)
-        if copy is not None:  # the steward found the held message before this entry was filed
-            write.first(_FILL_INCIDENT, {"adopted_incident": copy.incident_id, **_incident_values(transaction)})
-            _insert_exposed(write, copy.incident_id, visible)
-            if copy.state is State.HELD and FIRST_STATE[transaction.treatment] is State.PENDING:
-                # Pending again: the steward then adds notice, release and end of the hold, as of every held message.
-                write.first(_SET_STATE, {"copy": copy.id, "new_state": State.PENDING.value})
-                copy = replace(copy, state=State.PENDING)
+        copy = _first_copy(transaction)
+        copies.lock(write, copy, transaction.identity)
+        found = copies.open_copy(write, copy) if copy.is_open else None
+        if found is not None and found.adopted and is_same_file(transaction.at, found.arrived):
+            # The steward found the held message before this entry was filed.
+            copy = copies.complete(write, found, copy, _incident_values(transaction), visible)
         else:
-            incident_id = _find_incident(write, transaction)
-            if incident_id is None:
-                values = {**_incident_values(transaction), "at": transaction.at}
-                incident_id = insert(write, tables.incident, values)
-                _insert_exposed(write, incident_id, visible)
-            copy = _insert_copy(write, _first_copy(transaction, incident_id))
+            if found is not None:  # the milter records each queue file once
+                copies.close_replaced(write, found)
+            copy = copies.add(write, _incident_values(transaction), visible, copy)
+        if (kind := first_notice(transaction.action, transaction.treatment)) is not None:
+            add_notice(write, copy, kind, transaction.at)
         add_event(write, _recorded_event(transaction, copy))
         return copy
 
@@ -161,31 +174,26 @@ class Filing:
         return hmac.digest(self._key, b"address\0" + spelled.encode("utf-8", "surrogateescape"), hashlib.sha256).hex()
 
 
-class _Message:
-    """A message in one gateway's queue.
-
-    The queue id alone does not tell messages apart: Postfix uses short ones again within minutes.
-    """
-
-    def __init__(self, gateway: str, queue_id: str, message_id: str | None, at: datetime) -> None:
-        self.gateway = gateway
-        self.queue_id = queue_id
-        self.message_id = message_id
-        self.lock_name = f"{gateway} {queue_id}"
-        self.parameters = {"gateway": gateway, "queue_id": queue_id, "message_id": message_id, **_around(at)}
-
-    @classmethod
-    def of(cls, transaction: Transaction) -> _Message:
-        """The message of a transaction."""
-        return cls(transaction.gateway, transaction.queue_id, transaction.message_id, transaction.at)
-
-
-def _cleaned(text: str | None) -> str | None:
-    return None if text is None else clean(text)
-
-
-def _around(at: datetime) -> dict[str, datetime]:
-    return {"earliest": at - MERGE_WITHIN, "latest": at + MERGE_WITHIN}
+def _add_found(
+    write: WriteTransaction, incident: Mapping[str, Any], visible: Sequence[str], copy: QueueCopy
+) -> QueueCopy:
+    """Add a copy of a message that the steward found; where it has an open copy already, return that."""
+    copies.lock(write, copy, str(incident["identity"]))
+    found = copies.open_copy(write, copy)
+    if found is not None and is_same_file(found.arrived, copy.arrived):
+        return found
+    if found is not None:
+        copies.close_replaced(write, found)
+    copy = copies.add(write, incident, visible, copy)
+    if copy.state is State.PENDING:
+        kind = QUARANTINED if copy.waits else first_notice(copy.action, "hold")
+        if kind is not None:
+            add_notice(write, copy, kind, copy.arrived)
+    event = Event(
+        incident_id=copy.incident_id, copy_id=copy.id, at=now(), actor="steward", what="adopted", why=copy.reason
+    )
+    add_event(write, event)
+    return copy
 
 
 def _unpacked(entry: PackedTransaction) -> tuple[Transaction, Sequence[str]]:
@@ -193,58 +201,27 @@ def _unpacked(entry: PackedTransaction) -> tuple[Transaction, Sequence[str]]:
     values = entry | {
         "action": Action(entry["action"]),
         "obstacle_kind": ObstacleKind(entry["obstacle_kind"]) if entry["obstacle_kind"] else None,
+        "automatic": Automatic(entry["automatic"]) if entry["automatic"] else None,
         "at": datetime.fromisoformat(entry["at"]),
         "visible": (),
     }
     return Transaction(**values), entry["visible"]
 
 
-def _find_copy(write: WriteTransaction, query: sa.Select[Any], message: _Message) -> QueueCopy | None:
-    row = write.first(query, message.parameters)
-    return None if row is None else as_copy(row)
-
-
-def _find_incident(write: WriteTransaction, transaction: Transaction) -> int | None:
-    if transaction.message_id is None:
-        return None
-    row = write.first(_SAME_INCIDENT, {"reference": transaction.reference, **_around(transaction.at)})
-    return None if row is None else int(row.id)
-
-
 def _incident_values(transaction: Transaction) -> dict[str, Any]:
-    """The columns of an incident that a transaction fills, except for the time."""
-    values = {name: getattr(transaction, name) for name in _FROM_TRANSACTION}
-    return values | {
-        "adopted": False,
-        "action": transaction.action.value,
-        "obstacle_kind": transaction.obstacle_kind.value if transaction.obstacle_kind else None,
-        "per_field": dict(transaction.per_field),
+    """The columns of an incident that a transaction fills."""
+    values = {name: getattr(transaction, name) for name in _INCIDENT_COLUMNS}
+    return values | {"per_field": dict(transaction.per_field), "message_id": transaction.message_id or None}
+
+
+def _first_copy(transaction: Transaction) -> QueueCopy:
+    """The copy of a transaction, without its id and that of its incident."""
+    values = {name: getattr(transaction, name) for name in _COPY_COLUMNS} | {
+        "message_id": transaction.message_id or "",
+        "state": FIRST_STATE[transaction.treatment],
+        "arrived": transaction.at,
     }
-
-
-def _first_copy(transaction: Transaction, incident_id: int) -> QueueCopy:
-    """The copy of a transaction, without its id."""
-    return QueueCopy(
-        id=0,
-        incident_id=incident_id,
-        gateway=transaction.gateway,
-        queue_id=transaction.queue_id,
-        message_id=transaction.message_id,
-        client=transaction.client,
-        recipients=transaction.recipients,
-        state=FIRST_STATE[transaction.treatment],
-        arrived=transaction.at,
-    )
-
-
-def _insert_copy(write: WriteTransaction, copy: QueueCopy) -> QueueCopy:
-    values = {name: getattr(copy, name) for name in _COPY_COLUMNS} | {"state": copy.state.value}
-    return replace(copy, id=insert(write, tables.queue_copy, values))
-
-
-def _insert_exposed(write: WriteTransaction, incident_id: int, addresses: Sequence[str]) -> None:
-    if addresses:
-        write.insert_all(_EXPOSE, [{"incident_id": incident_id, "address": address} for address in addresses])
+    return QueueCopy(id=0, incident_id=0, **values)
 
 
 def _recorded_event(transaction: Transaction, copy: QueueCopy) -> Event:
@@ -260,55 +237,10 @@ def _recorded_event(transaction: Transaction, copy: QueueCopy) -> Event:
     )
 
 
-# SQLAlchemy takes ten times as long to build a statement as SQLite to run it: each is built once.
-
-
-def _same_message() -> sa.Select[Any]:
-    """The newest copy of this message in this queue."""
-    table = tables.queue_copy
-    return (
-        sa.select(table)
-        .where(
-            table.c.gateway == sa.bindparam("gateway"),
-            table.c.queue_id == sa.bindparam("queue_id"),
-            table.c.message_id.is_not_distinct_from(sa.bindparam("message_id")),
-            table.c.arrived.between(sa.bindparam("earliest"), sa.bindparam("latest")),
-        )
-        .order_by(table.c.id.desc())
-        .limit(1)
-    )
-
-
-_OPEN_COPY: Final = _same_message().where(sa.or_(*(tables.queue_copy.c.state == state.value for state in sorted(OPEN))))
-
-_ADOPTED_COPY: Final = _OPEN_COPY.where(
-    sa.exists().where(tables.incident.c.id == tables.queue_copy.c.incident_id, tables.incident.c.adopted)
-)
-
-_SAME_INCIDENT: Final = (
-    sa.select(tables.incident.c.id)
-    .where(
-        tables.incident.c.reference == sa.bindparam("reference"),
-        tables.incident.c.at.between(sa.bindparam("earliest"), sa.bindparam("latest")),
-    )
-    .order_by(tables.incident.c.id)
-    .limit(1)
-)
-
 _FIELDS: Final = tuple(field.name for field in fields(Transaction))
 
-_FROM_TRANSACTION: Final = tuple(
-    column.name for column in tables.incident.columns if column.name in _FIELDS and column.name != "at"
+_INCIDENT_COLUMNS: Final = tuple(column.name for column in tables.incident.columns if column.name in _FIELDS)
+
+_COPY_COLUMNS: Final = tuple(
+    field.name for field in fields(QueueCopy) if field.name in _FIELDS and field.name not in ("id", "incident_id")
 )
-
-_COPY_COLUMNS: Final = tuple(column.name for column in tables.queue_copy.columns if column.name != "id")
-
-_FILL_INCIDENT: Final = sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("adopted_incident"))
-
-_SET_STATE: Final = (
-    sa.update(tables.queue_copy)
-    .where(tables.queue_copy.c.id == sa.bindparam("copy"))
-    .values(state=sa.bindparam("new_state"))
-)
-
-_EXPOSE: Final = sa.insert(tables.exposed)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from undisclosed.incidents.records import (
     OPEN,
+    STEWARD,
     AcceptedPart,
     Event,
     NotFoundError,
+    QueueCopy,
     ReleaseMode,
     Request,
     RequestState,
@@ -22,11 +25,11 @@ from undisclosed.incidents.records import (
 )
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
-from undisclosed.journal.rows import IDS_PER_QUERY, add_event, as_record, insert, now
+from undisclosed.journal.filing import QUARANTINED
+from undisclosed.journal.notices import add_notice, drop_due_notices
+from undisclosed.journal.rows import IDS_PER_QUERY, add_event, as_record, now
+from undisclosed.journal.tables import UNANSWERED
 from undisclosed.journal.write_transaction import EngineTransaction
-
-UNANSWERED: Final[tuple[RequestState, ...]] = ("open",)
-"""The states of a request that has no answer yet."""
 
 
 class Held:
@@ -55,10 +58,12 @@ class Held:
         expected: State | Collection[State] | None = None,
         size: int | None = None,
         until: datetime | None = None,
+        leaves: datetime | None = None,
+        body_hash: str | None = None,
     ) -> bool:
         """Change a copy's state, with an event that names the state before. False if that was not as expected.
 
-        `size` and `until` change where they are given; a copy that is no longer open has no `until`.
+        Size, times and hash change where they are given; a copy that is no longer open has no times.
         """
         table = tables.queue_copy
         with self._database.write() as connection:
@@ -66,11 +71,11 @@ class Held:
             row = connection.execute(query).one_or_none()
             if row is None or (expected is not None and State(row.state) not in _several(expected)):
                 return False
-            values: dict[str, Any] = {"state": state.value}
-            if size is not None:
-                values["size"] = size
-            if until is not None or state not in OPEN:
-                values["until"] = until
+            given = {"size": size, "until": until, "leaves": leaves, "body_hash": body_hash}
+            values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+            values["state"] = state.value
+            if state not in OPEN:
+                values |= {"until": None, "leaves": None}
             connection.execute(sa.update(table).where(table.c.id == copy_id).values(**values))
             event = Event(
                 incident_id=row.incident_id,
@@ -102,21 +107,45 @@ class Held:
                     values = {"mode": part.mode, "first": part.first, "last": part.last, "total": part.total}
                     connection.execute(sa.insert(table).values(copy_id=copy_id, at=now(), **values))
 
+    def wait_for_person(self, copy: QueueCopy, why: str, *, actor: str = STEWARD, now: datetime) -> bool:
+        """Let an open copy wait for a person, with an event: the steward's own request for it is withdrawn.
+
+        A first notice that is due still becomes the one of a quarantine. False if the copy is not open, or its release
+        has begun.
+        """
+        table = tables.queue_copy
+        with self._database.write(notify=True) as connection:
+            write = EngineTransaction(connection)
+            query = sa.select(table).where(table.c.id == copy.id).with_for_update()
+            row = connection.execute(query).one_or_none()
+            if row is None or State(row.state) not in (State.PENDING, State.HELD):
+                return False
+            connection.execute(sa.update(table).where(table.c.id == copy.id).values(waits=clean(why), leaves=None))
+            _withdraw(connection, [copy.id])
+            drop_due_notices(write, copy)
+            add_notice(write, copy, QUARANTINED, now)
+            event = Event(
+                incident_id=copy.incident_id, copy_id=copy.id, at=now, actor=actor, what="waits for a person", why=why
+            )
+            add_event(write, event)
+            return True
+
     def ask(
         self,
-        incident_id: int,
+        copy_ids: Collection[int],
         *,
         verb: Verb,
         mode: ReleaseMode | None,
         actor: str,
         reason: str,
-        copy_id: int | None = None,
         not_before: datetime | None = None,
-    ) -> Request:
-        """Ask the steward to release or delete held mail, with an event."""
+    ) -> list[Request]:
+        """Ask the steward to release or delete these copies, with an event for each; returns the requests.
+
+        One for each copy that is open and has no request without an answer: a request that the steward made for a rule,
+        and has not begun, is withdrawn for that of a person.
+        """
         values: dict[str, Any] = {
-            "incident_id": incident_id,
-            "copy_id": copy_id,
             "verb": verb,
             "mode": mode,
             "actor": clean(actor),
@@ -125,41 +154,77 @@ class Held:
             "answer": None,
             "at": now(),
             "not_before": not_before,
+            "taken_by": None,
+            "taken_at": None,
         }
+        made: list[Request] = []
         with self._database.write(notify=True) as connection:
-            request_id = insert(EngineTransaction(connection), tables.request, values)
-            detail: dict[str, Any] = {"request": request_id, "mode": mode}
-            if not_before is not None:
-                detail["not_before"] = not_before.isoformat()
-            event = Event(
-                incident_id=incident_id,
-                copy_id=copy_id,
-                at=values["at"],
-                actor=actor,
-                what=f"asked to {verb}",
-                why=reason,
-                detail=detail,
-            )
-            add_event(EngineTransaction(connection), event)
-        return Request(id=request_id, **values)
+            for some in _portions(copy_ids):
+                if actor != STEWARD:
+                    _withdraw(connection, some)
+                rows = connection.execute(_ask(some, values)).all()
+                made += [Request(id=row.id, incident_id=row.incident_id, copy_id=row.copy_id, **values) for row in rows]
+            made.sort(key=lambda request: request.id)
+            for request in made:
+                detail: dict[str, Any] = {"request": request.id, "mode": mode}
+                if not_before is not None:
+                    detail["not_before"] = not_before.isoformat()
+                event = Event(
+                    incident_id=request.incident_id,
+                    copy_id=request.copy_id,
+                    at=request.at,
+                    actor=actor,
+                    what=f"asked to {verb}",
+                    why=reason,
+                    detail=detail,
+                )
+                add_event(EngineTransaction(connection), event)
+        return made
 
     def requests(self, *, gateway: str) -> list[Request]:
-        """The requests without an answer that concern a gateway: it has, or had, a copy they mean. The oldest first."""
+        """The requests for copies of a gateway that are open, or that its steward has taken. The oldest first."""
         request, copy = tables.request, tables.queue_copy
-        meant = sa.or_(request.c.copy_id == copy.c.id, request.c.copy_id.is_(None))
-        concerns = sa.exists().where(copy.c.incident_id == request.c.incident_id, copy.c.gateway == gateway, meant)
-        query = sa.select(request).where(request.c.state.in_(UNANSWERED), concerns).order_by(request.c.id)
+        query = (
+            sa.select(request)
+            .join(copy, copy.c.id == request.c.copy_id)
+            .where(request.c.state.in_(UNANSWERED), copy.c.gateway == gateway)
+            .order_by(request.c.id)
+        )
         with self._database.read() as connection:
             return [as_record(Request, row) for row in connection.execute(query)]
+
+    def take(self, request_ids: Collection[int], *, gateway: str) -> set[int]:
+        """Take open requests, and those that this gateway's steward took before it was interrupted.
+
+        Returns the ids of those that it may carry out now: the others were withdrawn, or another steward has them.
+        """
+        table = tables.request
+        mine = sa.or_(table.c.state == "open", sa.and_(table.c.state == "taken", table.c.taken_by == gateway))
+        taken: set[int] = set()
+        with self._database.write() as connection:
+            for some in _portions(request_ids):
+                update = (
+                    sa.update(table)
+                    .where(table.c.id.in_(some), mine)
+                    .values(state="taken", taken_by=gateway, taken_at=now())
+                    .returning(table.c.id)
+                )
+                taken.update(connection.scalars(update))
+        return taken
+
+    def put_back(self, request_id: int) -> None:
+        """Open a request again that was taken and failed: it is tried again, unless it is withdrawn before."""
+        table = tables.request
+        with self._database.write() as connection:
+            update = sa.update(table).where(table.c.id == request_id, table.c.state == "taken")
+            connection.execute(update.values(state="open", taken_by=None, taken_at=None))
 
     def answered(self, request_ids: Collection[int]) -> list[Request]:
         """Those of these requests that have an answer, the oldest first."""
         table = tables.request
-        ids = sorted(request_ids)
         found: list[Request] = []
         with self._database.read() as connection:
-            for start in range(0, len(ids), IDS_PER_QUERY):
-                some = ids[start : start + IDS_PER_QUERY]
+            for some in _portions(request_ids):
                 query = sa.select(table).where(table.c.id.in_(some), table.c.state.not_in(UNANSWERED))
                 found += [as_record(Request, row) for row in connection.execute(query.order_by(table.c.id))]
         return found
@@ -187,6 +252,35 @@ class Held:
                 detail={"request": request_id},
             )
             add_event(EngineTransaction(connection), event)
+
+
+def _portions(ids: Collection[int]) -> Iterator[list[int]]:
+    """The ids in order, in lists that one query takes."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), IDS_PER_QUERY):
+        yield ordered[start : start + IDS_PER_QUERY]
+
+
+def _withdraw(connection: Connection, copy_ids: Collection[int]) -> None:
+    """Withdraw the requests that the steward made itself for these copies, and has not begun."""
+    table = tables.request
+    mine = table.c.copy_id.in_(copy_ids), table.c.state == "open", table.c.actor == STEWARD
+    connection.execute(sa.update(table).where(*mine).values(state="withdrawn"))
+
+
+def _ask(copy_ids: Collection[int], values: Mapping[str, Any]) -> sa.Executable:
+    """One statement: a request for each of these copies that is open and has none without an answer."""
+    request, copy = tables.request, tables.queue_copy
+    unanswered = sa.exists().where(request.c.copy_id == copy.c.id, request.c.state.in_(UNANSWERED))
+    columns = {name: sa.literal(value, request.c[name].type).label(name) for name, value in values.items()}
+    wanted = sa.select(copy.c.incident_id, copy.c.id.label("copy_id"), *columns.values()).where(
+        copy.c.id.in_(copy_ids), copy.c.state.in_([state.value for state in OPEN]), ~unanswered
+    )
+    return (
+        sa.insert(request)
+        .from_select(["incident_id", "copy_id", *columns], wanted.order_by(copy.c.id))
+        .returning(request.c.id, request.c.incident_id, request.c.copy_id)
+    )
 
 
 def _several(states: State | Collection[State]) -> Collection[State]:

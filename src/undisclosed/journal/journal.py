@@ -12,6 +12,7 @@ from undisclosed.incidents.records import OPEN
 from undisclosed.journal import changes, tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.filing import Filing
+from undisclosed.journal.gateways import Gateways
 from undisclosed.journal.held import Held
 from undisclosed.journal.inbox import Inbox
 from undisclosed.journal.notices import Notices
@@ -35,6 +36,7 @@ class Journal:
         self.filing = Filing(database, settings, key)
         self.held = Held(database)
         self.notices = Notices(database)
+        self.gateways = Gateways(database)
         self.inbox = Inbox(database, self.filing, self.held)
         self.incidents = Incidents(database, self.inbox)
 

@@ -1,17 +1,26 @@
-"""Notices to senders: which are due, which were sent or suppressed."""
+"""Notices: which are owed about which copies, which are due, which were sent or suppressed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
-from undisclosed.incidents.records import Event, Notice, NoticeKind
+from undisclosed.incidents.records import OPEN, Addressee, Event, Notice, NoticeKind, QueueCopy, State
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
-from undisclosed.journal.rows import add_event, as_record, now
-from undisclosed.journal.write_transaction import EngineTransaction
+from undisclosed.journal.rows import IDS_PER_QUERY, add_event, insert, now
+from undisclosed.journal.write_transaction import EngineTransaction, WriteTransaction
+
+JOINABLE: Final = OPEN | {State.DELIVERED}
+"""The states of a copy whose notice also tells of a later copy with the same action: it is on hold still, or it was
+handed over at once and a further part of its message follows."""
+
+ENDS: Final[tuple[NoticeKind, ...]] = ("split", "released", "deleted")
+"""The notices about what a request has done."""
 
 
 class Notices:
@@ -20,33 +29,46 @@ class Notices:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, incident_id: int, kind: NoticeKind, due: datetime) -> bool:
-        """Add a due notice; False if the incident has a notice of that kind already."""
-        table = tables.notice
+    def add(self, copy: QueueCopy, kind: NoticeKind, due: datetime) -> bool:
+        """Owe a notice about a copy: see `add_notice`. False if one of this kind tells of it already."""
         with self._database.write(notify=True) as connection:
-            EngineTransaction(connection).lock(f"notices of {incident_id}")
-            known = sa.select(table.c.id).where(table.c.incident_id == incident_id, table.c.kind == kind)
-            if connection.execute(known).first() is not None:
-                return False
-            connection.execute(sa.insert(table).values(incident_id=incident_id, kind=kind, state="due", due=due))
-            return True
+            return add_notice(EngineTransaction(connection), copy, kind, due)
 
     def due(self, now: datetime) -> list[Notice]:
-        """The notices whose time has come, the oldest first."""
-        table = tables.notice
-        query = sa.select(table).where(table.c.state == "due", table.c.due <= now).order_by(table.c.due, table.c.id)
-        with self._database.read() as connection:
-            return [as_record(Notice, row) for row in connection.execute(query)]
+        """The notices whose time has come, the oldest first.
 
-    def mark_sent(self, notice_id: int) -> bool:
+        One that tells of an end waits until no copy of its message has a request without an answer: it then tells of
+        all copies that a command has released or deleted.
+        """
+        table, request = tables.notice, tables.request
+        asked = sa.exists().where(
+            request.c.incident_id == table.c.incident_id,
+            request.c.state.in_(tables.UNANSWERED),
+            sa.or_(request.c.not_before.is_(None), request.c.not_before <= now),
+        )
+        is_ready = sa.or_(table.c.kind.not_in(ENDS), ~asked)
+        query = sa.select(table).where(table.c.state == "due", table.c.due <= now, is_ready)
+        query = query.order_by(table.c.due, table.c.id)
+        with self._database.read() as connection:
+            return _with_copies(connection, connection.execute(query))
+
+    def of(self, incident_id: int) -> list[Notice]:
+        """All notices of an incident, in order."""
+        query = sa.select(tables.notice).where(tables.notice.c.incident_id == incident_id).order_by(tables.notice.c.id)
+        with self._database.read() as connection:
+            return _with_copies(connection, connection.execute(query))
+
+    def mark_sent(self, notice_id: int, addressee: Addressee = "sender") -> bool:
         """Record that a due notice was sent, with an event. False if it was not due any more."""
-        return self._close(notice_id, "sent", "")
+        return self._close(notice_id, "sent", "", addressee)
 
     def mark_suppressed(self, notice_id: int, why: str) -> bool:
         """Record that a due notice will not be sent, with an event. False if it was not due any more."""
-        return self._close(notice_id, "suppressed", why)
+        return self._close(notice_id, "suppressed", why, None)
 
-    def _close(self, notice_id: int, state: Literal["sent", "suppressed"], why: str) -> bool:
+    def _close(
+        self, notice_id: int, state: Literal["sent", "suppressed"], why: str, addressee: Addressee | None
+    ) -> bool:
         table = tables.notice
         with self._database.write() as connection:
             query = sa.select(table).where(table.c.id == notice_id, table.c.state == "due").with_for_update()
@@ -54,7 +76,11 @@ class Notices:
             if row is None:
                 return False
             at = now()
-            connection.execute(sa.update(table).where(table.c.id == notice_id).values(state=state, sent_at=at))
+            values = {"state": state, "sent_at": at, "addressee": addressee}
+            connection.execute(sa.update(table).where(table.c.id == notice_id).values(**values))
+            detail: dict[str, Any] = {"kind": row.kind}
+            if addressee is not None:
+                detail["to"] = addressee
             event = Event(
                 incident_id=row.incident_id,
                 copy_id=None,
@@ -62,7 +88,88 @@ class Notices:
                 actor="steward",
                 what=f"notice {state}",
                 why=why,
-                detail={"kind": row.kind},
+                detail=detail,
             )
             add_event(EngineTransaction(connection), event)
             return True
+
+
+def add_notice(write: WriteTransaction, copy: QueueCopy, kind: NoticeKind, due: datetime) -> bool:
+    """Owe a notice about a copy; False if one of this kind tells of it already.
+
+    The copy joins the notice of another copy of its incident with the same action, if that notice is due still, or that
+    copy is not dealt with: it counts as told once the notice is sent. Otherwise a new notice is owed.
+    """
+    write.lock(f"notices of {copy.incident_id}")
+    if write.first(_TOLD, {"told_copy": copy.id, "kind": kind}) is not None:
+        return False
+    joined = write.first(_JOINED, {"incident": copy.incident_id, "kind": kind, "action": copy.action.value})
+    if joined is not None:
+        notice_id = int(joined.id)
+    else:
+        values = {"incident_id": copy.incident_id, "kind": kind, "state": "due", "due": due}
+        notice_id = insert(write, tables.notice, values)
+    write.first(_TELL, {"notice_id": notice_id, "copy_id": copy.id})
+    return True
+
+
+def drop_due_notices(write: WriteTransaction, copy: QueueCopy) -> None:
+    """Take a copy out of the notices that are due: they would not be true of it. One without copies then goes."""
+    write.first(_UNTELL, {"untold_copy": copy.id})
+    write.first(_DROP_EMPTY, {"incident": copy.incident_id})
+
+
+def _with_copies(connection: Connection, rows: Iterable[Any]) -> list[Notice]:
+    found = list(rows)
+    told: dict[int, list[int]] = {row.id: [] for row in found}
+    table = tables.notice_copy
+    ids = list(told)
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        query = (
+            sa.select(table).where(table.c.notice_id.in_(ids[start : start + IDS_PER_QUERY])).order_by(table.c.copy_id)
+        )
+        for row in connection.execute(query):
+            told[row.notice_id].append(row.copy_id)
+    return [Notice(**row._mapping, copies=tuple(told[row.id])) for row in found]
+
+
+_TOLD: Final = (
+    sa.select(tables.notice.c.id)
+    .join(tables.notice_copy, tables.notice_copy.c.notice_id == tables.notice.c.id)
+    .where(tables.notice_copy.c.copy_id == sa.bindparam("told_copy"), tables.notice.c.kind == sa.bindparam("kind"))
+    .limit(1)
+)
+
+_JOINED: Final = (
+    sa.select(tables.notice.c.id)
+    .join(tables.notice_copy, tables.notice_copy.c.notice_id == tables.notice.c.id)
+    .join(tables.queue_copy, tables.queue_copy.c.id == tables.notice_copy.c.copy_id)
+    .where(
+        tables.notice.c.incident_id == sa.bindparam("incident"),
+        tables.notice.c.kind == sa.bindparam("kind"),
+        tables.queue_copy.c.action == sa.bindparam("action"),
+        sa.or_(
+            tables.notice.c.state == "due",
+            sa.and_(
+                tables.notice.c.state == "sent",
+                sa.or_(*(tables.queue_copy.c.state == state.value for state in sorted(JOINABLE))),
+            ),
+        ),
+    )
+    .order_by(tables.notice.c.id.desc())
+    .limit(1)
+)
+
+_TELL: Final = sa.insert(tables.notice_copy).inline()
+
+_DUE: Final = sa.select(tables.notice.c.id).where(tables.notice.c.state == "due")
+
+_UNTELL: Final = sa.delete(tables.notice_copy).where(
+    tables.notice_copy.c.copy_id == sa.bindparam("untold_copy"), tables.notice_copy.c.notice_id.in_(_DUE)
+)
+
+_DROP_EMPTY: Final = sa.delete(tables.notice).where(
+    tables.notice.c.incident_id == sa.bindparam("incident"),
+    tables.notice.c.state == "due",
+    ~sa.exists().where(tables.notice_copy.c.notice_id == tables.notice.c.id),
+)

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from undisclosed.decision.obstacles import ObstacleKind
 from undisclosed.decision.reference import REFERENCE_LETTERS
+from undisclosed.incidents.automatic import Automatic
 from undisclosed.incidents.records import (
     BY_FINALITY,
     AmbiguousError,
@@ -27,7 +27,6 @@ from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.inbox import Inbox
 from undisclosed.journal.rows import IDS_PER_QUERY, as_copy, as_record
-from undisclosed.policy import Action
 
 
 class Incidents:
@@ -52,7 +51,8 @@ class Incidents:
         if sender is not None:
             query = query.where(sa.func.lower(table.c.sender).like(_like(clean(sender).lower()), escape="\\"))
         if rule is not None:
-            query = query.where(table.c.rule == clean(rule))
+            copy = tables.queue_copy
+            query = query.where(sa.exists().where(copy.c.incident_id == table.c.id, copy.c.rule == clean(rule)))
         if since is not None:
             query = query.where(table.c.at >= since)
         if states is not None:
@@ -71,25 +71,24 @@ class Incidents:
     def find(self, prefix: str) -> Incident:
         """The incident whose reference has this beginning, in any case, with the dash or without.
 
-        Raises NotFoundError; AmbiguousError where there are several references. Of several incidents with one
-        reference (the same message after more than an hour), the newest.
+        Raises NotFoundError; AmbiguousError where there are several, also with one reference: the same message after
+        more than an hour. The text names some of them, with their times.
         """
         letters = "".join(char for char in prefix.upper() if char in REFERENCE_LETTERS)
         if not letters or len(letters) != len(prefix.replace("-", "").strip()):
             raise NotFoundError(f"{prefix!r} is not a reference, nor the beginning of one")
         beginning = letters if len(letters) <= 4 else f"{letters[:4]}-{letters[4:]}"
-        column = tables.incident.c.reference
-        query = sa.select(column, sa.func.max(tables.incident.c.id)).where(column.like(f"{beginning}%"))
+        table = tables.incident
+        query = sa.select(table).where(table.c.reference.like(f"{beginning}%")).order_by(table.c.at.desc()).limit(4)
         with self._read_all() as connection:
-            found = connection.execute(query.group_by(column).order_by(column).limit(4)).all()
+            found = connection.execute(query).all()
             if not found:
                 raise NotFoundError(f"no incident has a reference that begins with {beginning}")
             if len(found) > 1:
-                some = ", ".join(row[0] for row in found[:3])
+                some = ", ".join(f"{row.reference} of {row.at.astimezone():%Y-%m-%d %H:%M:%S}" for row in found[:3])
                 more = ", …" if len(found) > 3 else ""
                 raise AmbiguousError(f"several incidents have a reference that begins with {beginning}: {some}{more}")
-            rows = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == found[0][1]))
-            return _with_copies(connection, rows)[0]
+            return _with_copies(connection, found)[0]
 
     def copies(self, *, gateway: str, states: Collection[State]) -> list[QueueCopy]:
         """The copies of a gateway in these states, the oldest first."""
@@ -133,8 +132,7 @@ def _with_copies(connection: Connection, rows: Iterable[Any]) -> list[Incident]:
         for row in connection.execute(query):
             copies[row.incident_id].append(as_copy(row))
     for values in incidents:
-        values["action"] = Action(values["action"])
-        values["obstacle_kind"] = ObstacleKind(values["obstacle_kind"]) if values["obstacle_kind"] else None
+        values["automatic"] = Automatic(values["automatic"]) if values["automatic"] else None
     return [Incident(**values, copies=tuple(copies[values["id"]])) for values in incidents]
 
 

@@ -8,11 +8,13 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from undisclosed.incidents.records import AcceptedPart, Event, Notice, QueueCopy, Request, State, clean
+from undisclosed.decision.obstacles import ObstacleKind
+from undisclosed.incidents.records import AcceptedPart, Event, GatewayRecord, QueueCopy, Request, State, clean
 from undisclosed.journal import tables
 from undisclosed.journal.write_transaction import WriteTransaction
+from undisclosed.policy import Action
 
-R = TypeVar("R", AcceptedPart, Event, Notice, QueueCopy, Request)
+R = TypeVar("R", AcceptedPart, Event, GatewayRecord, QueueCopy, Request)
 
 IDS_PER_QUERY: Final = 500
 """Values in one IN (…): SQLite takes at most 32,766 parameters, and older versions 999."""
@@ -30,7 +32,9 @@ def as_record(kind: type[R], row: Any) -> R:
 
 def as_copy(row: Any) -> QueueCopy:
     """A row of `queue_copy`."""
-    return replace(as_record(QueueCopy, row), state=State(row.state))
+    kind = ObstacleKind(row.obstacle_kind) if row.obstacle_kind else None
+    copy = as_record(QueueCopy, row)
+    return replace(copy, state=State(row.state), action=Action(row.action), obstacle_kind=kind)
 
 
 def insert(transaction: WriteTransaction, table: sa.Table, values: dict[str, Any]) -> int:
@@ -47,7 +51,7 @@ def add_event(transaction: WriteTransaction, event: Event) -> None:
 
 
 _INSERT: Final = {
-    table: sa.insert(table).returning(table.c.id) for table in (tables.incident, tables.queue_copy, tables.request)
+    table: sa.insert(table).returning(table.c.id) for table in (tables.incident, tables.queue_copy, tables.notice)
 }
 
 _INSERT_EVENT: Final = sa.insert(tables.event).inline()

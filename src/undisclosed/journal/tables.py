@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -25,8 +26,9 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    UniqueConstraint,
 )
+
+from undisclosed.incidents.records import OPEN, RequestState
 
 HEAD: Final = "0001"
 """The schema version that this code reads and writes."""
@@ -79,22 +81,20 @@ incident = Table(
     metadata,
     _id(),
     Column("reference", Text, nullable=False),
+    Column("identity", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("sender", Text, nullable=False),
+    Column("author", Text),
+    Column("login", Text, nullable=False),
     Column("message_id", Text),
-    Column("adopted", Boolean, nullable=False),
-    Column("rule", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("obstacle", Text),
-    Column("obstacle_kind", Text),
     Column("count", Integer, nullable=False),
     Column("organisations", Integer, nullable=False),
     Column("named", Integer, nullable=False),
     Column("per_field", JSON, nullable=False),
     Column("subject", Text),
-    Column("automatic", Boolean, nullable=False),
+    Column("automatic", Text),
     Index(None, "reference"),
+    Index(None, "identity"),
     Index(None, "at"),
 )
 
@@ -105,17 +105,44 @@ queue_copy = Table(
     _incident_id(),
     Column("gateway", Text, nullable=False),
     Column("queue_id", Text, nullable=False),
-    Column("message_id", Text),
+    Column("message_id", Text, nullable=False),
     Column("client", Text),
     Column("recipients", Integer, nullable=False),
+    Column("recipients_hash", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("obstacle", Text),
+    Column("obstacle_kind", Text),
+    Column("adopted", Boolean, nullable=False),
     Column("state", Text, nullable=False),
     Column("arrived", UtcDateTime, nullable=False),
     Column("size", BigInteger),
     Column("until", UtcDateTime),
+    Column("leaves", UtcDateTime),
+    Column("waits", Text),
+    Column("body_hash", Text),
+    Column("repeat_of", BigInteger),
+    Column("seen_seconds", Double, nullable=False),
+    Column("seen_at_reminder", Double),
+    Column("seen_at_until", Double),
     Index(None, "incident_id"),
     Index(None, "gateway", "state"),
     Index(None, "gateway", "queue_id"),
 )
+
+_OPEN_COPY: Final = queue_copy.c.state.in_(sorted(state.value for state in OPEN))
+
+open_copy = Index(
+    "uq_queue_copy_open",
+    queue_copy.c.gateway,
+    queue_copy.c.queue_id,
+    queue_copy.c.message_id,
+    unique=True,
+    sqlite_where=_OPEN_COPY,
+    postgresql_where=_OPEN_COPY,
+)
+"""One open copy for each queue file: with two, a release would send its message twice."""
 
 exposed = Table(
     "exposed",
@@ -146,7 +173,7 @@ request = Table(
     metadata,
     _id(),
     _incident_id(),
-    _copy_id(nullable=True),
+    _copy_id(nullable=False),
     Column("verb", Text, nullable=False),
     Column("mode", Text),
     Column("actor", Text, nullable=False),
@@ -155,9 +182,33 @@ request = Table(
     Column("answer", Text),
     Column("at", UtcDateTime, nullable=False),
     Column("not_before", UtcDateTime),
+    Column("taken_by", Text),
+    Column("taken_at", UtcDateTime),
     Index(None, "incident_id"),
     Index(None, "copy_id"),
     Index(None, "state"),
+)
+
+UNANSWERED: Final[tuple[RequestState, ...]] = ("open", "taken")
+"""The states of a request that has no answer yet."""
+
+_UNANSWERED: Final = request.c.state.in_(UNANSWERED)
+
+unanswered_request = Index(
+    "uq_request_unanswered",
+    request.c.copy_id,
+    unique=True,
+    sqlite_where=_UNANSWERED,
+    postgresql_where=_UNANSWERED,
+)
+"""One request without an answer for each copy: two would be carried out one after the other."""
+
+gateway = Table(
+    "gateway",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("seen_at", UtcDateTime),
 )
 
 accepted_part = Table(
@@ -182,9 +233,19 @@ notice = Table(
     Column("state", Text, nullable=False),
     Column("due", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
-    UniqueConstraint("incident_id", "kind"),
+    Column("addressee", Text),
+    Index(None, "incident_id"),
     Index(None, "state", "due"),
 )
+
+notice_copy = Table(
+    "notice_copy",
+    metadata,
+    Column("notice_id", ForeignKey("notice.id", ondelete="CASCADE"), primary_key=True),
+    Column("copy_id", ForeignKey("queue_copy.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "copy_id"),
+)
+"""The copies that a notice tells of."""
 
 inbox = Table(
     "inbox",

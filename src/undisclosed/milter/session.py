@@ -17,7 +17,7 @@ import structlog
 from undisclosed.decision import reply, rules
 from undisclosed.decision.message import Client, Field, Message, bounce_is_lost
 from undisclosed.decision.obstacles import BODY_LIMIT
-from undisclosed.decision.reference import reference
+from undisclosed.decision.reference import identity, reference
 from undisclosed.decision.reply import Reply
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.incidents.transaction import transaction_of
@@ -79,6 +79,8 @@ class _Transaction:
     decision: rules.Decision | None = None
     message: Message | None = None
     """Envelope and header, where a rule acts; the journal's record is made of them."""
+    identity: str = ""
+    """The identity of the message; empty where no rule acts."""
     reference: str = ""
     """The reference of the incident; empty where no rule acts."""
     record: Transaction | None = None
@@ -159,7 +161,8 @@ class Session:
         transaction.decision = decision = rules.decide(transaction.snapshot.policy, message)
         if decision.acts:
             transaction.message = message
-            transaction.reference = reference(transaction.snapshot.key, message, decision.exposure)
+            transaction.identity = identity(transaction.snapshot.key, message, decision.exposure)
+            transaction.reference = reference(transaction.identity)
         transaction.nanoseconds = time.perf_counter_ns() - began
         if decision.needs_body:
             return Continue()  # in monitor mode too: the log and the journal say what would have happened
@@ -272,7 +275,8 @@ class Session:
             transaction.snapshot.policy,
             transaction.message,
             decision,
-            reference=transaction.reference,
+            identity=transaction.identity,
+            key=transaction.snapshot.key,
             gateway=recorder.gateway,
             at=datetime.now(UTC),
         )

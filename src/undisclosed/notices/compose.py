@@ -88,7 +88,8 @@ def render(
         html = templates.html(parts, plain(incident.reference))
     except (*TEMPLATE_ERRORS, TemplateError) as error:
         raise NoticeError(f"a template failed: {error}") from error
-    name = f"{kind}.{re.sub('[^A-Za-z0-9-]', '', incident.reference).lower()}.{incident.at:%Y%m%d%H%M%S}"
+    first = min(copy.arrived for copy in incident.copies)  # a later notice of the kind is about other copies
+    name = f"{kind}.{re.sub('[^A-Za-z0-9-]', '', incident.reference).lower()}.{first:%Y%m%d%H%M%S}"
     subject = _subject(parts, plain(incident.reference))
     message = _header(policy, incident, name, subject=subject, date=now.astimezone(zone))
     _add_body(message, text(parts), html)

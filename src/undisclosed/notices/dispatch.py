@@ -100,7 +100,7 @@ class Dispatcher:
         if notice.id in self._retries and now < self._retries[notice.id].at:
             return None
         try:
-            incident = self._journal.incidents.get(notice.incident_id)
+            incident = self._journal.incidents.get(notice.incident_id).narrowed_to(notice.copies)
         except NotFoundError:
             return None
         if not incident.copies or incident.copies[0].gateway != self._gateway:

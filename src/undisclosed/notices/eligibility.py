@@ -40,8 +40,9 @@ def why_suppressed(policy: Policy, incident: Incident) -> str | None:
         return "the null sender is never written to"
     if incident.automatic:
         return "the message was automatic or of a list"
-    if incident.action not in policy.notices.after:
-        return f"notices.after does not name {incident.action}"
+    action = incident.leading.action
+    if action not in policy.notices.after:
+        return f"notices.after does not name {action}"
     domain = domain_of(incident.sender)
     if domain is None:
         return NOT_AN_ADDRESS

@@ -55,7 +55,7 @@ def variables_of(
 ) -> dict[str, Value]:
     """The values of all `VARIABLES`; instants in UTC. `release_modes`: the modes of all parts that Postfix accepted."""
     copies = [copy for copy in incident.copies if copy.state is not State.NEVER_QUEUED]
-    organisation = policy.organisation
+    organisation, leading = policy.organisation, incident.leading
     return {
         "organisation": plain(organisation.name),
         "help": ""
@@ -64,16 +64,16 @@ def variables_of(
         "reference": plain(incident.reference),
         "subject": without_addresses(plain(incident.subject or ""))[:MAX_QUOTED_SUBJECT].rstrip(),
         "sent": incident.at,
-        "recipients": sum(copy.recipients for copy in copies or incident.copies),
+        "recipients": sum(copy.recipients for copy in copies or incident.copies if copy.repeat_of is None),
         "count": incident.count,
         "organisations": incident.organisations,
         "named": incident.named,
-        "obstacle": incident.obstacle_kind.value if incident.obstacle_kind else "",
+        "obstacle": leading.obstacle_kind.value if leading.obstacle_kind else "",
         "choices": _choices(policy, incident),
         "release_mode": _release_mode(copies, release_modes),
         "some_received": kind not in ("released", "split") and _some_received(copies, release_modes),
         "until": _until(policy, incident, copies),
-        "release_at": incident.at + policy.hold.delay,
+        "release_at": min((copy.leaves for copy in copies if copy.leaves), default=leading.arrived + policy.hold.delay),
         "on_expiry": policy.hold.on_expiry,
     }
 
@@ -99,7 +99,7 @@ def without_addresses(text: str) -> str:
 
 def _choices(policy: Policy, incident: Incident) -> tuple[str, ...]:
     """The choices of the sender. If the addresses cannot be hidden: unchanged or not at all."""
-    possible = ("unchanged", "delete") if incident.obstacle else ("bcc", "split", "unchanged", "delete")
+    possible = ("unchanged", "delete") if incident.leading.obstacle else ("bcc", "split", "unchanged", "delete")
     return tuple(choice for choice in possible if choice in policy.hold.sender_may)
 
 

@@ -9,7 +9,6 @@ from typing import Final, Literal
 
 ActionTreatment = Literal["hold", "reject", "rewrite", "warn"]
 FirstNotice = Literal["held", "delayed", "rewritten", "split", "warned"]
-NoticeTime = Literal["held", "released", "delivered"]
 OwnRelease = Literal["bcc", "split"]
 
 DELIVERED_TREATMENTS: Final[frozenset[str]] = frozenset({"rewrite", "warn"})
@@ -59,8 +58,6 @@ class Effect:
     """The way in which the steward releases the message by itself. None: it does not."""
     first_notice: FirstNotice | None = None
     """The first notice to the sender. None: the SMTP reply is enough."""
-    told_when: NoticeTime | None = None
-    """The state of the message in which the first notice is true."""
 
     @property
     def holds(self) -> bool:
@@ -72,10 +69,6 @@ class Effect:
         """Whether the message is delivered at once, changed or with a warning: never without a record."""
         return self.treatment in DELIVERED_TREATMENTS
 
-    def notice_when(self, time: NoticeTime) -> FirstNotice | None:
-        """The first notice, if it is due when the message is in this state."""
-        return self.first_notice if self.told_when == time else None
-
 
 EFFECTS: Final[Mapping[Action, Effect]] = {
     Action.ACCEPT: Effect(words="delivered as it is"),
@@ -83,14 +76,12 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         words="delivered as it is",
         treatment="warn",
         first_notice="warned",
-        told_when="delivered",
     ),
     Action.REWRITE: Effect(
         words="delivered with the external addresses hidden",
         treatment="rewrite",
         at_end=True,
         first_notice="rewritten",
-        told_when="delivered",
     ),
     Action.SPLIT: Effect(
         words="delivered to each external recipient as a separate message that shows only their own address",
@@ -98,7 +89,6 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         at_end=True,
         release_mode="split",
         first_notice="split",
-        told_when="released",
     ),
     Action.DELAY: Effect(
         words="held for {delay}, then delivered with the external addresses hidden",
@@ -107,7 +97,6 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         waits=True,
         release_mode="bcc",
         first_notice="delayed",
-        told_when="held",
     ),
     Action.QUARANTINE: Effect(
         words="held until someone decides",
@@ -115,7 +104,6 @@ EFFECTS: Final[Mapping[Action, Effect]] = {
         at_end=True,
         stops=True,
         first_notice="held",
-        told_when="held",
     ),
     Action.REJECT: Effect(
         words="refused ({reply})",

@@ -11,10 +11,10 @@ from undisclosed.decision import rules
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
-from undisclosed.decision.reference import reference
+from undisclosed.decision.reference import identity, recipients_hash, reference
 from undisclosed.incidents.automatic import automatic
 from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMail
-from undisclosed.incidents.transaction import transaction_of
+from undisclosed.incidents.transaction import author_of, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
 from undisclosed.steward.batches import batches
@@ -77,26 +77,38 @@ class Adoption:
         decision = rules.judge(policy, message, bytes(held.body), complete=len(queued.content) < BEGINNING)
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
-        name = reference(context.key, message, exposure)
+        known_as = identity(context.key, message, exposure)
         if is_ours:
             transaction = transaction_of(
-                policy, message, decision, reference=name, gateway=context.gateway, at=queued.arrived
+                policy,
+                message,
+                decision,
+                identity=known_as,
+                key=context.key,
+                gateway=context.gateway,
+                at=queued.arrived,
             )
-            copy = self._journal.filing.record(transaction)
+            copy = self._journal.filing.record_found(transaction)
         else:
             mail = UnrecordedMail(
-                reference=name,
+                reference=reference(known_as),
+                identity=known_as,
                 gateway=context.gateway,
                 queue_id=queued.queue_id,
                 message_id=message.message_id,
                 sender=queued.sender,
+                author=author_of(policy, message),
                 recipients=len(queued.recipients),
+                recipients_hash=recipients_hash(context.key, message.recipients),
                 arrived=queued.arrived,
                 size=size,
-                automatic=automatic(message) is not None,
+                automatic=automatic(message),
             )
             copy = self._journal.filing.adopt(mail)
         self._log.info(
-            "copy_adopted", queue_id=queued.queue_id, reference=name, rule=decision.rule if is_ours else None
+            "copy_adopted",
+            queue_id=queued.queue_id,
+            reference=reference(known_as),
+            rule=decision.rule if is_ours else None,
         )
         return copy

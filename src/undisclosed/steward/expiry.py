@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from undisclosed.incidents.records import QueueCopy, State
+from undisclosed.incidents.records import STEWARD, QueueCopy, State
 from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
 from undisclosed.steward.context import Context
@@ -38,12 +38,12 @@ class Expiry:
                 continue
             if copy.until > now:
                 if copy.until - REMINDER <= now and policy.hold.expire_days > REMINDER.days:
-                    self._due_notices.add_for_copy(policy, copy, "reminder", now)
+                    self._due_notices.add(copy, "reminder", now)
             elif policy.hold.on_expiry == "keep":
-                self._due_notices.add_for_copy(policy, copy, "kept", now)
+                self._due_notices.add(copy, "kept", now)
             elif authorize.why_copy_refused(copy) is None:
                 # Before the deletion, so that a crash cannot lose it. It is not sent before the message is deleted.
-                self._due_notices.add_for_copy(policy, copy, "expired", now)
+                self._due_notices.add(copy, "expired", now)
                 references[copy.id] = self._journal.incidents.get(copy.incident_id).reference
                 expired.append(_job(copy, policy.hold.expire_days))
         with closing(self._jobs.run(policy, expired)) as results:
@@ -59,4 +59,4 @@ class Expiry:
 
 
 def _job(copy: QueueCopy, days: int) -> Job:
-    return Job(copy, "delete", None, authorize.STEWARD, f"held for {days} days", State.EXPIRED)
+    return Job(copy, "delete", None, STEWARD, f"held for {days} days", State.EXPIRED)

@@ -12,9 +12,8 @@ import structlog
 from undisclosed.decision.queue_file import QueueFileError
 from undisclosed.incidents.records import (
     OPEN,
+    STEWARD,
     AcceptedPart,
-    Incident,
-    NoticeKind,
     QueueCopy,
     ReleaseMode,
     State,
@@ -25,7 +24,6 @@ from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
 from undisclosed.steward.adoption import Adoption
 from undisclosed.steward.context import Context
-from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.hold_queue import (
     HoldQueue,
     HoldQueueError,
@@ -40,9 +38,6 @@ from undisclosed.steward.release_check import ReleaseCheck
 
 ARRIVAL_TIME: Final = timedelta(minutes=2)
 """The time after its record in which a message must appear in the hold queue: Postfix has to write it to the disk."""
-
-QUARANTINED: Final[NoticeKind] = "held"
-"""The first notice about a message that waits for a person, whatever its rule says."""
 
 SOON: Final = timedelta(seconds=0.5)
 """The time to the next round while a message is expected to appear or to be gone, and the least time between two
@@ -142,10 +137,9 @@ def _gone(copy: QueueCopy, is_elsewhere: bool, accepted: Collection[AcceptedPart
 class Reconciler:
     """Compares in each round, and records the result. Remembers the copies that the last listing lacked."""
 
-    def __init__(self, journal: Journal, queue: HoldQueue, due_notices: DueNotices, log: structlog.BoundLogger) -> None:
+    def __init__(self, journal: Journal, queue: HoldQueue, log: structlog.BoundLogger) -> None:
         self._journal = journal
         self._queue = queue
-        self._due_notices = due_notices
         self._adoption = Adoption(journal, queue, log)
         self._check = ReleaseCheck()
         self._log = log
@@ -202,21 +196,23 @@ class Reconciler:
             self._record_held(context, copy, entry, "found in the hold queue without a record", now)
 
     def _record_held(self, context: Context, copy: QueueCopy, entry: QueueEntry, why: str, now: datetime) -> None:
-        """Record that a copy is held, with its first notice, and the request to release it if its rule asks for one."""
+        """Record that a copy is held, with the request to release it if its rule asks for one."""
         incident = self._journal.incidents.get(copy.incident_id)
-        effect = incident.action.effect
-        # Notice and request before the state: both are idempotent, so a crash repeats them; after it, it would lose
-        # them. The notice is not sent before the copy is held.
-        obstacle = self._obstacle(context, copy) if effect.release_mode is not None else None
-        if kind := effect.notice_when("held") if obstacle is None else QUARANTINED:
-            self._due_notices.add(context.policy, incident, kind, now)
-        if obstacle is not None:
-            self._journal.held.add_event(incident.id, copy.id, authorize.STEWARD, "waits for a person", obstacle)
+        mode = copy.action.effect.release_mode
+        obstacle = copy.waits or (self._obstacle(context, copy) if mode is not None else None)
+        # Before the state: all of it is idempotent, so a crash repeats it; after it, it would be lost. No notice is
+        # sent before the copy is held.
+        leaves = None
+        if obstacle is not None and copy.waits is None:
+            self._journal.held.wait_for_person(copy, obstacle, now=now)
             self._log.error("copy_waits", queue_id=copy.queue_id, reference=incident.reference, reason=obstacle)
-        elif effect.release_mode is not None:
-            self._ask_for_release(context, incident, copy, effect.release_mode)
+        elif obstacle is None and mode is not None:
+            leaves = authorize.release_time(context.policy, copy)
+            self._ask_for_release(copy, mode, leaves)
         until = entry.arrived + timedelta(days=context.policy.hold.expire_days)
-        self._journal.held.set_state(copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until)
+        self._journal.held.set_state(
+            copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until, leaves=leaves
+        )
         self._log.info("copy_held", queue_id=copy.queue_id, reference=incident.reference, until=until.isoformat())
 
     def _obstacle(self, context: Context, copy: QueueCopy) -> str | None:
@@ -231,13 +227,12 @@ class Reconciler:
             return f"it cannot be read ({error}): it can only be deleted"
         return self._check.why_not_released(context.policy, files[copy.queue_id])
 
-    def _ask_for_release(self, context: Context, incident: Incident, copy: QueueCopy, mode: ReleaseMode) -> None:
+    def _ask_for_release(self, copy: QueueCopy, mode: ReleaseMode, leaves: datetime | None) -> None:
         self._journal.held.ask(
-            incident.id,
-            copy_id=copy.id,
+            [copy.id],
             verb="release",
             mode=mode,
-            actor=authorize.STEWARD,
-            reason=f"the rule {incident.rule!r} says {incident.action}",
-            not_before=authorize.release_time(context.policy, incident),
+            actor=STEWARD,
+            reason=f"the rule {copy.rule!r} says {copy.action}",
+            not_before=leaves,
         )

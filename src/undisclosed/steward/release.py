@@ -46,6 +46,8 @@ class Job:
     reason: str
     closed_state: State
     """The state of the copy afterwards."""
+    request_id: int = 0
+    """The request that it carries out; 0 for an expiry."""
 
 
 class JobResult(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import structlog
 
-from undisclosed.incidents.records import OPEN, Incident, NoticeKind, QueueCopy, Request, State, Verb
+from undisclosed.incidents.records import OPEN, STEWARD, Incident, NoticeKind, QueueCopy, Request, State, Verb
 from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
 from undisclosed.steward.context import Context
@@ -43,9 +43,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class CarryOut:
-    """The request is carried out on these copies. Without copies, it only has to be answered."""
+    """The request is carried out on its copy."""
 
-    copies: tuple[QueueCopy, ...]
+    copy: QueueCopy
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The copy is dealt with already: the request only has to be answered."""
+
+    copy: QueueCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +64,27 @@ class RoundState:
     """Requests by id whose last attempt failed, with the time of the next one."""
     missing: Collection[int] = ()
     """The ids of copies that the last listing lacked: their state is unknown."""
-    busy: Collection[int] = ()
-    """The ids of copies that another request is carried out on in this round."""
 
 
 def classify(
     context: Context, request: Request, incident: Incident, state: RoundState
-) -> RefuseRequest | Wait | CarryOut:
+) -> RefuseRequest | Wait | CarryOut | Answered:
     """The next step for a request."""
-    copies = [copy for copy in _meant_copies(request, incident) if copy.gateway == context.gateway]
-    reasons = (authorize.why_refused(context.policy, request, incident), *map(authorize.why_copy_refused, copies))
-    if why := next(filter(None, reasons), None):
+    if why := authorize.why_refused(context.policy, request, incident):
         return RefuseRequest(why)
+    [copy] = (copy for copy in incident.copies if copy.id == request.copy_id)
     now = state.now
-    times = (authorize.not_before(context.policy, request, incident), state.retry_at.get(request.id))
+    times = (authorize.not_before(context.policy, request, copy), state.retry_at.get(request.id))
     earliest = max(filter(None, times), default=now)
     if earliest > now:
         return Wait(earliest)
-    if any(copy.state is State.PENDING or copy.id in state.missing for copy in copies):
+    if copy.state is State.PENDING or copy.id in state.missing:
         return Wait(now + SOON)
-    if any(copy.id in state.busy for copy in copies):
-        return Wait(now)  # the next round classifies it by what the other request has done
-    return CarryOut(tuple(copy for copy in copies if copy.state in RELEASABLE))
-
-
-def _meant_copies(request: Request, incident: Incident) -> list[QueueCopy]:
-    """The copies that a request means, on all gateways."""
-    return [copy for copy in incident.copies if request.copy_id in (None, copy.id)]
-
-
-@dataclass(slots=True)
-class _Running:
-    """A request that is being carried out."""
-
-    request: Request
-    incident: Incident
-    left: set[int]
-    """The ids of the copies that have no result yet."""
-    results: list[JobResult] = field(default_factory=list)
+    return CarryOut(copy) if copy.state in RELEASABLE else Answered(copy)
 
 
 class Requests:
-    """Carries out the requests that concern one gateway. Remembers when failed releases are tried again."""
+    """Carries out the requests for the copies of one gateway. Remembers when failed releases are tried again."""
 
     def __init__(self, journal: Journal, jobs: JobRunner, due_notices: DueNotices, log: structlog.BoundLogger) -> None:
         self._journal = journal
@@ -109,33 +95,28 @@ class Requests:
 
     def carry_out(self, context: Context, now: datetime, missing: Collection[int]) -> datetime | None:
         """Carry out all requests that can be; returns the time at which the next one has to be looked at."""
-        running: dict[int, _Running] = {}
-        jobs: list[Job] = []
+        ready: dict[int, tuple[Request, Incident, QueueCopy]] = {}
         times: list[datetime] = []
-        requests = list(self._open_requests(context))
-        state = RoundState(now, self._retry_at, missing, running)
-        for request, incident in requests:
+        state = RoundState(now, self._retry_at, missing)
+        for request, incident in list(self._open_requests(context)):
             step = classify(context, request, incident, state)
             match step:
                 case RefuseRequest(why):
                     self._answer(request, incident, JobResult("refused", why))
                 case Wait(until):
                     times.append(until)
-                case CarryOut(copies):
-                    started = _Running(request, incident, {copy.id for copy in copies})
-                    running |= dict.fromkeys(started.left, started)
-                    jobs += [_job(request, copy) for copy in copies]
-                    if not copies:
-                        self._conclude(context, started, now)
+                case Answered(copy):
+                    self._conclude(request, incident, copy, _result_of(request, copy), now)
+                case CarryOut(copy):
+                    ready[request.id] = request, incident, copy
                 case _:
                     assert_never(step)
+        # Before the work: from here on nobody withdraws them, and no other steward carries them out.
+        taken = self._journal.held.take(ready, gateway=context.gateway) if ready else set()
+        jobs = [_job(request, copy) for request, _, copy in ready.values() if request.id in taken]
         with closing(self._jobs.run(context.policy, jobs)) as results:
             for job, result in results:
-                finished = running[job.copy.id]
-                finished.results.append(result)
-                finished.left.discard(job.copy.id)
-                if not finished.left:
-                    self._conclude(context, finished, now)
+                self._conclude(*ready[job.request_id], result, now)
         return min((*times, *(at for at in self._retry_at.values() if at > now)), default=None)
 
     def _open_requests(self, context: Context) -> Iterator[tuple[Request, Incident]]:
@@ -147,38 +128,23 @@ class Requests:
         for request in requests:
             yield request, known.get(request.incident_id) or incidents.get(request.incident_id)
 
-    def _conclude(self, context: Context, finished: _Running, now: datetime) -> None:
-        """Answer a request, unless it is tried again, or another gateway still has copies that it means."""
-        request, incident, results = finished.request, finished.incident, finished.results
-        failure = next((result for result in results if result.state != "done"), None)
-        if failure is not None:
-            if failure.state == "failed" and request.actor == authorize.STEWARD:
-                self._try_again(request, incident, failure, now)
-            else:
-                self._answer(request, incident, failure)
-        elif self._is_open_elsewhere(context, request, incident):
+    def _conclude(
+        self, request: Request, incident: Incident, copy: QueueCopy, result: JobResult, now: datetime
+    ) -> None:
+        """Answer a request, unless it is tried again."""
+        if result.state == "failed" and request.actor == STEWARD:
+            self._try_again(request, incident, result, now)
             return
-        elif results or any(copy.state is CLOSED_STATES[request.verb] for copy in incident.copies):
+        if result.state == "done":
             # The notice before the answer: an interrupted request comes again, an answered one does not.
-            self._add_notice(context, request, incident, now)
-            self._answer(request, incident, results[-1] if results else JobResult("done", ""))
-        else:
-            self._answer(request, incident, JobResult("refused", "no copy of the message is held any more"))
+            self._add_notice(request, copy, now)
+        self._answer(request, incident, result)
 
     def _try_again(self, request: Request, incident: Incident, failure: JobResult, now: datetime) -> None:
         self._retry_at[request.id] = now + RETRY
+        self._journal.held.put_back(request.id)
         seconds = RETRY.total_seconds()
         self._log.warning("release_failed", reference=incident.reference, reason=failure.why, retry_in=seconds)
-
-    def _is_open_elsewhere(self, context: Context, request: Request, incident: Incident) -> bool:
-        """Whether another gateway still has open copies that a request means: the last gateway answers."""
-
-        def is_open(now: Incident) -> bool:
-            copies = _meant_copies(request, now)
-            return any(copy.state in OPEN and copy.gateway != context.gateway for copy in copies)
-
-        # Re-read: another gateway may have finished since.
-        return is_open(incident) and is_open(self._journal.incidents.get(incident.id))
 
     def _answer(self, request: Request, incident: Incident, result: JobResult) -> None:
         self._retry_at.pop(request.id, None)
@@ -194,15 +160,19 @@ class Requests:
             case "failed":
                 log.warning("request_failed", reason=result.why)
 
-    def _add_notice(self, context: Context, request: Request, incident: Incident, now: datetime) -> None:
-        kind: NoticeKind | None
-        if request.actor == authorize.STEWARD:
-            kind = incident.action.effect.notice_when("released")
-        else:
-            kind = "released" if request.verb == "release" else "deleted"
-        if kind is not None:
-            self._due_notices.add(context.policy, incident, kind, now)
+    def _add_notice(self, request: Request, copy: QueueCopy, now: datetime) -> None:
+        if request.actor != STEWARD:
+            kind: NoticeKind = "released" if request.verb == "release" else "deleted"
+            self._due_notices.add(copy, kind, now)
+
+
+def _result_of(request: Request, copy: QueueCopy) -> JobResult:
+    """The answer to a request whose copy is dealt with already: another request, or a person, was faster."""
+    if copy.state is CLOSED_STATES[request.verb]:
+        return JobResult("done", "")
+    return JobResult("refused", f"it is not held any more: {copy.state}")
 
 
 def _job(request: Request, copy: QueueCopy) -> Job:
-    return Job(copy, request.verb, request.mode, request.actor, request.reason, CLOSED_STATES[request.verb])
+    closed = CLOSED_STATES[request.verb]
+    return Job(copy, request.verb, request.mode, request.actor, request.reason, closed, request_id=request.id)

@@ -43,7 +43,7 @@ class Steward:
         self._dispatch = dispatch
         self._due_notices = DueNotices(journal)
         jobs = JobRunner(journal, queue)
-        self._reconciler = Reconciler(journal, queue, self._due_notices, log)
+        self._reconciler = Reconciler(journal, queue, log)
         self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
         self._pruned_at: datetime | None = None
@@ -57,7 +57,6 @@ class Steward:
         # After the reconciliation: it tells which copies are missing, and a request for these waits.
         carry_out_at = self._requests.carry_out(self.context, now, self._reconciler.missing_since)
         self._expiry.expire(self.context, now)
-        self._due_notices.add_for_delivered(self.context, now)
         self._dispatch(now)
         self._prune(now)
         return min(filter(None, (now + IDLE, reconcile_at, carry_out_at)))

@@ -9,7 +9,7 @@ import pytest
 
 from support.factories import policy, rule, strangers
 from undisclosed.decision import obstacles
-from undisclosed.decision.reference import reference
+from undisclosed.decision.reference import identity, reference
 from undisclosed.decision.rules import decide
 from undisclosed.explain.explanation import Explanation, as_json, explain
 from undisclosed.explain.message_file import Envelope, read
@@ -39,7 +39,7 @@ def test_a_refused_message() -> None:
     """The explanation has the rule, the figures, each address and the words on the wire, with the log's reference."""
     message = read("m.eml", FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n").message
     explanation = explained(FROM + ID + to(11) + b"Cc: boss@council.test\n\nhello\n", policy())
-    name = reference(KEY, message, decide(policy(), message).exposure)
+    name = reference(identity(KEY, message, decide(policy(), message).exposure))
     assert explanation == Explanation(
         file="m.eml",
         action="reject",

@@ -21,7 +21,7 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 def recorded(whole: Message, **over: Any) -> Transaction:
     """The record of a message under a policy of one rule: more than one external address."""
     ours = policy(**{"rules": [rule(more_than_addresses=1)], **over})
-    return transaction_of(ours, whole, decide(ours, whole), reference="K7QF-3M2D", gateway="mx1", at=AT)
+    return transaction_of(ours, whole, decide(ours, whole), identity="1f" * 16, key=b"key", gateway="mx1", at=AT)
 
 
 def test_facts_are_the_messages_own() -> None:
@@ -81,6 +81,23 @@ def test_a_message_without_id_and_subject_has_none() -> None:
     """Both are None."""
     record = recorded(message(to="ann@record.test, bob@two.test", message_id=" ", subject=""))
     assert (record.message_id, record.subject) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("from_", "author"),
+    [
+        ("The Clerk <Clerk@COUNCIL.test>", "clerk@council.test"),
+        ("clerk@council.test, clerk@council.test", "clerk@council.test"),
+        ("clerk@council.test, head@council.test", None),
+        ("news@esp.example, clerk@council.test", "clerk@council.test"),
+        ("news@esp.example", None),
+        ("", None),
+    ],
+)
+def test_the_author_is_the_one_internal_address_in_from(from_: str, author: str | None) -> None:
+    """A mailing service has its own envelope sender; the person who wrote is in From."""
+    record = recorded(message(to="ann@record.test, bob@two.test", from_=from_, sender="clerk@council.test"))
+    assert record.author == author
 
 
 def test_each_postfix_instance_has_a_name_of_its_own() -> None:

@@ -22,7 +22,7 @@ def test_wait_ends_at_a_request(make_journal: MakeJournal) -> None:
     assert time.monotonic() - began >= 0.3
     with ThreadPoolExecutor() as pool:
         news = pool.submit(journal.wait, 30)
-        other.held.ask(copy.incident_id, verb="delete", mode=None, actor="ann", reason="")
+        other.held.ask([copy.id], verb="delete", mode=None, actor="ann", reason="")
         assert news.result(10)
     assert not journal.wait(0)
 

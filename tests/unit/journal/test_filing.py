@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +12,7 @@ import pytest
 from support.factories import strangers, transaction
 from support.journals import MakeJournal
 from undisclosed.addresses import addresses
-from undisclosed.incidents.records import (
-    State,
-    UnrecordedMail,
-)
+from undisclosed.incidents.records import QueueCopy, State, UnrecordedMail
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action
 from undisclosed.policy.actions import DELIVERED_TREATMENTS
@@ -28,16 +24,25 @@ def unrecorded(**over: Any) -> UnrecordedMail:
     """Held mail that the steward found; each keyword replaces a field."""
     fields: dict[str, Any] = {
         "reference": "K7QF-3M2D",
+        "identity": "identity of K7QF-3M2D",
         "gateway": "mx1.council.test",
         "queue_id": "4dX1c23kLmz9Q",
         "message_id": "<1@council.test>",
         "sender": "clerk@council.test",
+        "author": "clerk@council.test",
         "recipients": 2,
+        "recipients_hash": "1f" * 16,
         "arrived": NOON,
         "size": 4711,
-        "automatic": False,
+        "automatic": None,
     }
     return UnrecordedMail(**{**fields, **over})
+
+
+def state_of(journal: Journal, copy: QueueCopy) -> State:
+    """The state of a copy now."""
+    [found] = [one for one in journal.incidents.get(copy.incident_id).copies if one.id == copy.id]
+    return found.state
 
 
 def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None:
@@ -48,10 +53,11 @@ def test_a_transaction_is_read_back_as_it_was_recorded(journal: Journal) -> None
     assert (copy.gateway, copy.queue_id, copy.client) == ("mx1.council.test", "4dX1c23kLmz9Q", "127.0.0.1")
     assert (copy.state, copy.recipients, copy.arrived, copy.size, copy.until) == (State.PENDING, 2, NOON, None, None)
     assert (incident.reference, incident.at, incident.sender) == ("K7QF-3M2D", NOON, "clerk@council.test")
-    assert (incident.rule, incident.action) == ("too many in sight", Action.QUARANTINE)
+    assert (incident.author, incident.login, incident.message_id) == ("clerk@council.test", "clerk", "<1@council.test>")
+    assert (copy.rule, copy.action, copy.obstacle) == ("too many in sight", Action.QUARANTINE, "signed")
     assert (incident.count, incident.organisations, incident.named, incident.per_field) == (2, 2, 1, {"to": 2})
-    assert (incident.subject, incident.obstacle, incident.automatic) == ("School admissions", "signed", False)
-    assert incident.reason == "2 external addresses, the limit is 1"
+    assert (incident.subject, incident.automatic, incident.adopted) == ("School admissions", None, False)
+    assert copy.reason == "2 external addresses, the limit is 1"
     [event] = journal.incidents.events(incident.id)
     assert (event.copy_id, event.actor, event.what, event.at) == (copy.id, "milter", "recorded", NOON)
     assert event.detail["login"] == "clerk"
@@ -87,17 +93,27 @@ def test_transactions_of_one_message_are_one_incident(journal: Journal) -> None:
 
 
 def test_the_same_message_hours_later_is_another_incident(journal: Journal) -> None:
-    """The sender sent it again, and gets notices again. The reference finds the newest incident."""
+    """An hour after the first transaction: the sender sent it again, and gets notices again."""
     journal.filing.record(transaction())
-    later = journal.filing.record(transaction(at=NOON + timedelta(minutes=61)))
-    assert len(journal.incidents.search()) == 2
-    assert journal.incidents.find("K7QF-3M2D").id == later.incident_id
+    journal.filing.record(transaction(queue_id="4dX2", at=NOON + timedelta(minutes=59)))
+    journal.filing.record(transaction(queue_id="4dX3", at=NOON + timedelta(minutes=61)))
+    assert [len(incident.copies) for incident in journal.incidents.search()] == [1, 2]
+    assert len(journal.notices.due(NOON + timedelta(hours=2))) == 2
+
+
+def test_two_messages_with_one_message_id_are_two_incidents(journal: Journal) -> None:
+    """Milter reports, row 8: "Trip" and "Exclusions", whose program gives each message the same Message-ID."""
+    trip = journal.filing.record(transaction(subject="Trip"))
+    exclusions = journal.filing.record(transaction(reference="ZZZZ-2222", queue_id="4dX2", subject="Exclusions"))
+    assert trip.incident_id != exclusions.incident_id
+    assert [notice.copies for notice in journal.notices.due(NOON)] == [(trip.id,), (exclusions.id,)]
 
 
 def test_messages_without_an_id_are_never_merged(journal: Journal) -> None:
-    """Postfix uses a short queue id again: another message then gets the same reference."""
+    """Postfix uses a short queue id again: another message then gets the same reference, and the first one is gone."""
+    first = journal.filing.record(transaction(message_id=None))
     journal.filing.record(transaction(message_id=None))
-    journal.filing.record(transaction(message_id=None))
+    assert state_of(journal, first) is State.GONE
     assert len(journal.incidents.search()) == 2
 
 
@@ -182,7 +198,7 @@ def test_held_mail_without_a_record_is_adopted_once(journal: Journal) -> None:
     copy = journal.filing.adopt(unrecorded())
     assert journal.filing.adopt(unrecorded()) == copy
     [incident] = journal.incidents.search()
-    assert (incident.adopted, incident.rule, incident.action, incident.count) == (True, "", Action.QUARANTINE, 0)
+    assert (incident.adopted, copy.rule, copy.action, incident.count) == (True, "", Action.QUARANTINE, 0)
     assert (copy.state, copy.size, copy.until) == (State.HELD, 4711, None)
     assert [event.actor for event in journal.incidents.events(incident.id)] == ["steward"]
 
@@ -195,8 +211,10 @@ def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> No
     found = journal.filing.adopt(unrecorded())
     copy = journal.filing.record(transaction())
     [incident] = journal.incidents.search()
-    assert (copy, incident.copies) == (replace(found, state=State.PENDING), (copy,))
-    assert (incident.adopted, incident.rule, incident.count) == (False, "too many in sight", 2)
+    assert incident.copies == (copy,)
+    assert (copy.id, copy.state, copy.waits, copy.size) == (found.id, State.PENDING, None, 4711)
+    assert (incident.adopted, copy.rule, incident.count) == (False, "too many in sight", 2)
+    assert [notice.kind for notice in journal.notices.due(NOON)] == ["held"]
     assert len(journal.incidents.exposed(incident.id)) == 2
     assert journal.filing.adopt(unrecorded()).id == copy.id
 
@@ -204,7 +222,9 @@ def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> No
 def test_the_record_of_adopted_mail_that_was_not_to_be_held_leaves_it_held(journal: Journal) -> None:
     """A person held it: its rule asks for no notice and no release of held mail."""
     found = journal.filing.adopt(unrecorded())
-    assert journal.filing.record(transaction(treatment="warn")) == found
+    warned = journal.filing.record(transaction(treatment="warn"))
+    [held] = [copy for copy in journal.incidents.search()[0].copies if copy.id != warned.id]
+    assert held == found
 
 
 def test_the_record_of_adopted_mail_that_is_being_released_does_not_stop_the_release(journal: Journal) -> None:
@@ -212,3 +232,50 @@ def test_the_record_of_adopted_mail_that_is_being_released_does_not_stop_the_rel
     found = journal.filing.adopt(unrecorded())
     journal.held.set_state(found.id, State.RELEASING)
     assert journal.filing.record(transaction()).state is State.RELEASING
+
+
+def test_a_record_that_comes_after_the_steward_found_the_message_adds_no_copy(journal: Journal) -> None:
+    """Held-mail review, 10 A: the journal was locked for three seconds; a release then sent everything twice."""
+    found = journal.filing.record_found(transaction(at=NOON - timedelta(seconds=2), action=Action.DELAY))
+    late = journal.filing.record(transaction(action=Action.DELAY))
+    [incident] = journal.incidents.search()
+    assert (late.id, len(incident.copies), incident.adopted) == (found.id, 1, False)
+    assert [(notice.kind, notice.copies) for notice in journal.notices.due(NOON)] == [("delayed", (found.id,))]
+
+
+def test_the_steward_finds_the_milters_copy(journal: Journal) -> None:
+    """The record was filed a moment before."""
+    recorded = journal.filing.record(transaction())
+    assert journal.filing.record_found(transaction(at=NOON - timedelta(seconds=2))) == recorded
+    assert journal.filing.adopt(unrecorded(arrived=NOON - timedelta(seconds=2))) == recorded
+
+
+def test_the_database_refuses_a_second_open_copy_of_a_queue_file(make_journal: MakeJournal) -> None:
+    """Eight that record and find one held message at the same moment, with and without a Message-ID: one copy."""
+    journals = [make_journal() for _ in range(8)]
+    for message_id in ("<1@council.test>", None):
+        start = threading.Barrier(8)
+
+        def file(number: int, message_id: str | None = message_id, start: threading.Barrier = start) -> QueueCopy:
+            filing = journals[number].filing
+            start.wait()
+            if number % 2:
+                return filing.record_found(transaction(message_id=message_id))
+            return filing.adopt(unrecorded(message_id=message_id))
+
+        with ThreadPoolExecutor(8) as pool:
+            ids = {copy.id for copy in pool.map(file, range(8))}
+        assert len(ids) == 1
+
+
+def test_found_mail_that_waits_is_told_like_a_quarantine(journal: Journal) -> None:
+    """Mail of a delaying rule that the milter could not record: the steward must not send it alone."""
+    found = journal.filing.record_found(transaction(action=Action.DELAY), waits="it has no record of the milter")
+    assert (found.adopted, found.waits) == (True, "it has no record of the milter")
+    assert [notice.kind for notice in journal.notices.due(NOON)] == ["held"]
+
+
+def test_adopted_mail_that_no_rule_holds_is_told_to_nobody(journal: Journal) -> None:
+    """A person held it."""
+    journal.filing.adopt(unrecorded())
+    assert journal.notices.due(NOON) == []

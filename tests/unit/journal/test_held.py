@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from support.factories import transaction
 from support.journals import MakeJournal
 from undisclosed.incidents.records import (
+    STEWARD,
     AcceptedPart,
     NotFoundError,
+    QueueCopy,
+    Request,
     State,
     parts_for,
 )
@@ -50,38 +54,102 @@ def test_accepted_parts_of_a_release_are_recorded_once(journal: Journal) -> None
     assert journal.held.accepted_parts(second.id) == set()
 
 
+def ask(journal: Journal, *copies: QueueCopy, **over: Any) -> list[Request]:
+    """Ask for the release of these copies; each keyword replaces an argument."""
+    wanted: dict[str, Any] = {"verb": "release", "mode": "bcc", "actor": "ann", "reason": "ok", **over}
+    return journal.held.ask([copy.id for copy in copies], **wanted)
+
+
 def test_a_request_reaches_the_gateway_that_has_the_copy(journal: Journal) -> None:
-    """A request for all copies reaches both gateways, one for a copy only its own; an answered one is not open."""
+    """A command writes one for each copy that it showed; an answered one is not open."""
     first = journal.filing.record(transaction())
     second = journal.filing.record(transaction(gateway="mx2.council.test", queue_id="4dX2"))
     later = NOON + timedelta(minutes=5)
-    everywhere = journal.held.ask(
-        first.incident_id, verb="release", mode="bcc", actor="ann", reason="ok", not_before=later
-    )
-    single = journal.held.ask(
-        first.incident_id, copy_id=second.id, verb="delete", mode=None, actor="ann", reason="not that"
-    )
-    assert (everywhere.state, everywhere.not_before, everywhere.copy_id) == ("open", later, None)
-    assert journal.held.requests(gateway="mx1.council.test") == [everywhere]
-    assert journal.held.requests(gateway="mx2.council.test") == [everywhere, single]
+    here, there = ask(journal, second, first, not_before=later)
+    assert [(one.copy_id, one.state, one.not_before) for one in (here, there)] == [
+        (first.id, "open", later),
+        (second.id, "open", later),
+    ]
+    assert journal.held.requests(gateway="mx1.council.test") == [here]
+    assert journal.held.requests(gateway="mx2.council.test") == [there]
     assert journal.held.requests(gateway="mx3.council.test") == []
-    journal.held.answer(everywhere.id, "done", "two copies")
+    journal.held.answer(here.id, "done", "one copy")
     assert journal.held.requests(gateway="mx1.council.test") == []
-    assert [request.id for request in journal.held.answered([everywhere.id, single.id])] == [everywhere.id]
+    assert [request.id for request in journal.held.answered([here.id, there.id])] == [here.id]
     assert [(event.actor, event.what, event.why) for event in journal.incidents.events(first.incident_id)[2:]] == [
         ("ann", "asked to release", "ok"),
-        ("ann", "asked to delete", "not that"),
-        ("steward", "request to release done", "two copies"),
+        ("ann", "asked to release", "ok"),
+        ("steward", "request to release done", "one copy"),
     ]
     with pytest.raises(NotFoundError):
-        journal.held.answer(single.id + 1, "done", "")
+        journal.held.answer(there.id + 1, "done", "")
+
+
+def test_a_copy_has_one_request_without_an_answer(journal: Journal) -> None:
+    """Held-mail review, 10 B: two would be carried out one after the other. A closed copy needs none."""
+    first, second = journal.filing.record(transaction()), journal.filing.record(transaction(queue_id="4dX2"))
+    [one] = ask(journal, first)
+    assert [request.copy_id for request in ask(journal, first, second, actor="ben")] == [second.id]
+    journal.held.answer(one.id, "refused", "no")
+    journal.held.set_state(second.id, State.RELEASED)
+    assert [request.copy_id for request in ask(journal, first, second)] == [first.id]
+
+
+def test_a_person_supersedes_the_stewards_own_request(journal: Journal) -> None:
+    """Unless it is being carried out; the steward's own never supersedes one of a person."""
+    copy = journal.filing.record(transaction())
+    [own] = ask(journal, copy, actor=STEWARD, not_before=NOON)
+    [person] = ask(journal, copy, mode="split")
+    assert ask(journal, copy, actor=STEWARD) == []
+    assert [request.state for request in journal.held.answered([own.id])] == ["withdrawn"]
+    assert journal.held.requests(gateway=copy.gateway) == [person]
+    journal.held.answer(person.id, "failed", "no listener")
+    [again] = ask(journal, copy, actor=STEWARD)
+    assert journal.held.take([again.id], gateway=copy.gateway) == {again.id}
+    assert ask(journal, copy) == []
+
+
+def test_a_request_is_taken_once(make_journal: MakeJournal) -> None:
+    """Eight stewards at the same time: one carries it out. Interrupted, that gateway's takes it up again."""
+    journals = [make_journal() for _ in range(8)]
+    [request] = ask(journals[0], journals[0].filing.record(transaction()))
+    start = threading.Barrier(8)
+
+    def take(number: int) -> set[int]:
+        start.wait()
+        return journals[number].held.take([request.id], gateway=f"mx{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(8)))
+    assert sorted(map(len, taken)) == [0] * 7 + [1]
+    winner = next(number for number, ids in enumerate(taken) if ids)
+    assert take_alone(journals[0], request, f"mx{winner}") == {request.id}
+    assert take_alone(journals[0], request, "mx9") == set()
+    [stored] = journals[0].held.requests(gateway="mx1.council.test")
+    assert (stored.state, stored.taken_by, stored.taken_at is None) == ("taken", f"mx{winner}", False)
+
+
+def take_alone(journal: Journal, request: Request, gateway: str) -> set[int]:
+    """Take a request while nobody else does."""
+    return journal.held.take([request.id], gateway=gateway)
+
+
+def test_a_failed_request_is_put_back(journal: Journal) -> None:
+    """It is tried again, and a person's request can supersede it meanwhile."""
+    copy = journal.filing.record(transaction())
+    [own] = ask(journal, copy, actor=STEWARD)
+    journal.held.take([own.id], gateway=copy.gateway)
+    journal.held.put_back(own.id)
+    assert [(one.state, one.taken_by) for one in journal.held.requests(gateway=copy.gateway)] == [("open", None)]
+    [person] = ask(journal, copy)
+    assert journal.held.take([own.id, person.id], gateway=copy.gateway) == {person.id}
 
 
 def test_a_request_answered_by_several_stewards_has_one_answer(make_journal: MakeJournal) -> None:
     """The first answer is kept, with one event; later answers change nothing."""
     journals = [make_journal() for _ in range(8)]
     copy = journals[0].filing.record(transaction())
-    request = journals[0].held.ask(copy.incident_id, verb="release", mode="bcc", actor="ann", reason="ok")
+    [request] = ask(journals[0], copy)
     start = threading.Barrier(8)
 
     def answer(number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -34,13 +35,16 @@ def test_a_filed_transaction_equals_one_that_was_recorded_at_once(make_journal: 
     journal = make_journal(addresses=form)
     put_down = transaction(visible=tuple(addresses("ann@home.example, bob@home.example")))
     journal.filing.record(put_down)
-    other = replace(put_down, reference="ZZZZ-ZZZZ")
+    other = replace(put_down, reference="ZZZZ-ZZZZ", identity="another", queue_id="4dX2")
     journal.inbox.put([other])
     [second, first] = [journal.incidents.find("ZZZZ"), journal.incidents.find("K7QF")]
-    assert replace(second, id=0, copies=(), reference="") == replace(first, id=0, copies=(), reference="")
-    assert replace(second.copies[0], id=0, incident_id=0) == replace(first.copies[0], id=0, incident_id=0)
+    own: dict[str, Any] = {"id": 0, "reference": "", "identity": "", "copies": ()}
+    assert replace(second, **own) == replace(first, **own)
+    own = {"id": 0, "incident_id": 0, "queue_id": ""}
+    assert replace(second.copies[0], **own) == replace(first.copies[0], **own)
     assert journal.incidents.exposed(second.id) == journal.incidents.exposed(first.id)
-    assert journal.incidents.events(second.id)[0].detail == journal.incidents.events(first.id)[0].detail
+    [recorded, filed] = [journal.incidents.events(incident.id)[0] for incident in (first, second)]
+    assert {**filed.detail, "queue_id": ""} == {**recorded.detail, "queue_id": ""}
 
 
 @pytest.mark.parametrize(("treatment", "state"), [("rewrite", State.NEVER_QUEUED), ("hold", State.NEVER_QUEUED)])

@@ -3,37 +3,118 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
 
 from support.factories import transaction
 from support.journals import MakeJournal
-from undisclosed.incidents.records import (
-    State,
-    parts_for,
-)
+from undisclosed.incidents.records import STEWARD, State, parts_for
 from undisclosed.journal.journal import Journal
+from undisclosed.policy import Action
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
-    """Several copies make one notice; sent or suppressed, it is not due again."""
+    """The first is owed from the record on; sent or suppressed, it is not due again."""
     copy = journal.filing.record(transaction())
-    assert journal.notices.add(copy.incident_id, "held", NOON)
-    assert not journal.notices.add(copy.incident_id, "held", NOON)
-    assert journal.notices.add(copy.incident_id, "reminder", NOON + timedelta(days=13))
+    assert not journal.notices.add(copy, "held", NOON)
+    assert journal.notices.add(copy, "reminder", NOON + timedelta(days=13))
     assert journal.notices.due(NOON - timedelta(seconds=1)) == []
     [due] = journal.notices.due(NOON)
-    assert (due.kind, due.state, due.sent_at) == ("held", "due", None)
-    assert journal.notices.mark_sent(due.id)
+    assert (due.kind, due.state, due.sent_at, due.addressee, due.copies) == ("held", "due", None, None, (copy.id,))
+    assert journal.notices.mark_sent(due.id, "administrator")
     assert not journal.notices.mark_sent(due.id)
-    assert not journal.notices.add(copy.incident_id, "held", NOON)
+    assert not journal.notices.add(copy, "held", NOON)
     [reminder] = journal.notices.due(NOON + timedelta(days=13))
     assert journal.notices.mark_suppressed(reminder.id, "the sender is automatic")
     assert journal.notices.due(NOON + timedelta(days=99)) == []
+    assert [(notice.kind, notice.state, notice.addressee) for notice in journal.notices.of(copy.incident_id)] == [
+        ("held", "sent", "administrator"),
+        ("reminder", "suppressed", None),
+    ]
     assert [(event.what, event.why) for event in journal.incidents.events(copy.incident_id)[1:]] == [
         ("notice sent", ""),
         ("notice suppressed", "the sender is automatic"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("over", "kind"),
+    [
+        ({"action": Action.QUARANTINE}, "held"),
+        ({"action": Action.DELAY}, "delayed"),
+        ({"action": Action.SPLIT}, "split"),
+        ({"action": Action.REWRITE, "treatment": "rewrite"}, "rewritten"),
+        ({"action": Action.WARN, "treatment": "warn"}, "warned"),
+        ({"action": Action.REJECT, "treatment": "reject"}, None),
+        ({"action": Action.REJECT, "treatment": "hold"}, "held"),
+        ({"action": Action.DELAY, "treatment": "monitor"}, None),
+    ],
+)
+def test_the_first_notice_is_owed_with_the_record(journal: Journal, over: dict[str, Any], kind: str | None) -> None:
+    """Held-mail review, finding 13: nobody has to look for it later. A refusal tells its sender itself."""
+    journal.filing.record(transaction(**over))
+    assert [notice.kind for notice in journal.notices.due(NOON)] == ([kind] if kind else [])
+
+
+def test_a_copy_joins_the_notice_of_another_that_is_open(journal: Journal) -> None:
+    """An upstream server hands a message over in parts: one notice tells of all, also of a part that comes late."""
+    first = journal.filing.record(transaction())
+    second = journal.filing.record(transaction(queue_id="4dX2"))
+    [notice] = journal.notices.due(NOON)
+    assert notice.copies == (first.id, second.id)
+    journal.notices.mark_sent(notice.id)
+    third = journal.filing.record(transaction(queue_id="4dX3"))
+    [sent] = journal.notices.of(first.incident_id)
+    assert (sent.state, sent.copies) == ("sent", (first.id, second.id, third.id))
+
+
+def test_a_copy_under_another_rule_is_told_like_a_first(journal: Journal) -> None:
+    """Held-mail review, finding 4: a message was refused, the rule was changed, and it was sent again."""
+    journal.filing.record(transaction(treatment="reject", action=Action.REJECT))
+    held = journal.filing.record(transaction(queue_id="4dX2"))
+    delayed = journal.filing.record(transaction(queue_id="4dX3", action=Action.DELAY))
+    assert [(notice.kind, notice.copies) for notice in journal.notices.due(NOON)] == [
+        ("held", (held.id,)),
+        ("delayed", (delayed.id,)),
+    ]
+    [incident] = journal.incidents.search()
+    assert [copy.action.value for copy in incident.copies] == ["reject", "quarantine", "delay"]
+
+
+@pytest.mark.parametrize("state", [State.RELEASED, State.DELETED, State.NEVER_QUEUED])
+def test_a_copy_after_all_others_were_dealt_with_is_told_like_a_first(journal: Journal, state: State) -> None:
+    """Milter reports, row 9: the second message of an incident was held without a word."""
+    first = journal.filing.record(transaction())
+    journal.notices.mark_sent(journal.notices.due(NOON)[0].id)
+    journal.held.set_state(first.id, state)
+    second = journal.filing.record(transaction(queue_id="4dX2"))
+    assert [notice.copies for notice in journal.notices.due(NOON)] == [(second.id,)]
+
+
+def test_a_suppressed_notice_tells_of_no_further_copy(journal: Journal) -> None:
+    """It was sent to nobody."""
+    journal.filing.record(transaction())
+    journal.notices.mark_suppressed(journal.notices.due(NOON)[0].id, "a test")
+    second = journal.filing.record(transaction(queue_id="4dX2"))
+    assert [notice.copies for notice in journal.notices.due(NOON)] == [(second.id,)]
+
+
+def test_a_copy_that_waits_for_a_person_is_told_like_a_quarantine(journal: Journal) -> None:
+    """The steward's own request is withdrawn, and the notice that announced a release is not sent."""
+    copy = journal.filing.record(transaction(action=Action.DELAY))
+    [own] = journal.held.ask([copy.id], verb="release", mode="bcc", actor=STEWARD, reason="the rule", not_before=NOON)
+    assert journal.held.wait_for_person(copy, "placed on hold by hand", actor="ann", now=NOON)
+    assert [(notice.kind, notice.copies) for notice in journal.notices.due(NOON)] == [("held", (copy.id,))]
+    [incident] = journal.incidents.search()
+    assert (incident.copies[0].waits, incident.copies[0].leaves) == ("placed on hold by hand", None)
+    assert journal.held.requests(gateway=copy.gateway) == []
+    assert [request.state for request in journal.held.answered([own.id])] == ["withdrawn"]
+    assert journal.incidents.events(incident.id)[-1].what == "waits for a person"
+    journal.held.set_state(copy.id, State.RELEASING)
+    assert not journal.held.wait_for_person(copy, "too late", now=NOON)
 
 
 def test_an_event_is_kept_with_its_details(journal: Journal) -> None:
@@ -58,8 +139,7 @@ def test_old_incidents_are_pruned_unless_mail_is_held(make_journal: MakeJournal)
                 reference=f"2222-222{number + 2}", message_id=f"<{number}@council.test>", queue_id=f"4dX{number}"
             )
         )
-        journal.held.ask(copy.incident_id, verb="delete", mode=None, actor="ann", reason="", copy_id=copy.id)
-        journal.notices.add(copy.incident_id, "held", NOON)
+        journal.held.ask([copy.id], verb="delete", mode=None, actor="ann", reason="")
         journal.held.record_accepted(copy.id, parts_for("bcc", range(2), 2))
     journal.held.set_state(1, State.DELETED)
     journal.held.set_state(2, State.RELEASED)

@@ -81,8 +81,18 @@ def test_other_text_is_not_a_reference(journal: Journal, prefix: str) -> None:
 
 
 def test_a_beginning_of_several_references_is_ambiguous(journal: Journal) -> None:
-    """The error names them."""
+    """The error names them, with their times."""
     journal.filing.record(transaction())
-    journal.filing.record(transaction(reference="K7QF-4444", message_id="<2@council.test>"))
-    with pytest.raises(AmbiguousError, match="K7QF-3M2D, K7QF-4444"):
+    journal.filing.record(
+        transaction(reference="K7QF-4444", message_id="<2@council.test>", at=NOON + timedelta(minutes=1))
+    )
+    with pytest.raises(AmbiguousError, match=r"K7QF-4444 of 2026-.*, K7QF-3M2D of 2026-"):
         journal.incidents.find("k7qf")
+
+
+def test_one_message_after_hours_is_ambiguous_too(journal: Journal) -> None:
+    """Both have one reference: the error names their times, so that a person can choose."""
+    journal.filing.record(transaction())
+    journal.filing.record(transaction(at=NOON + timedelta(hours=2)))
+    with pytest.raises(AmbiguousError, match=r"K7QF-3M2D of .*:00:00, K7QF-3M2D of .*:00:00"):
+        journal.incidents.find("K7QF-3M2D")

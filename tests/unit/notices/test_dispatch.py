@@ -10,6 +10,7 @@ import pytest
 
 from support.factories import policy, transaction
 from support.notice_factories import SENT, shipped, words
+from undisclosed.incidents.automatic import Automatic
 from undisclosed.incidents.records import NoticeKind, State, parts_for
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError
@@ -35,9 +36,10 @@ class Box:
 
 def add_due_notice(journal: Journal, kind: NoticeKind = "held", state: State = State.HELD, **over: Any) -> int:
     """Record an incident in some state with a due notice; returns its id."""
+    over = {"treatment": "reject", "queue_id": f"4dX{over.get('reference', '')}", **over}  # without a first notice
     copy = journal.filing.record(transaction(at=SENT, **over))
     journal.held.set_state(copy.id, state)
-    assert journal.notices.add(copy.incident_id, kind, SENT)
+    assert journal.notices.add(copy, kind, SENT)
     return copy.incident_id
 
 
@@ -103,7 +105,7 @@ def test_a_notice_that_came_too_late_is_suppressed(journal: Journal, box: Box) -
 @pytest.mark.parametrize("state", [State.PENDING, State.HELD, State.DELETED])
 def test_a_suppressed_notice_is_an_event(journal: Journal, box: Box, state: State) -> None:
     """An automatic message is counted and stopped like any other, but its sender gets no notice."""
-    incident_id = add_due_notice(journal, state=state, automatic=True)
+    incident_id = add_due_notice(journal, state=state, automatic=Automatic.LIST)
     assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SUPPRESSED, "the message was automatic or of a list")]
     assert notice_events(journal, incident_id) == [("notice suppressed", "the message was automatic or of a list")]
     assert box.sent == []
@@ -111,10 +113,10 @@ def test_a_suppressed_notice_is_an_event(journal: Journal, box: Box, state: Stat
 
 def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) -> None:
     """The mode is read from the accepted parts."""
-    released = journal.filing.record(transaction(at=SENT))
+    released = journal.filing.record(transaction(at=SENT, treatment="reject"))
     journal.held.record_accepted(released.id, parts_for("bcc", range(2), 2))
     journal.held.set_state(released.id, State.RELEASED)
-    journal.notices.add(released.incident_id, "released", SENT)
+    journal.notices.add(released, "released", SENT)
     assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SENT, "")]
     assert "outside the organisation hidden" in words(box.sent[0][1])
 

@@ -257,9 +257,9 @@ def test_in_reply_to(message_id: str | None, repeated: bool) -> None:
 
 
 def test_the_message_id_of_a_notice_is_stable() -> None:
-    """The Message-ID depends on incident and kind only, so that duplicates can be recognised."""
+    """The Message-ID depends on kind, incident and copies only, so that duplicates can be recognised."""
     first, second = (notice("held")["Message-ID"] for _ in range(2))
-    later = notice("held", about=incident(at=SENT + timedelta(hours=2)))["Message-ID"]
+    later = notice("held", about=incident(copies=(copy(arrived=SENT + timedelta(hours=2)),)))["Message-ID"]
     assert first == second == "<held.k7qf-3m2d.20261119140500@council.test>"
     assert len({first, later, notice("deleted")["Message-ID"]}) == 3
 

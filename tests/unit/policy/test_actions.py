@@ -21,8 +21,6 @@ def test_an_effect_is_consistent(action: Action) -> None:
     assert effect.at_end is (effect.holds or effect.treatment == "rewrite")
     assert effect.holds is (effect.release_mode is not None) or effect.stops
     assert (effect.treatment is None) is (action is Action.ACCEPT)
-    assert (effect.first_notice is None) is (effect.told_when is None)
-    assert (effect.told_when == "delivered") is effect.delivers
     assert [effect.holds, effect.delivers, effect.treatment == "reject", action is Action.ACCEPT].count(True) == 1
 
 
@@ -30,28 +28,6 @@ def test_the_actions_that_hold() -> None:
     """split, delay and quarantine hold; quarantine and reject stop a message."""
     assert [action for action in Action if action.effect.holds] == [Action.SPLIT, Action.DELAY, Action.QUARANTINE]
     assert [action for action in Action if action.effect.stops] == [Action.QUARANTINE, Action.REJECT]
-
-
-@pytest.mark.parametrize(
-    ("action", "held", "released", "delivered"),
-    [
-        (Action.ACCEPT, None, None, None),
-        (Action.WARN, None, None, "warned"),
-        (Action.REWRITE, None, None, "rewritten"),
-        (Action.SPLIT, None, "split", None),
-        (Action.DELAY, "delayed", None, None),
-        (Action.QUARANTINE, "held", None, None),
-        (Action.REJECT, None, None, None),
-    ],
-)
-def test_when_the_first_notice_is_due(
-    action: Action, held: str | None, released: str | None, delivered: str | None
-) -> None:
-    """A notice is due once its text is true. A rejected message has the SMTP reply in place of a notice."""
-    effect = action.effect
-    assert effect.notice_when("held") == held
-    assert effect.notice_when("released") == released
-    assert effect.notice_when("delivered") == delivered
 
 
 def test_the_default_of_notices_after() -> None:

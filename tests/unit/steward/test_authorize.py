@@ -64,8 +64,16 @@ def test_requests_that_are_refused(over: dict[str, Any]) -> None:
 )
 def test_delayed_mail_waits_for_hold_delay(over: dict[str, Any], minutes: int) -> None:
     """The steward's request waits for the later of hold.delay and the row's time; an administrator's may be sooner."""
-    assert not_before(policy(), replace(REQUEST, **over), INCIDENT) == NOW + timedelta(minutes=minutes)
-    assert not_before(policy(), REQUEST, INCIDENT) is None
+    assert not_before(policy(), replace(REQUEST, **over), COPY) == NOW + timedelta(minutes=minutes)
+    assert not_before(policy(), REQUEST, COPY) is None
+
+
+def test_a_copy_that_waits_for_a_person() -> None:
+    """The steward's own request is refused, a person's is not; so is one for a copy with a forged queue id."""
+    waiting = replace(INCIDENT, copies=(replace(COPY, waits="placed on hold by hand"),))
+    assert why_refused(policy(), replace(REQUEST, actor="steward"), waiting)
+    assert why_refused(policy(), REQUEST, waiting) is None
+    assert why_refused(policy(), REQUEST, replace(INCIDENT, copies=(replace(COPY, queue_id="ALL"),)))
 
 
 def test_hold_sender_may() -> None:

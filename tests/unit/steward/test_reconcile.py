@@ -7,15 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from support import request_factories
 from undisclosed.incidents.records import AcceptedPart, QueueCopy, State, parts_for
 from undisclosed.steward.hold_queue import Listing, QueueEntry
 from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON, Comparison, History, compare
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-COPY = QueueCopy(
-    id=1, incident_id=7, gateway="mx1", queue_id="4jXkbq5QPvzJ9sp", message_id="<1@council.test>", client="127.0.0.1",
-    recipients=3, state=State.HELD, arrived=NOW - timedelta(hours=1), size=1000,
-)  # fmt: skip
+COPY = replace(request_factories.COPY, arrived=NOW - timedelta(hours=1))
 ENTRY = QueueEntry("4jXkbq5QPvzJ9sp", COPY.arrived, 1000, "clerk@council.test", 3)
 
 
