@@ -88,10 +88,14 @@ class MasterLine:
 
     def besides(self, other: MasterLine | None) -> str:
         """Where this line differs from another, in one line; the whole in short if there is no other."""
+        # postconf prints the options behind the program in the column `command`.
+        mine, theirs = (
+            {**line.columns, "command": line.columns.get("command", "").partition(" ")[0]}
+            for line in (self, other or self)
+        )
         if other is None:
-            program = self.columns.get("command", "").partition(" ")[0]  # postconf prints the options behind it
-            return f"{program}, with {len(self.options)} options (-o)"
-        columns = [f"{name} {value}" for name, value in self.columns.items() if other.columns.get(name) != value]
+            return f"{mine['command']}, with {len(self.options)} options (-o)"
+        columns = [f"{name} {value}" for name, value in mine.items() if theirs.get(name) != value]
         options = [f"-o {name}={value}" for name, value in self.options.items() if other.options.get(name) != value]
         return ", ".join([*columns, *options])
 
