@@ -80,7 +80,7 @@ def main() -> int:
         "organisation": {"name": "The council", "internal_domains": ["council.test"]},
         "rules": [{"name": "limit", "more_than_addresses": LIMIT, "action": "reject"}],
     })  # fmt: skip
-    session = Session(Runtime(Snapshot(policy, b"k" * 32), log.get(), SessionRecorder()))
+    session = Session(Runtime(Snapshot(policy, b"k" * 32, "mx1"), log.get(), SessionRecorder()))
     session.connect("127.0.0.1", 40000)
     for addresses in (2, 500):
         warm, cold = (measure(session, addresses, cold=empty) for empty in (False, True))

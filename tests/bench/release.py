@@ -29,10 +29,10 @@ from lab.client import Client
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
+from undisclosed.config.gateway_file import read_gateway
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
 from undisclosed.incidents.records import State
-from undisclosed.journal.gateway import gateway_name
 from undisclosed.journal.journal import Journal
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue
@@ -111,7 +111,7 @@ def main() -> int:
         key = read_key(policy, create=False)
         journal = Journal(policy.journal, key)
         queue = stack.enter_context(HoldQueue(postfix.config_dir))
-        context = Context(policy, key, gateway_name(policy))
+        context = Context(policy, key, read_gateway(policy, create=True))
         steward = Steward(context, journal, queue, structlog.get_logger(), lambda _: None)
         for number in range(arguments.rounds):
             plain = send(postfix.port, "exempt@council.test", 2 * number, arguments.messages)

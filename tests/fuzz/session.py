@@ -78,7 +78,7 @@ def _worker() -> tuple[Runtime, dict[str, Callable[..., int]]]:
         processors=[lambda _logger, _name, event: repr(event)],  # what makes a line of it is tested elsewhere
         wrapper_class=structlog.BoundLogger,
     )
-    runtime = Runtime(Snapshot(POLICIES[0], KEY), log, SessionRecorder())
+    runtime = Runtime(Snapshot(POLICIES[0], KEY, "mx1"), log, SessionRecorder())
     registered = Registered()
     with mock.patch.object(callbacks, "milter", registered):
         callbacks.Callbacks(runtime, callbacks.Gate()).register()
@@ -183,7 +183,7 @@ class Game:
     def __init__(self, *, lawful: bool) -> None:
         self.lawful = lawful
         self.runtime, self.callbacks = _worker()
-        self.runtime.snapshot = Snapshot(POLICIES[0], KEY)
+        self.runtime.snapshot = Snapshot(POLICIES[0], KEY, "mx1")
         self.before = ""
         self.inside = False
         self._connect()
@@ -200,7 +200,7 @@ class Game:
     def play(self, letter: str, content: bytes) -> None:
         """One event, if it may come now."""
         if letter == "P":
-            self.runtime.snapshot = Snapshot(POLICIES[(content or b"\0")[0] % len(POLICIES)], KEY)
+            self.runtime.snapshot = Snapshot(POLICIES[(content or b"\0")[0] % len(POLICIES)], KEY, "mx1")
         elif letter == "X":
             self.context.fails = True
         elif not self.lawful or self._may_come(letter):

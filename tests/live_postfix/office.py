@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from lab import milter, processes
 from lab.gateway import Gateway
@@ -20,10 +21,10 @@ from lab.waiting import until
 from live_postfix.interruption import Report, reported
 from support import children
 from undisclosed import log
+from undisclosed.config.gateway_file import read_gateway
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
 from undisclosed.incidents.records import Incident, ReleaseMode, Request, State, Verb
-from undisclosed.journal.gateway import gateway_name
 from undisclosed.journal.journal import Journal
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue
@@ -90,7 +91,7 @@ class Office:
         self.gateway = gateway
         policy = load(gateway.config)
         key = read_key(policy, create=False)
-        self.context = Context(policy, key, gateway_name(policy))
+        self.context = Context(policy, key, read_gateway(policy, create=True))
         self.journal = Journal(policy.journal, key)
 
     @contextmanager
@@ -138,6 +139,15 @@ class Office:
         """The answer to a request: its state and its text."""
         [answered] = self.journal.held.answered([request.id])
         return answered.state, str(answered.answer)
+
+    def answer_to(self, incident: Incident, verb: str = "release") -> str:
+        """Ask for the release (as bcc) or the deletion of the open copies, make a round; the state of the answers."""
+        wanted: dict[str, Any] = {"verb": verb, "mode": "bcc" if verb == "release" else None}
+        open_ones = [copy.id for copy in self.journal.incidents.get(incident.id).copies if copy.is_open]
+        requests = self.journal.held.ask(open_ones, actor="admin", reason="a test", **wanted)
+        self.round()
+        [state] = {answered.state for answered in self.journal.held.answered([request.id for request in requests])}
+        return state
 
     def state(self, incident: Incident) -> State:
         """The current state of an incident."""
@@ -193,5 +203,5 @@ def _die_at(says: Connection, config: Path, number: int) -> None:
     [root_half] = processes.children(os.getpid())
     says.send(str(root_half))
     with reported(journal, queue, report):
-        context = Context(policy, key, gateway_name(policy))
+        context = Context(policy, key, read_gateway(policy, create=True))
         Steward(context, journal, queue, log.get(), lambda _: None).round(datetime.now(UTC))

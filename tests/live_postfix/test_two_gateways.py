@@ -17,10 +17,10 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, PARENTS, SENDER, letter
+from undisclosed.config.gateway_file import read_gateway
 from undisclosed.config.key_file import read_key
 from undisclosed.config.load import load
 from undisclosed.incidents.records import Incident, State
-from undisclosed.journal.gateway import gateway_name
 from undisclosed.journal.journal import Journal
 
 WITHIN = 40.0
@@ -36,7 +36,7 @@ class Host:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.steward = Steward(gateway.config, directory=gateway.state)
-        self.name = gateway_name(load(gateway.config))
+        self.name = read_gateway(load(gateway.config), create=False)
 
     def go_down(self) -> None:
         """Stop all of it, as when the machine is switched off; the hold queue stays on disk."""

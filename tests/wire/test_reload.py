@@ -144,7 +144,7 @@ def serve_with_a_failing_reload(says: Connection, name: str, config: Path) -> No
     policy = load(config)
     key = read_key(policy, create=False)
     if name == "milter":
-        Supervisor(Snapshot(policy, key), fail, log).run()
+        Supervisor(Snapshot(policy, key, "mx1"), fail, log).run()
     else:
         settings = steward_process.StewardSettings(Context(policy, key, "mx1"), notices.load(policy, config))
         steward_process.run(settings, fail, "root", log)

@@ -31,6 +31,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     from importlib.metadata import version
 
     from undisclosed import log
+    from undisclosed.config.gateway_file import read_gateway
     from undisclosed.config.key_file import read_key
     from undisclosed.config.load import load
     from undisclosed.incidents.records import UnusableError
@@ -40,14 +41,14 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     from undisclosed.milter.worker import check_journal
     from undisclosed.policy import lint
 
-    def load_snapshot(create_key: bool) -> Snapshot:
+    def load_snapshot(create: bool) -> Snapshot:
         policy = load(config_file)
-        snapshot = Snapshot(policy, read_key(policy, create=create_key))
+        snapshot = Snapshot(policy, read_key(policy, create), read_gateway(policy, create))
         check_journal(snapshot)
         return snapshot
 
     with _service_errors(permanent=(UnusableError, NoSuchGroupError), transient=(ListenError,)):
-        snapshot = load_snapshot(create_key=True)
+        snapshot = load_snapshot(create=True)
         policy = snapshot.policy
         log.configure(policy.log.format)
         logger = log.get()
@@ -63,7 +64,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         if os.geteuid() == 0:
             logger.warning("running_as_root", reason="the milter needs no rights of root: give it a user of its own")
         try:
-            Supervisor(snapshot, partial(load_snapshot, create_key=False), logger).run()
+            Supervisor(snapshot, partial(load_snapshot, create=False), logger).run()
         except ListenError as error:
             logger.error("listen_failed", reason=str(error))
             raise
@@ -80,6 +81,7 @@ def steward(
     A small part keeps running as root. SIGHUP reloads the configuration, SIGTERM ends it.
     """
     from undisclosed import log, notices
+    from undisclosed.config.gateway_file import read_gateway
     from undisclosed.config.key_file import read_key
     from undisclosed.config.load import load
     from undisclosed.incidents.records import JournalError, UnusableError
@@ -88,17 +90,17 @@ def steward(
     from undisclosed.steward.context import Context
     from undisclosed.steward.hold_queue import HoldQueueError
 
-    def load_settings(create_key: bool) -> process.StewardSettings:
+    def load_settings(create: bool) -> process.StewardSettings:
         policy = load(config_file)
-        context = Context(policy, read_key(policy, create=create_key), gateway_name(policy))
+        context = Context(policy, read_key(policy, create), read_gateway(policy, create), gateway_name(policy))
         return process.StewardSettings(context, notices.load(policy, config_file))
 
     with _service_errors(permanent=(UnusableError, process.NoSuchUserError), transient=(JournalError, HoldQueueError)):
         if os.geteuid() == 0:
             process.service_account(user)  # before a key is made, which would be root's
-        settings = load_settings(create_key=True)
+        settings = load_settings(create=True)
         log.configure(settings.context.policy.log.format)
-        process.run(settings, partial(load_settings, create_key=False), user, log.get())
+        process.run(settings, partial(load_settings, create=False), user, log.get())
 
 
 @contextmanager

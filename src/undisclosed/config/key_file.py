@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from undisclosed.config.errors import ConfigError, NotPermittedError, Problem
-from undisclosed.config.small_file import read_regular_file
+from undisclosed.config.small_file import make_once, read_regular_file
 from undisclosed.policy import Policy
 
 KEY_BYTES = 32
@@ -37,7 +35,7 @@ def read_key(policy: Policy, create: bool) -> bytes:
         fix = "name a regular file, or one that does not exist: it is made at the first start"
         raise _error(path, f"cannot be read: {error.strerror}", fix) from error
     try:
-        _make(path)
+        make_once(path, secrets.token_hex(KEY_BYTES).encode() + b"\n", 0o600)
         return _read(path)
     except FileNotFoundError as error:
         fix = f"create the directory {path.parent}, owned by the milter's user, or name another file"
@@ -71,30 +69,6 @@ def _decoded(path: Path, content: bytes) -> bytes:
     if len(set(content)) == 1:  # left by a crash or a full disk
         raise _error(path, "not a key: all its bytes are the same", "remove it: a new one is made at the next start")
     return content
-
-
-def _make(path: Path) -> None:
-    """Make the file whole, and never replace one: a second supervisor may be starting at the same time."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600, O_EXCL
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
-            file.flush()
-            if os.geteuid() == 0:  # root runs the command, and the milter's user, who owns the directory, must read it
-                directory = path.parent.stat()
-                os.fchown(fd, directory.st_uid, directory.st_gid)
-            os.fsync(fd)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-    finally:
-        Path(temporary).unlink()
-    opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _fix_missing(path: Path) -> str:

@@ -1,10 +1,11 @@
-"""Reads a small file that an administrator names: the name may lead to a directory, a device or a pipe."""
+"""Small files: those that an administrator names, which may be anything, and those of a service, made once."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 
@@ -27,3 +28,31 @@ def read_regular_file(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
         return content, found
     finally:
         os.close(fd)
+
+
+def make_once(path: Path, content: bytes, mode: int) -> None:
+    """Make a file whole, and never replace one: another process may be making it at the same time.
+
+    Made by root, it belongs to the owner of its directory, as if that user had made it. Raises OSError.
+    """
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600, O_EXCL
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(fd, mode)
+            if os.geteuid() == 0:
+                directory = path.parent.stat()
+                os.fchown(fd, directory.st_uid, directory.st_gid)
+            os.fsync(fd)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        Path(temporary).unlink()
+    opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

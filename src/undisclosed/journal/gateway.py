@@ -1,4 +1,4 @@
-"""This host's name in the journal."""
+"""The name of a gateway, for people: the journal knows gateways by the identity in their state directory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ DEFAULT_CONFIG_DIR: Path = PostfixSection().config_dir
 
 
 def gateway_name(policy: Policy) -> str:
-    """The name that milter and steward of one Postfix instance share: queue ids are unique within it.
-
-    The host's own name, without asking DNS; for another Postfix instance on the host, its configuration directory too.
-    In the form in which the journal records text: the steward looks for copies by this name.
-    """
+    """The host's own name, without asking DNS; for another Postfix instance on it, its configuration directory too."""
     directory = policy.postfix.config_dir
     name = socket.gethostname()
     return clean(name if directory == DEFAULT_CONFIG_DIR else f"{name}:{directory}")

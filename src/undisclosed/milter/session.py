@@ -37,6 +37,8 @@ class Snapshot:
     policy: Policy
     key: bytes
     """The key of references and hashes (`journal.key_file`)."""
+    gateway: str
+    """The identity of this gateway in the journal."""
 
 
 class TransactionRecorder(Protocol):

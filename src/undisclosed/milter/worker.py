@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from undisclosed.incidents.records import JournalError, UnusableError
-from undisclosed.journal.gateway import gateway_name
 from undisclosed.milter import callbacks
 from undisclosed.milter.recorder import Recorder
 from undisclosed.milter.session import Runtime, Snapshot
@@ -55,7 +54,7 @@ def run(snapshot: Snapshot, control: Connection, log: structlog.BoundLogger) -> 
     sys.setswitchinterval(GIL_SWITCH_INTERVAL)
     use_one_malloc_arena()
     gate = callbacks.Gate()
-    recorder = Recorder(open_journal(snapshot).inbox, gateway_name(snapshot.policy), log, lambda: gate.entered)
+    recorder = Recorder(open_journal(snapshot).inbox, snapshot.gateway, log, lambda: gate.entered)
     recorder.start()
     runtime = Runtime(snapshot, log, recorder)
     threading.Thread(target=_serve, args=(runtime, gate), name="libmilter", daemon=True).start()
@@ -93,7 +92,7 @@ def control_loop(runtime: Runtime, recorder: Recorder, gate: callbacks.Gate, con
             before, runtime.snapshot = runtime.snapshot, message
             callbacks.set_mode(runtime)
             if _journal_differs(before, message):
-                recorder.use(open_journal(message).inbox, gateway_name(message.policy))
+                recorder.use(open_journal(message).inbox, message.gateway)
             control.send("reloaded")
     except (EOFError, OSError):
         pass  # the supervisor was killed
@@ -130,6 +129,6 @@ def open_journal(snapshot: Snapshot) -> Journal:
 
 
 def _journal_differs(before: Snapshot, after: Snapshot) -> bool:
-    """Whether the two record in different journals, or under different names of the gateway."""
-    old, new = ((snapshot.policy.journal, snapshot.policy.postfix, snapshot.key) for snapshot in (before, after))
+    """Whether the two record in different journals, or for different gateways."""
+    old, new = ((snapshot.policy.journal, snapshot.gateway, snapshot.key) for snapshot in (before, after))
     return old != new

@@ -9,8 +9,9 @@ from undisclosed.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The policy in force, the key of references, and the name of this gateway in the journal."""
+    """The policy in force, the key of references and hashes, and this gateway: its identity and its host's name."""
 
     policy: Policy
     key: bytes
     gateway: str
+    gateway_name: str = ""

@@ -132,6 +132,10 @@ class HoldQueue:
         """A new connection to the private listener, which speaks SMTP. Raises HoldQueueError."""
         return socket.socket(fileno=self._request("inject"))
 
+    def lock(self) -> None:
+        """Lock the hold queue until the root half ends. Raises HoldQueueError: another steward takes care of it."""
+        os.close(self._request("lock"))
+
     def mark(self, token: str) -> None:
         """Write a mark of `MailLog` into Postfix's log. Raises HoldQueueError."""
         os.close(self._request("mark", token))

@@ -9,6 +9,7 @@ private listener.
     read ID…             postcat -vq ID…
     delete ID…           postsuper -d ID… hold
     inject               a connection to the private listener
+    lock                 takes the lock of the hold queue, until this process ends; nothing is answered
     mark TOKEN           postlog -t NAME TOKEN, NAME with the instance's syslog_name before it; nothing is answered
 
 Run as `python -I -m undisclosed.steward.privileged DESCRIPTOR CONFIG_DIR LISTENER`: LISTENER is the private listener's
@@ -17,6 +18,7 @@ name in master.cf. It ends when the other half ends.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -25,6 +27,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from pathlib import Path
 from typing import Final
 
 QUEUE_ID: Final = re.compile(
@@ -47,6 +51,11 @@ TEMPORARY: Final = "/var/tmp"  # noqa: S108  its files have no name
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 TOOL_TIMEOUT: Final = 60.0
 CONNECT_TIMEOUT: Final = 10.0
+LOCK_TIMEOUT: Final = 3.0
+"""Seconds to wait for the lock: the root half of a steward that was killed may still be ending."""
+
+LOCK_INTERVAL: Final = 0.1
+
 MAX_REQUEST: Final = 4096
 MAX_REASON: Final = 500
 
@@ -58,6 +67,8 @@ class Server:
         self._connection = connection
         self._config_dir = config_dir
         self._listener = listener
+        self._lock = -1
+        """The descriptor of the locked directory, kept open until this process ends."""
 
     def serve(self) -> None:
         """Answer requests until the connection is closed."""
@@ -89,6 +100,9 @@ class Server:
                 return self._run("postsuper", *options, "hold", stderr=True)
             case "inject", False:
                 return self._connect()
+            case "lock", False:
+                self._take_lock()
+                return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         raise ValueError("not one of the verbs")
 
     def _run(self, tool: str, *arguments: str, stderr: bool = False) -> int:
@@ -128,10 +142,46 @@ class Server:
             listener.settimeout(None)
             return listener.detach()
 
+    def _take_lock(self) -> None:
+        """Lock the hold queue itself: with two stewards every message would be released twice.
+
+        The directory is locked, and not a file of ours: the lock holds whatever configuration names the queue.
+        """
+        if self._lock >= 0:
+            return
+        directory = os.open(f"{self._value('queue_directory')}/hold", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        end = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(LOCK_INTERVAL)
+                    continue
+                holder = _holder(os.fstat(directory).st_ino)
+                os.close(directory)
+                raise OSError(
+                    f"another steward takes care of this hold queue already ({holder}): end it first"
+                ) from None
+            self._lock = directory
+            return
+
     def _value(self, parameter: str) -> str:
         """The value of a parameter of main.cf, its variables replaced."""
         with os.fdopen(self._run("postconf", "-xh", parameter), "rb") as printed:
             return os.pread(printed.fileno(), MAX_REQUEST, 0).decode("utf-8", "surrogateescape").strip()
+
+
+def _holder(inode: int) -> str:
+    """The steward whose root half has locked this inode, by /proc/locks."""
+    try:
+        rows = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+        # `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF`: the process and the inode
+        [root_half] = (row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(f":{inode}"))
+        stat = Path(f"/proc/{int(root_half)}/stat").read_text("ascii", "replace")
+        return f"process {stat.rpartition(')')[2].split()[1]}"  # its parent: the half without rights
+    except (OSError, ValueError, IndexError):
+        return "its process is not visible from here"
 
 
 def serve(descriptor: int, config_dir: str, listener: str) -> None:

@@ -54,7 +54,8 @@ def run(
     """Run the steward until SIGTERM or SIGINT. At SIGHUP, `reload` reads the configuration; an error refuses it.
 
     Raises NoSuchUserError, UnusableError for a journal of another version or key, JournalError if the journal cannot be
-    reached at the start, and RootHalfGoneError when the root half has ended.
+    reached at the start, HoldQueueError if another steward takes care of the hold queue, and RootHalfGoneError when the
+    root half has ended.
     """
     context = settings.context
     result_file = ReloadResultFile.of_this_service()
@@ -66,6 +67,7 @@ def run(
         else:
             log.warning("not_running_as_root", reason="only root can read and change Postfix's queue")
             result_file.prepare()
+        queue.lock()  # before anything is read: requests that this gateway's steward has taken are taken up again
         journal = Journal(context.policy.journal, context.key)
         try:
             journal.check()

@@ -14,6 +14,7 @@ from undisclosed.incidents.records import (
     OPEN,
     STEWARD,
     AcceptedPart,
+    JournalError,
     QueueCopy,
     ReleaseMode,
     State,
@@ -153,6 +154,7 @@ class Reconciler:
         listing = self._queue.list()
         self._check.forget()
         self._log_unreadable(listing)
+        is_filed = self._file_inbox()
         copies = self._journal.incidents.copies(gateway=context.gateway, states=OPEN)
         absent = [copy for copy in copies if copy.queue_id not in listing.held]
         histories = {copy.id: self._history(copy) for copy in absent if copy.state is not State.PENDING}
@@ -160,10 +162,20 @@ class Reconciler:
         self.missing_since = comparison.missing_since
         for change in comparison.changes:
             self._record(context, change, listing, now)
-        for copy, entry in self._adoption.record_all(context, comparison.unrecorded):
-            self._record_adopted(context, copy, entry, now)
-        is_expecting = self.missing_since or any(copy.state is State.PENDING for copy in absent)
+        if is_filed:
+            for copy, entry in self._adoption.record_all(context, comparison.unrecorded):
+                self._record_adopted(context, copy, entry, now)
+        is_expecting = not is_filed or self.missing_since or any(copy.state is State.PENDING for copy in absent)
         return now + SOON if is_expecting else None
+
+    def _file_inbox(self) -> bool:
+        """File the milter's records. Without that, a listed message that is recorded could seem to have no record."""
+        try:
+            self._journal.inbox.file()
+        except JournalError as error:
+            self._log.warning("adoption_postponed", reason=str(error))
+            return False
+        return True
 
     def _log_unreadable(self, listing: Listing) -> None:
         """Log each row that cannot be read once, as long as it is listed."""

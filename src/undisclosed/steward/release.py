@@ -30,6 +30,8 @@ RELEASABLE: Final = frozenset({State.HELD, State.RELEASING})
 
 _GONE: Final = HoldQueueError("it is not queued any more")
 
+SAME_FILE: Final = "another request for the same held file is being carried out"
+
 DELETING: Final = "deleting"
 """The event before a deletion. Its detail `state` is the state of the copy after it."""
 
@@ -72,6 +74,8 @@ class JobRunner:
         Closing the generator ends its SMTP session.
         """
         self._check.forget()
+        jobs, twice = _one_for_each_file(jobs)
+        yield from ((job, JobResult("refused", SAME_FILE)) for job in twice)
         with Reinjector(self._queue.inject) as reinjector:
             for batch in batches(jobs, lambda job: job.copy.size or 0):
                 yield from self._run_batch(policy, batch, reinjector)
@@ -214,6 +218,13 @@ class JobRunner:
         why = why.strip()
         self._journal.held.set_state(job.copy.id, job.closed_state, actor=job.actor, why=why, expected=RELEASABLE)
         return JobResult("done", why)
+
+
+def _one_for_each_file(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """The first job for each queue file, and the others: both would send its message."""
+    first: dict[str, Job] = {}
+    twice = [job for job in jobs if first.setdefault(job.copy.queue_id, job) is not job]
+    return list(first.values()), twice
 
 
 def _as_mode(job: Job) -> str:

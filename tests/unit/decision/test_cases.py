@@ -27,7 +27,7 @@ def play(case: Case, directory: Path) -> tuple[Seen, bytes | None]:
     path = directory / "config.toml"
     case.configure(path)
     with structlog.testing.capture_logs() as lines:
-        session = Session(Runtime(Snapshot(load(path), b"0" * 32), log.get(), SessionRecorder()))
+        session = Session(Runtime(Snapshot(load(path), b"0" * 32, "mx1"), log.get(), SessionRecorder()))
         session.connect(case.client, case.port)
         session.mail(f"<{case.sender}>", case.login)
         for recipient in case.recipients:

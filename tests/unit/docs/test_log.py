@@ -126,7 +126,7 @@ def test_a_message_has_the_fields_that_the_page_says() -> None:
         own = policy(mode=mode, rules=[rule(more_than_addresses=10, action="rewrite")])
         for signature in ((), (("Content-Type", "multipart/signed"),)):
             with structlog.testing.capture_logs() as captured:
-                session = Session(Runtime(Snapshot(own, b"0" * 32), log.get(), SessionRecorder(fails=True)))
+                session = Session(Runtime(Snapshot(own, b"0" * 32, "mx1"), log.get(), SessionRecorder(fails=True)))
                 session.connect("127.0.0.1", 40000)
                 session.mail("<clerk@council.test>", "clerk")
                 session.rcpt("<parent@family.test>")

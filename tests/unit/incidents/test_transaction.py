@@ -100,8 +100,8 @@ def test_the_author_is_the_one_internal_address_in_from(from_: str, author: str 
     assert record.author == author
 
 
-def test_each_postfix_instance_has_a_name_of_its_own() -> None:
-    """The name of the host; a second instance adds its configuration directory, because it has its own queue ids."""
+def test_each_postfix_instance_has_a_name_for_people() -> None:
+    """The name of the host; a second instance adds its configuration directory."""
     usual = gateway_name(policy())
     assert usual
     assert ":" not in usual

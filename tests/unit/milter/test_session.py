@@ -31,7 +31,7 @@ def lines() -> Iterator[Lines]:
 
 def open_session(recorder: SessionRecorder | None = None, **over: Any) -> tuple[Runtime, Session]:
     """A session of a client on this host, under a policy made of `over`."""
-    runtime = Runtime(Snapshot(policy(**over), KEY), log.get(), recorder or SessionRecorder())
+    runtime = Runtime(Snapshot(policy(**over), KEY, "mx1"), log.get(), recorder or SessionRecorder())
     session = Session(runtime)
     session.connect("127.0.0.1", 40000)
     return runtime, session
@@ -166,7 +166,7 @@ def test_a_message_keeps_the_policy_it_began_with(lines: Lines) -> None:
     runtime, session = open_session()
     session.mail("<clerk@council.test>", "")
     session.rcpt("<parent@family.test>")
-    runtime.snapshot = Snapshot(policy(rules=[rule(more_than_addresses=1000)]), KEY)
+    runtime.snapshot = Snapshot(policy(rules=[rule(more_than_addresses=1000)]), KEY, "mx1")
     session.header("To", MANY)
     assert isinstance(session.end_of_header("4dX1"), Refuse)
     session.abort()

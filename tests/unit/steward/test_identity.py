@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from support.factories import message, policy, transaction
+from support.factories import message, transaction
 from support.journals import MakeJournal
 from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.incidents.records import QueueCopy
-from undisclosed.journal.gateway import gateway_name
 from undisclosed.steward.identity import why_other_content
 from undisclosed.steward.release_parts import HeldMessage
 
@@ -57,11 +56,3 @@ def test_another_message_is_recognised_too(make_journal: MakeJournal, raw: bytes
         assert why_other(copy, queued(copy, other)) is not None
     later = QueuedMessage(copy.queue_id, copy.arrived + timedelta(hours=1), 1, "", (), queued(copy, raw).content)
     assert why_other(copy, later) is not None
-
-
-def test_a_gateway_finds_its_copies_whatever_its_name(make_journal: MakeJournal) -> None:
-    """A host name or configuration directory with raw bytes is looked for as it was recorded."""
-    name = gateway_name(policy(postfix={"config_dir": "/srv/caf\udce9/" + "x" * 1000}))
-    journal = make_journal()
-    copy = journal.filing.record(transaction(gateway=name))
-    assert [found.id for found in journal.incidents.copies(gateway=name, states=[copy.state])] == [copy.id]

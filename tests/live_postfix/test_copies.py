@@ -1,0 +1,216 @@
+"""One copy for each held file, and nothing of one message carried over to another; with a real Postfix."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from lab.gateway import Gateway
+from lab.postfix import PrivatePostfix
+from lab.sink import Sink
+from lab.steward import Steward
+from lab.waiting import until
+from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
+from undisclosed.incidents.records import Incident, State
+
+DELAY = timedelta(seconds=30)
+
+EVERYBODY = (*PARENTS[:3], COLLEAGUE)
+
+
+@pytest.fixture(scope="module")
+def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
+    """A gateway that holds messages with too many addresses."""
+    gateway = new_gateway(installed_postfix, outside)
+    gateway.configure(gateway.policy("quarantine"))
+    with attached(gateway):
+        yield gateway
+
+
+@pytest.fixture
+def office(standing: Gateway) -> Iterator[Office]:
+    """The gateway with nothing held."""
+    with emptied(standing) as office:
+        yield office
+
+
+@contextmanager
+def under(office: Office, action: str) -> Iterator[Office]:
+    """Another action for the rule, as an administrator changes it: milter and steward use the new file."""
+    gateway = office.gateway
+    gateway.configure(gateway.policy(action, hold={"delay": f"{DELAY.seconds}s"}))
+    gateway.milter.reload()
+    other = Office(gateway)
+    try:
+        yield other
+    finally:
+        other.journal.close()
+        gateway.configure(gateway.policy("quarantine"))
+        gateway.milter.reload()
+
+
+def send(office: Office, number: int, **fields: str) -> bool:
+    """Send a letter; whether Postfix accepted it."""
+    return office.gateway.send(letter(number, **fields), sender=SENDER, to=EVERYBODY).accepted
+
+
+def incidents(office: Office, number: int) -> list[Incident]:
+    """The incidents about letters with this number, the oldest first."""
+    found = office.journal.incidents.search()
+    return [incident for incident in reversed(found) if incident.message_id == f"<letter-{number}@council.test>"]
+
+
+def owed(office: Office, incident: Incident) -> list[tuple[str, int]]:
+    """The notices about an incident: kind, and number of copies that it tells of."""
+    return [(notice.kind, len(notice.copies)) for notice in office.journal.notices.of(incident.id)]
+
+
+@contextmanager
+def locked(office: Office, seconds: float) -> Iterator[None]:
+    """Somebody else, a backup perhaps, holds the journal's lock for so long; the block runs meanwhile."""
+    path = office.context.policy.journal.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(seconds, database.execute, ["COMMIT"])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.join()
+
+
+@pytest.mark.parametrize("seconds", [3.0, 3.4])
+def test_a_locked_journal_makes_no_second_copy(office: Office, seconds: float) -> None:
+    """Held-mail review, finding 10 A: locked between record and filing. A release then went to everybody twice."""
+    number = next(NUMBERS)
+    with Steward(office.gateway.config, directory=office.gateway.state):
+        assert send(office, number)
+        with locked(office, seconds):
+            pass
+
+        def is_held() -> bool:
+            return [found.state for found in incidents(office, number)] == [State.HELD]
+
+        until(is_held, what="the message to be held")
+        [incident] = incidents(office, number)
+        assert len(incident.copies) == 1
+        done = office.gateway.command("held", "release", incident.reference, "--as", "bcc")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(office.journal.incidents.get(incident.id).copies) == 1
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+
+
+def test_a_record_that_comes_after_the_steward_adds_no_second_copy(office: Office) -> None:
+    """Held-mail review, finding 10 A: the milter's disk was slow, and the steward had found the message before."""
+    number = next(NUMBERS)
+    with locked(office, 8):  # longer than the milter waits: it holds the message without a record
+        assert send(office, number)
+    office.round()
+    until(lambda: office.journal.inbox.is_empty(), what="the record to be filed")
+    office.round()
+    [incident] = incidents(office, number)
+    assert len(incident.copies) == 1
+    assert office.answer_to(incident) == "done"
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+
+
+def test_two_texts_with_one_message_id_are_two_messages(office: Office) -> None:
+    """Milter reports, row 8: the release of "Trip" sent "Exclusions, confidential" too."""
+    number = next(NUMBERS)
+    assert send(office, number, Subject="Trip")
+    assert send(office, number, Subject="Exclusions, confidential")
+    office.round()
+    trip, exclusions = incidents(office, number)
+    assert (trip.subject, exclusions.subject) == ("Trip", "Exclusions, confidential")
+    assert trip.reference != exclusions.reference
+    assert owed(office, trip) == owed(office, exclusions) == [("held", 1)]
+    assert office.answer_to(trip) == "done"
+    assert (office.state(trip), office.state(exclusions)) == (State.RELEASED, State.HELD)
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+
+
+@pytest.mark.parametrize("verb", ["release", "delete"])
+def test_a_message_that_comes_after_the_end_of_the_first_is_told_of(office: Office, verb: str) -> None:
+    """Milter reports, row 9, and a part that an upstream server hands over late: it was held without a word."""
+    number = next(NUMBERS)
+    assert send(office, number)
+    office.round()
+    [incident] = incidents(office, number)
+    office.journal.notices.mark_sent(office.journal.notices.of(incident.id)[0].id)
+    assert office.answer_to(incident, verb) == "done"
+    assert office.gateway.send(letter(number), sender=SENDER, to=PARENTS[6:8]).accepted
+    office.round()
+    [incident] = incidents(office, number)
+    assert [copy.state for copy in incident.copies] == [
+        State.RELEASED if verb == "release" else State.DELETED,
+        State.HELD,
+    ]
+    assert [kind for kind, _ in owed(office, incident)].count("held") == 2
+
+
+def test_a_message_sent_again_under_another_rule_is_held_and_told_of(office: Office) -> None:
+    """Held-mail review, finding 4: refused, then the rule was changed; it was held and deleted without a word."""
+    number = next(NUMBERS)
+    with under(office, "reject") as refusing:
+        assert not send(refusing, number)
+    assert send(office, number)
+    office.round()
+    [incident] = incidents(office, number)
+    assert [copy.action.value for copy in incident.copies] == ["reject", "quarantine"]
+    assert (incident.state, owed(office, incident)) == (State.HELD, [("held", 1)])
+
+
+def test_a_delay_counts_from_the_arrival_of_the_copy(office: Office) -> None:
+    """Held-mail review, finding 4: the second copy left after 0.3 s, and nobody could stop it."""
+    number = next(NUMBERS)
+    with under(office, "delay") as delaying:
+        assert send(delaying, number)
+        delaying.round()
+        [incident] = incidents(delaying, number)
+        delaying.journal.notices.mark_sent(delaying.journal.notices.of(incident.id)[0].id)
+        assert delaying.answer_to(incident, "delete") == "done"
+        back = timedelta(seconds=20)
+        shift(delaying, incident, back)
+        assert send(delaying, number)
+        delaying.round()
+        delaying.round(DELAY - back)
+        [incident] = incidents(delaying, number)
+        first, second = incident.copies
+        assert second.leaves == second.arrived + DELAY
+        assert (first.state, second.state) == (State.DELETED, State.HELD)
+        assert owed(delaying, incident).count(("delayed", 1)) == 2
+        delaying.round(DELAY + timedelta(seconds=1))
+        assert delaying.state(incident) is State.RELEASED
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+
+
+def shift(office: Office, incident: Incident, back: timedelta) -> None:
+    """Let an incident and its copies have been recorded earlier."""
+    path = office.context.policy.journal.url.removeprefix("sqlite:///")
+    values: Mapping[str, Any] = {"at": _stored(incident.at - back), "id": incident.id}
+    with closing(sqlite3.connect(path, timeout=10)) as database, database:
+        database.execute("UPDATE incident SET at = :at WHERE id = :id", values)
+        database.execute("UPDATE queue_copy SET arrived = :at WHERE incident_id = :id", values)
+
+
+def _stored(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def test_a_message_without_a_message_id_has_one_copy(office: Office) -> None:
+    """The steward and the milter see the same header, also where Postfix itself adds the field."""
+    began = datetime.now(UTC)
+    for fields in ({"Message-ID": ""}, {"Message-ID": "  "}):
+        text = letter(next(NUMBERS), **fields).replace(b"Message-ID: \n", b"")
+        assert office.gateway.send(text, sender=SENDER, to=EVERYBODY).accepted
+    office.round()
+    office.round()
+    held = office.journal.incidents.search(since=began)
+    assert [len(incident.copies) for incident in held] == [1, 1]
+    assert [copy.state for incident in held for copy in incident.copies] == [State.HELD] * 2
