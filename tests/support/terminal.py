@@ -21,14 +21,17 @@ class Printed(NamedTuple):
     status: int
 
 
-def on_terminal(width: int, *arguments: str) -> Printed:
-    """Run a command with a terminal of so many columns as its standard output and error."""
+def on_terminal(width: int, *arguments: str, typed: str | None = None) -> Printed:
+    """Run a command with a terminal of so many columns as its standard output and error.
+
+    With `typed` it is its standard input too, and that text is typed at once; the terminal shows it where it is read.
+    """
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-        child = subprocess.Popen(
-            [*PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment()
-        )
+        os.write(ours, (typed or "").encode())
+        stdin = subprocess.DEVNULL if typed is None else theirs
+        child = subprocess.Popen([*PROGRAM, *arguments], stdin=stdin, stdout=theirs, stderr=theirs, env=environment())
         os.close(theirs)
         with child:
             output = _all_of(terminal.fileno())

@@ -1,4 +1,4 @@
-"""Code shared by the commands: options, the choice of incidents, help, and how a command ends with an error.
+"""Code shared by the commands: help, options of all, the journal, and how a command ends with an error.
 
 Slow imports come when a command runs: `undisclosed --help` must answer at once.
 """
@@ -6,16 +6,13 @@ Slow imports come when a command runs: `undisclosed --help` must answer at once.
 from __future__ import annotations
 
 import os
-import re
 import select
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -23,7 +20,6 @@ from typer.core import TyperCommand, TyperGroup
 from undisclosed.cli.output import printable
 
 if TYPE_CHECKING:
-    from undisclosed.incidents.records import State
     from undisclosed.journal.journal import Journal
 
 DEFAULT_CONFIG = Path("/etc/undisclosed/config.toml")
@@ -38,24 +34,6 @@ ConfigOption = Annotated[
     ),  # readable=False: config/ says more about a file that cannot be read than typer does
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-SenderOption = Annotated[
-    str | None,
-    typer.Option(help="Only with this envelope sender; a glob such as *@schools.example will do.", metavar="ADDRESS"),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Only from this time on: a date, a date and time (of this host's time zone, unless +01:00 or the like is"
-        " added), today, yesterday, or an age such as 7d or 12h.",
-        metavar="TIME",
-    ),
-]
-ReferenceArgument = Annotated[
-    str, typer.Argument(help="The reference, or enough of its beginning to be unique.", metavar="REF")
-]
-
-_DAYS_AGO: Final = {"today": 0, "yesterday": 1}
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Command(TyperCommand):
@@ -186,48 +164,6 @@ def opened_journal(config_file: Path) -> Iterator[Journal]:
         journal.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A selection of incidents. `since` is inclusive, `before` is not; None means any."""
-
-    sender: str | None = None
-    rule: str | None = None
-    since: datetime | None = None
-    before: datetime | None = None
-    states: tuple[State, ...] | None = None
-    limit: int | None = None
-
-    @classmethod
-    def from_options(
-        cls,
-        *,
-        sender: str | None,
-        rule: str | None,
-        since: str | None,
-        older_than: str | None = None,
-        states: Sequence[str] = (),
-        limit: int = 0,
-    ) -> Self:
-        """The filter that was typed. Exits with status 2 and a correct example."""
-        now = datetime.now(UTC)
-        try:
-            return cls(
-                sender=sender,
-                rule=rule,
-                since=None if since is None else parse_time(since, now),
-                before=None if older_than is None else parse_time(older_than, now),
-                states=tuple(map(parse_state, states)) or None,
-                limit=limit or None,
-            )
-        except ValueError as error:
-            fail(error)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every incident is meant."""
-        return self == Filter()
-
-
 def parse_limit(text: str) -> int:
     """A number of incidents."""
     return _parse_number(text, 0, "write a whole number, such as 100, or 0 for all")
@@ -244,32 +180,3 @@ def _parse_number(text: str, minimum: int, remedy: str) -> int:
     if not (number.isascii() and number.isdecimal() and len(number) < 10 and int(number) >= minimum):
         raise typer.BadParameter(remedy)
     return int(number)
-
-
-def parse_time(text: str, now: datetime) -> datetime:
-    """A date, a date and time (local unless it has an offset), `today`, `yesterday` or an age. Raises ValueError."""
-    if (days := _DAYS_AGO.get(text.strip().casefold())) is not None:
-        day = now.astimezone().date() - timedelta(days=days)
-        return datetime(day.year, day.month, day.day).astimezone(UTC)
-    if match := re.fullmatch(r"([0-9]{1,6}) ?([mhdw])", text.strip()):
-        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    try:
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
-    except ValueError:
-        raise ValueError(f'{text!r} is not a time: write "today", "2026-03-01", "2026-03-01 14:30" or "7d"') from None
-
-
-def parse_state(text: str) -> State:
-    """A state as people type it: with dashes or blanks, in any case. Raises ValueError."""
-    from undisclosed.incidents.records import State
-
-    try:
-        return State(text.strip().lower().replace("-", " ").replace("_", " "))
-    except ValueError:
-        known = ", ".join(state.value.replace(" ", "-") for state in State)
-        raise ValueError(f"{text!r} is not a state: write one of {known}") from None
-
-
-def local_time(moment: datetime | None) -> str:
-    """A time as this host's clock shows it, to the minute; "-" where there is none."""
-    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M")

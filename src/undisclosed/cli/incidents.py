@@ -6,10 +6,10 @@ import csv
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 
@@ -17,38 +17,36 @@ from undisclosed.cli.common import (
     DEFAULT_CONFIG,
     Command,
     ConfigOption,
-    Filter,
     JsonOption,
-    ReferenceArgument,
-    SenderOption,
-    SinceOption,
-    fail,
     group,
-    local_time,
     opened_journal,
     parse_limit,
 )
 from undisclosed.cli.output import Column, Fact, Output, Table, csv_cell
+from undisclosed.cli.selection import Filter, ReferenceArgument, Which, find, spread
+from undisclosed.cli.times import local_time, near_time, utc_time
 
 if TYPE_CHECKING:
-    from undisclosed.incidents.records import Event, Incident
+    from undisclosed.incidents.records import Event, Incident, QueueCopy
+    from undisclosed.incidents.shown import Shown
     from undisclosed.journal.journal import Journal
 
 app = group(help="Incidents: the messages on which a rule acted.")
 
 CSV_COLUMNS: Final = (
-    "reference", "at", "state", "action", "rule", "sender", "count", "organisations", "recipients", "subject",
+    "reference", "at_utc", "state", "action", "rule", "sender", "count", "organisations", "named", "recipients",
+    "shown", "shown_words", "ended_at_utc", "ended_by", "message_id", "subject",
 )  # fmt: skip
+"""Named in docs/held-mail.md; `shown` is the number of recipients who saw the list."""
 
 Form = Literal["table", "json", "csv"]
 
 
 @app.command("list", cls=Command)
+@spread
 def list_incidents(
+    which: Which,
     config_file: ConfigOption = DEFAULT_CONFIG,
-    sender: SenderOption = None,
-    rule: Annotated[str | None, typer.Option(help="Only those on which this rule acted.", metavar="NAME")] = None,
-    since: SinceOption = None,
     state: Annotated[
         list[str] | None, typer.Option(help="Only in this state; may be given several times.", metavar="STATE")
     ] = None,
@@ -61,9 +59,10 @@ def list_incidents(
     """List incidents, the newest first.
 
     On a terminal the table fits its width. Elsewhere each incident is one line of tab-separated columns, below a line
-    with their names.
+    with their names. "shown" is the number of recipients who saw the list. Times are those of this host's time zone; in
+    JSON and CSV they are UTC.
     """
-    selection = Filter.from_options(sender=sender, rule=rule, since=since, states=state or [], limit=limit)
+    selection = Filter.of(which, states=state or [], limit=limit)
     form: Form = "json" if as_json else "csv" if as_csv else "table"
     with opened_journal(config_file) as journal:
         show_list(journal, selection, form, Output(sys.stdout, sys.stderr, as_json))
@@ -82,15 +81,9 @@ def show_incident(
 
 def show(reference: str, config_file: Path, as_json: bool) -> None:
     """Print the incident, for `incidents show` and `held show`."""
-    from undisclosed.incidents.records import AmbiguousError, NotFoundError
-
+    output = Output(sys.stdout, sys.stderr, as_json, sys.stdin)
     with opened_journal(config_file) as journal:
-        try:
-            show_one(journal, reference, Output(sys.stdout, sys.stderr, as_json))
-        except NotFoundError as error:
-            fail(error, 1)
-        except AmbiguousError as error:
-            fail(error)
+        show_one(journal, find(journal, reference, output), output)
 
 
 def show_list(journal: Journal, selection: Filter, form: Form, output: Output) -> None:
@@ -103,46 +96,99 @@ def show_list(journal: Journal, selection: Filter, form: Form, output: Output) -
         limit=selection.limit,
     )
     if form == "json":
-        for incident in found:
-            output.line(json_line(incident))
+        for line in json_lines(journal, found):
+            output.line(line)
     elif form == "csv":
         lines = csv.writer(output.out)
         lines.writerow(CSV_COLUMNS)
-        lines.writerows([csv_cell(text) for text in _csv_row(incident)] for incident in found)
+        for incident, end in _with_ends(journal, found):
+            lines.writerow([csv_cell(text) for text in _csv_row(incident, end)])
     elif not found:
-        output.line("no incidents")
+        output.line(f"no incidents{selection.hint}")
     else:
-        output.table(_incident_table(found))
+        output.table(_incident_table(_with_ends(journal, found)))
         if len(found) == selection.limit:
             output.err.write(f"The newest {len(found)} are shown; --limit 0 shows all.\n")
 
 
-def show_one(journal: Journal, reference: str, output: Output) -> None:
-    """Write one incident with its copies and events. Raises NotFoundError, AmbiguousError, JournalError."""
-    incident = journal.incidents.find(reference)
+def show_one(journal: Journal, incident: Incident, output: Output) -> None:
+    """Write one incident with its copies and events. Raises JournalError."""
     events = journal.incidents.events(incident.id)
+    [(_, end)] = _with_ends(journal, [incident])
     if output.json:
-        output.line(json_line(incident, events))
+        output.line(_json_line(incident, end, events))
         return
-    output.facts(_facts(incident))
+    output.facts(_facts(incident, end))
     output.line("")
     output.line("Copies", "bold")
-    output.table(_copy_table(incident))
+    output.table(_copy_table(incident, {each.id: each.name for each in journal.gateways.all().values()}))
     output.line("")
     output.line("Events", "bold")
     output.table(_event_table(incident, events))
 
 
-def json_line(incident: Incident, events: Iterable[Event] | None = None) -> str:
-    """One line of JSON, in ASCII."""
-    leading = incident.leading
+# -- the end of an incident --------------------------------------------------------------------------------------------
+
+
+class End(NamedTuple):
+    """Who saw the list of an incident; and when, and by whom, it ended, if it was held."""
+
+    shown: Shown
+    event: Event | None
+
+    @property
+    def at(self) -> datetime | None:
+        """The time at which the last copy was released, deleted or lost."""
+        return self.event.at if self.event else None
+
+    @property
+    def by(self) -> str:
+        """The person, or the steward, who did it; empty while it is held."""
+        return self.event.actor if self.event else ""
+
+
+def _with_ends(journal: Journal, incidents: Sequence[Incident]) -> Iterator[tuple[Incident, End]]:
+    from undisclosed.incidents.shown import shown
+
+    copies = [copy.id for incident in incidents for copy in incident.copies]
+    parts, endings = journal.incidents.accepted_parts(copies), journal.incidents.endings(copies)
+    for incident in incidents:
+        ended = [endings[copy.id] for copy in incident.copies if copy.id in endings]
+        is_open = any(copy.is_open for copy in incident.copies)
+        event = None if is_open else max(ended, key=lambda event: event.at, default=None)
+        yield incident, End(shown(incident.copies, parts), event)
+
+
+def state_of(copy: QueueCopy) -> str:
+    """The state for people: a copy that leaves by itself is `delayed`."""
+    return "delayed" if copy.state.value == "held" and copy.leaves is not None else copy.state.value
+
+
+def end_of(copy: QueueCopy, now: datetime) -> str:
+    """The time at which the steward releases a copy by itself, or until which a person can decide; empty if neither."""
+    if copy.leaves is not None:
+        return f"{'leaves' if copy.leaves > now else 'due since'} {near_time(copy.leaves, now)}"
+    return "" if copy.until is None else f"until {copy.until.astimezone():%Y-%m-%d}"
+
+
+# -- forms -------------------------------------------------------------------------------------------------------------
+
+
+def json_lines(journal: Journal, incidents: Sequence[Incident]) -> Iterator[str]:
+    """One line of JSON for each incident, in ASCII."""
+    for incident, end in _with_ends(journal, incidents):
+        yield _json_line(incident, end)
+
+
+def _json_line(incident: Incident, end: End, events: Iterable[Event] | None = None) -> str:
     content = dataclasses.asdict(incident) | {
         "state": incident.state.value,
-        "rule": leading.rule,
-        "action": leading.action.value,
-        "reason": leading.reason,
-        "obstacle": leading.obstacle,
-        "adopted": incident.adopted,
+        "rule": incident.leading.rule,
+        "action": incident.leading.action.value,
+        "shown": end.shown.recipients,
+        "shown_words": end.shown.words,
+        "ended_at": end.at,
+        "ended_by": end.by or None,
     }
     if events is not None:
         content["events"] = [dataclasses.asdict(event) for event in events]
@@ -150,54 +196,77 @@ def json_line(incident: Incident, events: Iterable[Event] | None = None) -> str:
 
 
 def _json_value(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _csv_row(incident: Incident) -> list[str]:
+def _csv_row(incident: Incident, end: End) -> list[str]:
     return [
         incident.reference,
-        local_time(incident.at),
+        utc_time(incident.at),
         incident.state.value,
         incident.leading.action.value,
         incident.leading.rule,
         incident.sender or "<>",
         str(incident.count),
         str(incident.organisations),
+        str(incident.named),
         str(incident.recipients),
+        str(end.shown.recipients),
+        end.shown.words,
+        utc_time(end.at),
+        end.by,
+        incident.message_id or "",
         incident.subject or "",
     ]
 
 
-def _incident_table(incidents: Iterable[Incident]) -> Table:
+def _incident_table(incidents: Iterable[tuple[Incident, End]]) -> Table:
     columns = (
         Column("reference"),
         Column("when"),
         Column("state"),
-        Column("action"),
         Column("visible", right=True),
-        Column("orgs", right=True),
         Column("rcpts", right=True),
+        Column("shown", right=True),
+        Column("action"),
         Column("sender"),
         Column("rule", "cut"),
         Column("subject", "cut"),
     )
-    rows = []
-    for incident in incidents:
-        reference, when, state, action, rule, sender, count, organisations, recipients, subject = _csv_row(incident)
-        rows.append((reference, when, state, action, count, organisations, recipients, sender, rule, subject))
-    return Table(columns, rows, head=7)
+    rows = [
+        (
+            incident.reference,
+            local_time(incident.at),
+            state_of(incident.leading),
+            str(incident.count),
+            str(incident.recipients),
+            str(end.shown.recipients),
+            incident.leading.action.value,
+            incident.sender or "<>",
+            incident.leading.rule or "(none)",
+            incident.subject or "",
+        )
+        for incident, end in incidents
+    ]
+    return Table(columns, rows, head=6)
 
 
-def _facts(incident: Incident) -> Iterator[Fact]:
+def _facts(incident: Incident, end: End) -> Iterator[Fact]:
     leading = incident.leading
     per_field = ", ".join(f"{name} {count}" for name, count in incident.per_field.items())
     visible = (
         f"{incident.count} external addresses of {incident.organisations} organisations,"
         f" {incident.named} with a person's name"
     )
+    held = [copy for copy in incident.copies if copy.is_open]
     yield Fact("reference", [incident.reference])
-    yield Fact("when", [local_time(incident.at)])
-    yield Fact("state", [incident.state.value])
+    yield Fact("when", [local_time(incident.at, "seconds")])
+    yield Fact("state", [state_of(leading)])
+    yield Fact("seen", [end.shown.words])
+    yield Fact("leaves", [local_time(leading.leaves, "seconds")] if held and leading.leaves else [])
+    yield Fact("until", [local_time(leading.until)] if held and leading.until and not leading.leaves else [])
+    yield Fact("waits for a person", sorted({copy.waits for copy in held if copy.waits}))
+    yield Fact("ended", [f"{local_time(end.at, 'seconds')} by {end.by}"] if end.event else [])
     yield Fact("sender", [incident.sender or "<>"])
     yield Fact("subject", [incident.subject or "(not recorded)"])
     yield Fact("Message-ID", [incident.message_id or "(none)"])
@@ -206,39 +275,45 @@ def _facts(incident: Incident) -> Iterator[Fact]:
     yield Fact("not rewritten", [leading.obstacle] if leading.obstacle else [])
     yield Fact("visible", [f"{visible} ({per_field})" if per_field else visible])
     if incident.automatic:
-        yield Fact("notices", [f"none: the message is automatic ({incident.automatic})"])
+        yield Fact("notices", [f"to the administrator: the message is automatic ({incident.automatic})"])
 
 
-def _copy_table(incident: Incident) -> Table:
+def _copy_table(incident: Incident, names: Mapping[str, str]) -> Table:
     columns = (
         Column("queue id"),
         Column("state"),
         Column("arrived"),
-        Column("until"),
         Column("rcpts", right=True),
+        Column("ends"),
         Column("gateway"),
         Column("client"),
+        Column("rule", "cut"),
+        Column("repeats"),
     )
-    rows = [
-        (
+    now, arrived = datetime.now(UTC), {copy.id: copy.arrived for copy in incident.copies}
+    rows = []
+    for copy in incident.copies:
+        first = arrived.get(copy.repeat_of or 0)
+        row = (
             copy.queue_id,
-            copy.state.value,
+            state_of(copy),
             local_time(copy.arrived),
-            local_time(copy.until),
             str(copy.recipients),
-            copy.gateway,
+            end_of(copy, now) if copy.is_open else "",
+            names.get(copy.gateway, copy.gateway),
             copy.client or "unknown",
+            copy.rule or "(none)",
+            f"repeat of {near_time(first, copy.arrived)}" if first else "",
         )
-        for copy in incident.copies
-    ]
-    return Table(columns, rows, head=5)
+        rows.append(row)
+    return Table(columns, rows, head=4)
 
 
 def _event_table(incident: Incident, events: Iterable[Event]) -> Table:
     columns = (Column("when"), Column("queue id"), Column("who"), Column("what"), Column("why", "wrap"))
     queue_ids = {copy.id: copy.queue_id for copy in incident.copies}
     rows = [
-        (local_time(event.at), queue_ids.get(event.copy_id or 0, "-"), event.actor, event.what, event.why)
+        (local_time(event.at, "seconds"), queue_ids.get(event.copy_id or 0, "-"), event.actor, event.what, event.why)
         for event in events
     ]
-    return Table(columns, rows, head=4)
+    return Table(columns, rows, head=3)

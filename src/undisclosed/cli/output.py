@@ -139,11 +139,12 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The output streams of a command, and whether it writes JSON for a program."""
+    """The streams of a command, and whether it writes JSON for a program. Without `typed` it asks nothing."""
 
     out: TextIO
     err: TextIO
     json: bool = False
+    typed: TextIO | None = None
 
     def __post_init__(self) -> None:
         """Escape characters that the terminal cannot encode: an encoding error must not end a command halfway."""
@@ -155,6 +156,18 @@ class Output:
     def width(self) -> int | None:
         """The width of the terminal; None if `out` is not a terminal."""
         return terminal_width(self.out)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a person is there to answer a question."""
+        return self.typed is not None and self.typed.isatty() and self.err.isatty()
+
+    def ask(self, question: str) -> str:
+        """Write a question to standard error, and return the answer in small letters."""
+        assert self.typed is not None
+        self.err.write(question)
+        self.err.flush()
+        return self.typed.readline().strip().casefold()
 
     def line(self, text: str, style: str = "", label: str = "") -> None:
         """Write a line as it is. On a terminal the text, and not its label, has rich's `style`."""

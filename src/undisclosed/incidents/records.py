@@ -74,10 +74,6 @@ class NotFoundError(LookupError):
     """The journal has no such incident or request."""
 
 
-class AmbiguousError(LookupError):
-    """Several incidents have a reference with this beginning; the text names some."""
-
-
 class State(StrEnum):
     """The state of one copy of a message."""
 
@@ -103,6 +99,11 @@ class State(StrEnum):
 
 OPEN: Final = frozenset({State.PENDING, State.HELD, State.RELEASING})
 """States of a copy that is not dealt with yet: every other state is final."""
+
+LEFT: Final = frozenset(
+    {State.RELEASED, State.DELETED, State.EXPIRED, State.RELEASED_BY_HAND, State.DELETED_BY_HAND, State.GONE}
+)
+"""States of a copy that was held, and is not any more."""
 
 BY_FINALITY: Final = (
     State.PENDING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.filing import QUARANTINED
 from undisclosed.journal.notices import add_notice, drop_due_notices
-from undisclosed.journal.rows import IDS_PER_QUERY, add_event, as_record, now
+from undisclosed.journal.rows import add_event, as_record, now, portions
 from undisclosed.journal.tables import UNANSWERED
 from undisclosed.journal.write_transaction import EngineTransaction
 
@@ -159,7 +159,7 @@ class Held:
         }
         made: list[Request] = []
         with self._database.write(notify=True) as connection:
-            for some in _portions(copy_ids):
+            for some in portions(copy_ids):
                 if actor != STEWARD:
                     _withdraw(connection, some)
                 rows = connection.execute(_ask(some, values)).all()
@@ -180,6 +180,28 @@ class Held:
                 )
                 add_event(EngineTransaction(connection), event)
         return made
+
+    def withdraw(self, copy_ids: Collection[int], *, actor: str, reason: str) -> list[Request]:
+        """Take back the requests of persons for these copies that no steward has taken, with an event for each."""
+        table = tables.request
+        withdrawn: list[Request] = []
+        with self._database.write() as connection:
+            for some in portions(copy_ids):
+                theirs = table.c.copy_id.in_(some), table.c.state == "open", table.c.actor != STEWARD
+                update = sa.update(table).where(*theirs).values(state="withdrawn").returning(table)
+                withdrawn += [as_record(Request, row) for row in connection.execute(update)]
+            for request in withdrawn:
+                event = Event(
+                    incident_id=request.incident_id,
+                    copy_id=request.copy_id,
+                    at=now(),
+                    actor=actor,
+                    what=f"request to {request.verb} withdrawn",
+                    why=reason,
+                    detail={"request": request.id},
+                )
+                add_event(EngineTransaction(connection), event)
+        return withdrawn
 
     def requests(self, *, gateway: str) -> list[Request]:
         """The requests for copies of a gateway that are open, or that its steward has taken. The oldest first."""
@@ -202,7 +224,7 @@ class Held:
         mine = sa.or_(table.c.state == "open", sa.and_(table.c.state == "taken", table.c.taken_by == gateway))
         taken: set[int] = set()
         with self._database.write() as connection:
-            for some in _portions(request_ids):
+            for some in portions(request_ids):
                 update = (
                     sa.update(table)
                     .where(table.c.id.in_(some), mine)
@@ -224,7 +246,7 @@ class Held:
         table = tables.request
         found: list[Request] = []
         with self._database.read() as connection:
-            for some in _portions(request_ids):
+            for some in portions(request_ids):
                 query = sa.select(table).where(table.c.id.in_(some), table.c.state.not_in(UNANSWERED))
                 found += [as_record(Request, row) for row in connection.execute(query.order_by(table.c.id))]
         return found
@@ -252,13 +274,6 @@ class Held:
                 detail={"request": request_id},
             )
             add_event(EngineTransaction(connection), event)
-
-
-def _portions(ids: Collection[int]) -> Iterator[list[int]]:
-    """The ids in order, in lists that one query takes."""
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), IDS_PER_QUERY):
-        yield ordered[start : start + IDS_PER_QUERY]
 
 
 def _withdraw(connection: Connection, copy_ids: Collection[int]) -> None:

@@ -14,7 +14,8 @@ from undisclosed.decision.reference import REFERENCE_LETTERS
 from undisclosed.incidents.automatic import Automatic
 from undisclosed.incidents.records import (
     BY_FINALITY,
-    AmbiguousError,
+    LEFT,
+    AcceptedPart,
     Event,
     Incident,
     JournalError,
@@ -26,7 +27,7 @@ from undisclosed.incidents.records import (
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.inbox import Inbox
-from undisclosed.journal.rows import IDS_PER_QUERY, as_copy, as_record
+from undisclosed.journal.rows import IDS_PER_QUERY, as_copy, as_record, portions
 
 
 class Incidents:
@@ -68,27 +69,41 @@ class Incidents:
                 return incidents[0]
         raise NotFoundError(f"there is no incident {incident_id}")
 
-    def find(self, prefix: str) -> Incident:
-        """The incident whose reference has this beginning, in any case, with the dash or without.
+    def matching(self, prefix: str) -> list[Incident]:
+        """The incidents whose references have this beginning, in any case, with the dash or without; the newest first.
 
-        Raises NotFoundError; AmbiguousError where there are several, also with one reference: the same message after
-        more than an hour. The text names some of them, with their times.
+        One reference may have several: the same message after more than an hour.
         """
         letters = "".join(char for char in prefix.upper() if char in REFERENCE_LETTERS)
         if not letters or len(letters) != len(prefix.replace("-", "").strip()):
-            raise NotFoundError(f"{prefix!r} is not a reference, nor the beginning of one")
+            return []
         beginning = letters if len(letters) <= 4 else f"{letters[:4]}-{letters[4:]}"
         table = tables.incident
-        query = sa.select(table).where(table.c.reference.like(f"{beginning}%")).order_by(table.c.at.desc()).limit(4)
+        query = sa.select(table).where(table.c.reference.like(f"{beginning}%"))
         with self._read_all() as connection:
-            found = connection.execute(query).all()
-            if not found:
-                raise NotFoundError(f"no incident has a reference that begins with {beginning}")
-            if len(found) > 1:
-                some = ", ".join(f"{row.reference} of {row.at.astimezone():%Y-%m-%d %H:%M:%S}" for row in found[:3])
-                more = ", …" if len(found) > 3 else ""
-                raise AmbiguousError(f"several incidents have a reference that begins with {beginning}: {some}{more}")
-            return _with_copies(connection, found)[0]
+            return _with_copies(connection, connection.execute(query.order_by(table.c.at.desc(), table.c.id.desc())))
+
+    def accepted_parts(self, copy_ids: Collection[int]) -> dict[int, set[AcceptedPart]]:
+        """The parts that Postfix has accepted of the releases of these copies; copies without any are left out."""
+        table = tables.accepted_part
+        found: dict[int, set[AcceptedPart]] = {}
+        with self._database.read() as connection:
+            for some in portions(copy_ids):
+                for row in connection.execute(sa.select(table).where(table.c.copy_id.in_(some))):
+                    found.setdefault(row.copy_id, set()).add(as_record(AcceptedPart, row))
+        return found
+
+    def endings(self, copy_ids: Collection[int]) -> dict[int, Event]:
+        """The event by which each of these copies left the hold queue for good; those that did not are left out."""
+        table = tables.event
+        ended = [state.value for state in LEFT]
+        found: dict[int, Event] = {}
+        with self._database.read() as connection:
+            for some in portions(copy_ids):
+                query = sa.select(table).where(table.c.copy_id.in_(some), table.c.what.in_(ended)).order_by(table.c.id)
+                for row in connection.execute(query):
+                    found[row.copy_id] = as_record(Event, row)
+        return found
 
     def copies(self, *, gateway: str, states: Collection[State]) -> list[QueueCopy]:
         """The copies of a gateway in these states, the oldest first."""

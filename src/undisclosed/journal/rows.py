@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -18,6 +19,13 @@ R = TypeVar("R", AcceptedPart, Event, GatewayRecord, QueueCopy, Request)
 
 IDS_PER_QUERY: Final = 500
 """Values in one IN (…): SQLite takes at most 32,766 parameters, and older versions 999."""
+
+
+def portions(ids: Collection[int]) -> Iterator[list[int]]:
+    """The ids in order, in lists that one query takes."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), IDS_PER_QUERY):
+        yield ordered[start : start + IDS_PER_QUERY]
 
 
 def now() -> datetime:

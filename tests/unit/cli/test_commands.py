@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -77,6 +78,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
             reference="2345-6789", message_id="<3@x>", subject="word " * 60, reason=reason, client="2001:db8::1"
         )
     )
+    journal.gateways.record("mx1.council.test", "mx1", datetime.now(UTC) + timedelta(days=1))  # its steward runs
     journal.close()
     return str(file)
 
@@ -183,7 +185,7 @@ def test_an_error_into_a_closed_pipe_is_quiet() -> None:
         (("reload", "x"), "'PID': write the process id"),
         (("reload", "1"), "'PID': write the process id"),
         (("held", "release", "K7QF", "--as", "blind"), "'--as': write one of bcc, split, unchanged"),
-        (("held", "release", "--as", "bcc"), "give either references, or options that select held mail"),
+        (("held", "release", "--as", "bcc"), "give references, or select by options such as --sender, and not both"),
         (("held", "list", "--since", "lately"), "write \"today\", \"2026-03-01\""),
         (("incidents", "list", "--state", "lost"), "write one of pending, held"),
         (("check-config", "undisclosed.toml"), "takes no undisclosed.toml; name a configuration by --config FILE."),

@@ -22,7 +22,7 @@ def test_a_reader_files_the_transactions_in_the_inbox(make_journal: MakeJournal)
     make_journal().inbox.put([transaction()])
     readers = [make_journal() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda reader: reader.incidents.find("K7QF"), readers))
+        found = list(pool.map(lambda reader: reader.incidents.matching("K7QF")[0], readers))
     assert [len(incident.copies) for incident in found] == [1] * 4
     [event] = readers[0].incidents.events(found[0].id)
     assert (event.actor, event.what) == ("milter", "recorded")
@@ -37,7 +37,7 @@ def test_a_filed_transaction_equals_one_that_was_recorded_at_once(make_journal: 
     journal.filing.record(put_down)
     other = replace(put_down, reference="ZZZZ-ZZZZ", identity="another", queue_id="4dX2")
     journal.inbox.put([other])
-    [second, first] = [journal.incidents.find("ZZZZ"), journal.incidents.find("K7QF")]
+    [second, first] = [journal.incidents.matching("ZZZZ")[0], journal.incidents.matching("K7QF")[0]]
     own: dict[str, Any] = {"id": 0, "reference": "", "identity": "", "copies": ()}
     assert replace(second, **own) == replace(first, **own)
     own = {"id": 0, "incident_id": 0, "queue_id": ""}
@@ -56,6 +56,6 @@ def test_a_message_that_postfix_did_not_get_is_marked(journal: Journal, treatmen
         transaction(treatment=treatment, message_id="<other@council.test>", reference="ZZZZ-ZZZZ")
     )
     assert journal.inbox.mark_not_queued(one, "answered with a temporary failure")
-    assert journal.incidents.find("K7QF").state is state
-    assert journal.incidents.find("ZZZZ").copies[0].state is other.state
+    assert journal.incidents.matching("K7QF")[0].state is state
+    assert journal.incidents.matching("ZZZZ")[0].copies[0].state is other.state
     assert not journal.inbox.mark_not_queued(one, "twice")

@@ -152,5 +152,6 @@ def test_a_recorded_message_can_be_marked_as_not_queued(recorder: Recorder, jour
     one = transaction(treatment="rewrite")
     recorder.record(one)
     recorder.mark_not_queued(one, "answered with a temporary failure")
-    until(lambda: journal.incidents.find("K7QF").state is State.NEVER_QUEUED, what="the record to be put right")
-    assert journal.incidents.events(journal.incidents.find("K7QF").id)[-1].why == "answered with a temporary failure"
+    until(lambda: journal.incidents.matching("K7QF")[0].state is State.NEVER_QUEUED, what="the record to be put right")
+    [incident] = journal.incidents.matching("K7QF")
+    assert journal.incidents.events(incident.id)[-1].why == "answered with a temporary failure"
