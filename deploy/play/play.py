@@ -160,7 +160,7 @@ From [bold]{held_sender}[/] it is held instead, and waits for you:
 
   export UNDISCLOSED_CONFIG={config}
   {program} held list
-  {program} held release REFERENCE --as bcc     # or split, or unchanged; or: held delete REFERENCE
+  {program} held release REFERENCE --as bcc     # or split; or: held delete REFERENCE
 
 With a mail client: outgoing server 127.0.0.1, port {port}, no encryption, no password, you@council.test.
 The policy is {config}

@@ -380,13 +380,15 @@ def test_the_commands_and_the_process_without_rights(office: Office) -> None:
         assert sorted(office.incident(message_id).reference for message_id in ids) == sorted(references)
         ways = ("bcc", "split", "unchanged")
         for way, reference in zip(ways, references, strict=False):
-            done = gateway.command("held", "release", reference[:6].lower(), "--as", way, "--reason", "asked by phone")
-            assert (done.returncode, done.stdout) == (0, f"{reference}: released as {way}\n")
+            why = ("--reason", "asked by phone", "--yes")
+            done = gateway.command("held", "release", reference[:6].lower(), "--as", way, *why)
+            answered = f"{reference} was released as {way} to 4 recipients: asked by phone\n"
+            assert (done.returncode, done.stdout) == (0, answered)
         again = gateway.command("held", "release", references[0], "--as", "bcc", "--json")
         answer: dict[str, Any] = json.loads(again.stdout)
         assert (again.returncode, answer["answer"]) == (1, "refused")
-        done = gateway.command("held", "delete", "--sender", SENDER)
-        assert (done.returncode, done.stdout) == (0, f"{references[3]}: deleted\n")
+        done = gateway.command("held", "delete", "--sender", SENDER, "--yes")
+        assert (done.returncode, done.stdout) == (0, f"{references[3]} was deleted\n")
         assert gateway.command("held", "list").stdout == "nothing is held\n"
         shown = gateway.command("held", "show", references[0]).stdout
         assert "asked by phone" in shown

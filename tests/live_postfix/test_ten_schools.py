@@ -36,6 +36,9 @@ COLLEAGUE = "education.welfare@council.test"
 
 BCC, SPLIT, UNCHANGED, DELETED, EXPIRED, *STILL_HELD = BREACH.letters
 RELEASED = {"bcc": BCC, "split": SPLIT, "unchanged": UNCHANGED}
+BY_PHONE = ("--reason", "asked by phone", "--yes")
+"""The options of a release without a terminal."""
+
 WITHIN = 60.0
 """Seconds for any one thing that the steward does: many times what it takes on a busy machine."""
 
@@ -132,10 +135,11 @@ def _played(office: Office) -> Story:
         incidents = _by_name(office)
         references = {message_id: incident.reference for message_id, incident in incidents.items()}
         answers = {
-            way: gateway.command("held", "release", references[name(letter)], "--as", way, "--reason", "asked by phone")
+            way: gateway.command("held", "release", references[name(letter)], "--as", way, *BY_PHONE)
             for way, letter in RELEASED.items()
         }
-        answers["delete"] = gateway.command("held", "delete", references[name(DELETED)], "--reason", "a duplicate")
+        duplicate = ("--reason", "a duplicate", "--yes")
+        answers["delete"] = gateway.command("held", "delete", references[name(DELETED)], *duplicate)
         _expire(office, incidents[name(EXPIRED)])
         until(lambda: len(_notices(office)) >= NOTICES.total(), within=WITHIN, what="the last notice")
     gateway.settle()
@@ -220,8 +224,14 @@ def test_the_list_for_people_names_the_same_ten(story: Story) -> None:
 def test_each_wish_is_answered(story: Story) -> None:
     """The answer is a sentence with the reference, and the exit status is 0."""
     said = {wish: (answer.returncode, answer.stdout) for wish, answer in story.answers.items()}
-    released = {way: (0, f"{story.reference(letter)}: released as {way}\n") for way, letter in RELEASED.items()}
-    assert said == {**released, "delete": (0, f"{story.reference(DELETED)}: deleted\n")}
+    released = {
+        way: (
+            0,
+            f"{story.reference(letter)} was released as {way} to {len(letter.recipients)} recipients: asked by phone\n",
+        )
+        for way, letter in RELEASED.items()
+    }
+    assert said == {**released, "delete": (0, f"{story.reference(DELETED)} was deleted: a duplicate\n")}
 
 
 # -- mail that left

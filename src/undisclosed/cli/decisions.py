@@ -217,11 +217,9 @@ def write_unseen_stewards(
     in_use = {each.id for each in known.values() if each.seen_at is None or now - each.seen_at < FORGOTTEN_AFTER}
     for gateway in sorted(holding | in_use if everywhere else holding):
         record = known.get(gateway)
-        name = record.name if record else gateway
-        seen_at = record.seen_at if record else None
-        if seen_at is None or now - seen_at > UNSEEN_AFTER:
-            since = "never been seen" if seen_at is None else f"not been seen for {age(now - seen_at)}"
-            output.err.write(f"undisclosed: the steward on {printable(name)} has {since}\n")
+        if record is not None and (record.seen_at is None or now - record.seen_at > UNSEEN_AFTER):
+            since = f"not been seen for {age(now - record.seen_at)}" if record.seen_at else "never been seen"
+            output.err.write(f"undisclosed: the steward on {printable(record.name)} has {since}\n")
 
 
 # -- the results -------------------------------------------------------------------------------------------------------

@@ -145,9 +145,9 @@ def test_quickstart_shows_both_breaches_under_each_action() -> None:
     held = text.partition("One of them is held, and then released")[2]
     [reference] = re.findall(r"Subject: Not sent: your message is on hold \((\S+)\)", held)
     assert "the steward running: 0 messages out." in held
-    row = rf"{reference} .+ held 95 96 school.admissions@council.test many"
+    row = rf"{reference} .+ held .+ 95 96 school.admissions@council.test many"
     assert re.search(rf"undisclosed held list reference .+ {row}", held)
-    assert f"undisclosed held release {reference} --as bcc {reference}: released as bcc" in held
+    assert f"undisclosed held release {reference} --as bcc {reference} was released as bcc to 96 recipients" in held
     assert "what 96 recipients received, once each; addresses of strangers in sight: 0" in held
 
 
@@ -180,7 +180,7 @@ def test_quickstart_lets_held_mail_be_released_by_hand(play: Callable[..., Play]
         ).stdout
 
     assert reference in held("list")
-    assert held("release", reference, "--as", "split") == f"{reference}: released as split\n"
+    assert held("release", reference, "--as", "split") == f"{reference} was released as split to 12 recipients\n"
     assert held("list") == "nothing is held\n"
 
 
