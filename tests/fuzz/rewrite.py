@@ -43,7 +43,9 @@ def check(data: bytes) -> None:
     except Unsafe:
         return
     with contextlib.suppress(Unsafe):
-        assert plan(rules, message) == edits
+        planned = plan(rules, message).edits
+        assert planned[: len(edits)] == edits
+        assert {edit.name.casefold() for edit in planned[len(edits) :]} <= {"dkim-signature"}
     after = apply(fields, edits)
     _shows_nobody(rules, after)
     written = [edit.value for edit in edits if not isinstance(edit, HeaderDeletion)]

@@ -103,14 +103,15 @@ def run(
     with progress(len(files) if bars_wanted else 0, output.err) as advance:
         for file in files:
             try:
-                message = message_file.read(file, message_file.content(file, stdin), envelope)
+                first, rest = message_file.content(file, stdin)
+                message = message_file.read(file, first, envelope, rest)
+                explained = explanation.explain(policy, key, message)
             except message_file.SavedMessageError as error:
                 output.err.write(f"undisclosed: {printable(str(error))}\n")
                 status = FAILED
                 continue
             finally:
                 advance()
-            explained = explanation.explain(policy, key, message)
             if output.json:
                 output.line(explanation.as_json(explained))
             else:
@@ -143,7 +144,7 @@ def _rows(explained: Explanation) -> Iterator[tuple[str, Sequence[str]]]:
     yield "from", [f"{explained.sender or '<>'}, to {_number(explained.recipients, 'recipient')}"]
     if explained.rule is not None:
         yield "rule", [explained.rule]
-    yield "because", [explained.reason] + ([f"not rewritten: {explained.obstacle}"] if explained.obstacle else [])
+    yield "because", [explained.reason] + ([f"not hidden: {explained.obstacle}"] if explained.obstacle else [])
     if explained.scope == "outgoing":
         yield "visible", [_visible(explained)]
     if explained.per_field:

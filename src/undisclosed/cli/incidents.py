@@ -272,7 +272,7 @@ def _facts(incident: Incident, end: End) -> Iterator[Fact]:
     yield Fact("Message-ID", [incident.message_id or "(none)"])
     yield Fact("rule", [f"{leading.rule or '(none)'}: {leading.action.value}"])
     yield Fact("reason", [leading.reason] if leading.reason else [])
-    yield Fact("not rewritten", [leading.obstacle] if leading.obstacle else [])
+    yield Fact("not hidden", [leading.obstacle] if leading.obstacle else [])
     yield Fact("visible", [f"{visible} ({per_field})" if per_field else visible])
     if incident.automatic:
         yield Fact("notices", [f"to the administrator: the message is automatic ({incident.automatic})"])

@@ -89,7 +89,7 @@ def quarantine_reason(decision: Decision, reference: str | None) -> str:
     count = decision.exposure.count
     head = f"{count} external {'address' if count == 1 else 'addresses'} visible to every recipient"
     tail = f"; reference {plain(reference)}"[:40] if reference else ""
-    obstacle = f"; not rewritten: {plain(decision.obstacle.text)}" if decision.obstacle else ""
+    obstacle = f"; not hidden: {plain(decision.obstacle.text)}" if decision.obstacle else ""
     rule = f"; rule {plain(decision.rule)}" if decision.rule else ""
     return head + _cut(rule + obstacle, REASON_LIMIT - len(head) - len(tail)) + tail
 

@@ -15,13 +15,11 @@ REFERENCE: Final = "K7QF-3M2D"
 QUEUE_ID: Final = "4dX1c23kLmz9Q"
 """Examples of what depends on the message."""
 
-_HIDING: Final = (Action.REWRITE, Action.SPLIT, Action.DELAY)
-"""Actions that an obstacle stops."""
-
 _OBSTACLES: Final = {
     ObstacleKind.INVITATION: "an invitation",
     ObstacleKind.OUTLOOK: "in Outlook's Rich Text format",
     ObstacleKind.SIGNED: "signed or encrypted",
+    ObstacleKind.REPEATED: "with the addresses also in its text",
     ObstacleKind.OTHER: "unsafe to rewrite for another reason",
 }
 
@@ -52,7 +50,7 @@ def _cases(policy: Policy) -> Iterator[tuple[str, list[str]]]:
     refusals: dict[Reply, list[str]] = {}
     if policy.uses(Action.REJECT):
         refusals[refusal_of(policy, None, COUNT, REFERENCE)] = ["a rule"]
-    if policy.rewrite.when_unsafe is Action.REJECT and any(map(policy.uses, _HIDING)):
+    if policy.rewrite.when_unsafe is Action.REJECT and policy.hides:
         for kind, words in _OBSTACLES.items():
             refusals.setdefault(refusal_of(policy, kind, COUNT, REFERENCE), []).append(f"`when_unsafe` ({words})")
     for reply, cases in refusals.items():

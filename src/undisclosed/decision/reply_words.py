@@ -69,6 +69,12 @@ ENGLISH: Final = Words(
             "Everyone would have seen {outside}: use Bcc.",
             _ASK,
         ),
+        ObstacleKind.REPEATED: Text(
+            "Not sent. Please take the addresses out of its text, put them in Bcc, and send again.",
+            ("The text or an attachment lists addresses of other recipients: Bcc cannot hide those.",),
+            "All would see {outside}: clear the text, use Bcc.",
+            _ASK,
+        ),
         ObstacleKind.OTHER: Text(
             "Not sent. Please put your own address in To, all others in Bcc, and send it again.",
             ("The addresses could not be hidden for you. A mail merge is safer still.",),
@@ -121,6 +127,12 @@ WELSH: Final = Words(
         ObstacleKind.SIGNED: Text(
             _REFUSED_CY,
             ("Mae wedi'i llofnodi neu wedi'i hamgryptio: nid oedd modd cuddio'r cyfeiriadau.",),
+            "Byddai pawb yn gweld {outside}: defnyddiwch Bcc.",
+            _ASK_CY,
+        ),
+        ObstacleKind.REPEATED: Text(
+            "Heb ei hanfon. Tynnwch y cyfeiriadau o'r testun, rhowch nhw yn Bcc, a'i hanfon eto.",
+            ("Mae'r testun neu atodiad yn rhestru cyfeiriadau: ni all Bcc guddio'r rheini.",),
             "Byddai pawb yn gweld {outside}: defnyddiwch Bcc.",
             _ASK_CY,
         ),

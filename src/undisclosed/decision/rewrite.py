@@ -7,26 +7,24 @@ raised for an obstacle (`obstacles.py`), and if the result of the edits, read ag
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from undisclosed.addresses import Address, Mailbox, addresses
+from undisclosed.addresses import Address, Mailbox, addresses, domains
 from undisclosed.addresses.crosscheck import candidates
 from undisclosed.decision import field_text
+from undisclosed.decision.body_scan import BodySearch
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion, apply
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.message import Field, Message, key_of
-from undisclosed.decision.obstacles import Obstacle, body_obstacle, header_obstacle, needs_body
+from undisclosed.decision.obstacles import AUTHORS, Key, Obstacle, broken_by, header_obstacle, is_composite
 from undisclosed.policy import Policy, Standing
 
 EMPTY_GROUP: Final = "undisclosed-recipients:;"
 
 BCC_FIELDS: Final = frozenset({"bcc", "resent-bcc"})
 """Fields that are always deleted: a relay that does not strip them shows them to all recipients."""
-
-AUTHORS: Final = ("from", "sender", "resent-from", "resent-sender")
-"""Fields that name an author or sender. A recipient who is one of them stays visible there."""
 
 MAX_EDITS: Final = 1000
 """Postfix searches each edited field from the top of the header: many thousand edits would take minutes."""
@@ -35,8 +33,6 @@ MAX_VALUE: Final = 60_000
 """Bytes of an edited value. Postfix cuts longer fields when it reads them; libmilter accepts 65,535."""
 
 STILL_VISIBLE: Final = Obstacle("an outside address would still be visible")
-
-Key = tuple[str, str]
 
 
 class Unsafe(Exception):
@@ -57,29 +53,74 @@ class _LocatedField:
     value: str
 
 
-def plan(policy: Policy, message: Message) -> tuple[Edit, ...]:
-    """The edits of `hide`, if the header has no obstacle. Raises Unsafe with the obstacle.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The way in which the recipients of a message are hidden."""
 
-    `check_body` does the same for the body.
+    edits: tuple[Edit, ...]
+    """The header edits, in the order in which they are applied."""
+    body: BodySearch | None
+    """What the body must not contain. None if nothing has to be hidden."""
+
+
+def plan(policy: Policy, message: Message, *, split: bool = False) -> Plan:
+    """The plan for a message whose header has no obstacle; that of its body is still to be searched for.
+
+    The milter, `explain` and the steward ask here, for `rewrite` and `delay`, and with `split` for `split`: then To
+    changes too, in the message for each recipient. Raises Unsafe with the obstacle.
     """
     edits = hide(policy, message)
-    if edits:
-        edited = tuple(dict.fromkeys(edit.name for edit in reversed(edits)))
-        hidden = _hidden(policy, message)
-        authors = {name: _keys(message, name) for name in AUTHORS}
-        if obstacle := header_obstacle(message, edited, hidden - authors["from"] - authors["sender"]):
-            raise Unsafe(obstacle)
-        for name, keys in authors.items():
-            if len(keys & hidden) > 1:
-                # Several hidden addresses in an author field: it repeats the list.
-                raise Unsafe(Obstacle(f"{name.title()} repeats the recipients"))
-    return edits
-
-
-def check_body(message: Message, body: bytes) -> None:
-    """Raise Unsafe if the body of a message, given whole, has an obstacle."""
-    if needs_body(message) and (obstacle := body_obstacle(body, complete=True)):
+    edited = {edit.name for edit in edits} | ({"To"} if split else set())
+    if not edited:
+        return Plan(edits, None)
+    removed = signature_deletions(policy, message, edited)
+    names = tuple(dict.fromkeys(edit.name for edit in (*removed, *reversed(edits)))) + (("To",) if split else ())
+    rest = replace(message, fields=apply(message.fields, removed)) if removed else message
+    hidden = _hidden(policy, message)
+    authors = {name: _keys(message, name) for name in AUTHORS}
+    outside = hidden - authors["from"] - authors["sender"]
+    if obstacle := header_obstacle(rest, tuple(dict.fromkeys(names)), outside):
         raise Unsafe(obstacle)
+    for name, keys in authors.items():
+        if len(keys & hidden) > 1:
+            # Several hidden addresses in an author field: it repeats the list.
+            raise Unsafe(Obstacle(f"{name.title()} repeats the recipients"))
+    return Plan((*edits, *removed), _body_search(policy, message, outside))
+
+
+def signature_deletions(policy: Policy, message: Message, edited: Collection[str]) -> list[HeaderDeletion]:
+    """The deletions of the organisation's own DKIM signatures that these edits break, in the order of their use.
+
+    They are no obstacle: the milters behind this one, and those of the release listener, sign anew.
+    """
+    found = (field for field in message.fields if key_of(field.name) == DKIM)
+    deletions = [
+        HeaderDeletion(field.name, index)
+        for index, field in enumerate(found, 1)
+        if _is_ours(policy, field.value) and broken_by(field.value, edited)
+    ]
+    return deletions[::-1]
+
+
+DKIM: Final = "dkim-signature"
+"""The field of a DKIM signature, as `key_of` spells it."""
+
+_DOMAIN: Final = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)\s*(?:;|$)")
+
+
+def _is_ours(policy: Policy, signature: str) -> bool:
+    """Whether a DKIM signature is the organisation's, by its d= tag (RFC 6376, section 3.5)."""
+    found = _DOMAIN.search(signature)
+    return found is not None and policy.standing(domains.to_ascii(found[1])) is Standing.INTERNAL
+
+
+def _body_search(policy: Policy, message: Message, hidden: frozenset[Key]) -> BodySearch:
+    """The search of the body. Internal addresses are no list there: they are in signatures and footers of all mail."""
+    return BodySearch(
+        hidden=frozenset(key for key in hidden if policy.standing(key[1]) is not Standing.INTERNAL),
+        has_parts=any(is_composite(value.lower()) for value in message.values("content-type")),
+        is_base64=any("base64" in value.lower() for value in message.values("content-transfer-encoding")),
+    )
 
 
 def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:

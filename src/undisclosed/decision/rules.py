@@ -1,16 +1,21 @@
-"""The decision on one message, by its envelope and header, and for a rewrite by its body. Nothing is changed here."""
+"""The decision on one message: by its envelope and header, and by its body if its recipients are to be hidden.
+
+Nothing is changed here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from undisclosed.decision import rewrite
+from undisclosed.decision.body_scan import BodySearch
 from undisclosed.decision.edits import Edit
 from undisclosed.decision.exposure import NOTHING_SHOWN, Exposure, expose, is_rerouted
 from undisclosed.decision.message import Client, Message, bounce_is_lost
-from undisclosed.decision.obstacles import Obstacle, body_obstacle, needs_body
+from undisclosed.decision.obstacles import Obstacle
 from undisclosed.policy import Action, Policy, Rule, Standing
 
 BOUNCE_IS_LOST: Final = "a bounce would reach nobody"
@@ -36,11 +41,11 @@ class Decision:
     exposure: Exposure = NOTHING_SHOWN
     reason: str = ""
     obstacle: Obstacle | None = None
-    """The reason why a message must not be rewritten although a rule says so."""
+    """The reason why the recipients cannot be hidden although a rule says so."""
     edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
-    needs_body: bool = False
-    """Whether the rewrite depends on the body: see `after_body`."""
+    body: BodySearch | None = None
+    """What decides in the body: see `after_body`. None if nothing in it does."""
 
     @property
     def acts(self) -> bool:
@@ -67,10 +72,12 @@ class Decision:
         return line
 
 
-def judge(policy: Policy, message: Message, body: bytes, complete: bool = True) -> Decision:
-    """Decide on a message whose body is known: all of it, or, if not `complete`, its beginning."""
+def judge(policy: Policy, message: Message, body: Iterable[bytes]) -> Decision:
+    """Decide on a message whose body is at hand, in pieces: no more of it is read than matters."""
     decision = decide(policy, message)
-    return after_body(policy, message, decision, body, complete) if decision.needs_body else decision
+    if decision.body is None:
+        return decision
+    return after_body(policy, message, decision, decision.body.obstacle(body))
 
 
 def decide(policy: Policy, message: Message) -> Decision:
@@ -88,13 +95,12 @@ def _by_rules(policy: Policy, message: Message) -> Decision:
     for rule in policy.rules:
         if _matches(rule, message, exposure):
             decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
-            return _with_edits(policy, message, decision) if rule.action is Action.REWRITE else decision
+            return _hiding(policy, message, decision) if rule.action.effect.hides else decision
     return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
 
 
-def after_body(policy: Policy, message: Message, decision: Decision, body: bytes, complete: bool) -> Decision:
-    """The decision on a message that is to be rewritten, once its body is known: all of it if `complete`."""
-    obstacle = body_obstacle(body, complete)
+def after_body(policy: Policy, message: Message, decision: Decision, obstacle: Obstacle | None) -> Decision:
+    """The decision on a message whose recipients are to be hidden, once its body has been searched for an obstacle."""
     return decision if obstacle is None else _held_if_bounce_is_lost(message, _unsafe(policy, decision, obstacle))
 
 
@@ -105,17 +111,22 @@ def _held_if_bounce_is_lost(message: Message, decision: Decision) -> Decision:
     return replace(decision, action=Action.QUARANTINE, reason=f"{decision.reason}; {BOUNCE_IS_LOST}")
 
 
-def _with_edits(policy: Policy, message: Message, decision: Decision) -> Decision:
+def _hiding(policy: Policy, message: Message, decision: Decision) -> Decision:
+    """The decision if the recipients can be hidden, else `rewrite.when_unsafe`.
+
+    The steward could not carry out the rest: a message that must not be rewritten would be held for ever.
+    """
+    effect = decision.action.effect
     try:
-        edits = rewrite.plan(policy, message)
+        plan = rewrite.plan(policy, message, split=effect.release_mode == "split")
     except rewrite.Unsafe as unsafe:
         return _unsafe(policy, decision, unsafe.obstacle)
-    return replace(decision, edits=edits, needs_body=needs_body(message))
+    return replace(decision, edits=plan.edits if effect.delivers else (), body=plan.body)
 
 
 def _unsafe(policy: Policy, decision: Decision, obstacle: Obstacle) -> Decision:
     action = Action(policy.rewrite.when_unsafe)
-    return replace(decision, action=action, obstacle=obstacle, edits=(), needs_body=False)
+    return replace(decision, action=action, obstacle=obstacle, edits=(), body=None)
 
 
 def _scope(policy: Policy, message: Message) -> Scope:

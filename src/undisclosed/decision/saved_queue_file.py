@@ -36,12 +36,17 @@ class SavedQueueFile(NamedTuple):
     client: Client
 
 
+def is_printed(text: bytes) -> bool:
+    """Whether a text is the output of `postcat -q` or `postcat -vq`, or its beginning."""
+    return text.startswith(b"*** ENVELOPE RECORDS ")
+
+
 def saved(printed: bytes) -> SavedQueueFile | None:
     """The queue file in the output of `postcat -q` or `postcat -vq`; None if this is no output of postcat.
 
     The output of `postcat -vq` is read by `parse`. Raises QueueFileError.
     """
-    if not printed.startswith(b"*** ENVELOPE RECORDS "):
+    if not is_printed(printed):
         return None
     before, found, rest = printed.partition(b"\n*** MESSAGE CONTENTS ")
     path, _, content = rest.partition(b" ***\n")

@@ -30,7 +30,7 @@ class Explanation:
     rule: str | None
     reason: str
     obstacle: str | None
-    """The reason why a message must not be rewritten although the rule says so."""
+    """The reason why the recipients cannot be hidden although the rule says so."""
     reference: str | None
     """The reference of the incident, as in log and reply. None if it cannot be computed: no key, or no Message-ID."""
     count: int
@@ -56,7 +56,7 @@ class Explanation:
 def explain(policy: Policy, key: bytes | None, saved: SavedMessage) -> Explanation:
     """Decide on a saved message as the milter would. `key` is the key of references; None if it cannot be read."""
     message = saved.message
-    decision = rules.judge(policy, message, saved.body, saved.complete)
+    decision = rules.judge(policy, message, saved.body)
     exposure = decision.exposure
     before, after = _rewritten(message.fields, decision.edits)
     name = None

@@ -7,8 +7,10 @@ rules would explain another message than the one that is sent.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -17,12 +19,11 @@ from undisclosed.addresses import addresses, mailboxes
 from undisclosed.decision import header_bytes
 from undisclosed.decision.header_bytes import as_field
 from undisclosed.decision.message import Client, Field, Message, key_of
-from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueueFileError
-from undisclosed.decision.saved_queue_file import SavedQueueFile, saved
+from undisclosed.decision.saved_queue_file import SavedQueueFile, is_printed, saved
 
-READ_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a file that are read: more than Postfix accepts by default (message_size_limit)."""
+PIECE: Final = 2 * 1024 * 1024
+"""Bytes of a file that are read at once. The first piece has room for a header as long as one that is decided on."""
 
 FIELD_LIMIT: Final = 60_000
 """Bytes of one header field, name and folds included: Postfix cuts off the rest if it has milters."""
@@ -69,21 +70,23 @@ class SavedMessage:
 
     file: str
     message: Message
-    body: bytes
-    """The body with CRLF as line ends, at most BODY_LIMIT bytes of it."""
-    complete: bool
-    """Whether `body` is the whole body."""
+    body: Iterable[bytes]
+    """The body in pieces, which can be read once."""
     remarks: tuple[str, ...] = ()
     """The differences between the message as sent and the message as saved, in words."""
 
 
-def content(file: str, stdin: BinaryIO) -> bytes:
-    """The bytes of a file, or of standard input for `-`: at most READ_LIMIT + 1. Raises SavedMessageError."""
-    if file == STDIN:
-        return stdin.read(READ_LIMIT + 1)
+def content(file: str, stdin: BinaryIO) -> tuple[bytes, Iterator[bytes]]:
+    """The first piece of a file, or of standard input for `-`, and the others. Reading raises SavedMessageError."""
+    pieces = _pieces(file, stdin)
+    return next(pieces, b""), pieces
+
+
+def _pieces(file: str, stdin: BinaryIO) -> Iterator[bytes]:
     try:
-        with Path(file).open("rb") as stream:
-            return stream.read(READ_LIMIT + 1)
+        with nullcontext(stdin) if file == STDIN else Path(file).open("rb") as stream:
+            while piece := stream.read(PIECE):
+                yield piece
     except IsADirectoryError as error:
         raise SavedMessageError(file, "a directory", "name the files in it, one message each") from error
     except FileNotFoundError as error:
@@ -94,13 +97,16 @@ def content(file: str, stdin: BinaryIO) -> bytes:
         raise SavedMessageError(file, f"cannot be read ({error})", "copy it to a disk that can be read") from error
 
 
-def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> SavedMessage:
+def read(file: str, raw: bytes, envelope: Envelope = Envelope(), rest: Iterable[bytes] = ()) -> SavedMessage:
     """Read a saved message: `.eml`, one message of an mbox, or the output of `postcat -q`.
 
-    `file` is its name. Raises SavedMessageError if it is no message, or more than one.
+    `file` is its name, `raw` its first piece, `rest` the others: they are read with the body. Raises SavedMessageError
+    if it is no message, or more than one.
     """
     if not raw.strip():
         raise SavedMessageError(file, "empty", "save the message once more, with its header")
+    if is_printed(raw):  # its envelope goes on behind the message
+        raw, rest = b"".join([raw, *rest]), ()
     try:
         queue_file = saved(raw)
     except QueueFileError as error:
@@ -113,12 +119,10 @@ def read(file: str, raw: bytes, envelope: Envelope = Envelope()) -> SavedMessage
     if text.startswith(b"From ") and _NEXT_MESSAGE.search(header.body):
         raise SavedMessageError(file, "a mailbox of several messages", "save each message to a file of its own")
     fields = [as_field(name, value[: _room(name)]) for name, value in header.fields]
-    body = re.sub(rb"\r?\n", b"\r\n", header.body[: BODY_LIMIT + 1])
     return SavedMessage(
         file=file,
         message=_message(fields, envelope, queue_file),
-        body=body[:BODY_LIMIT],
-        complete=len(body) <= BODY_LIMIT and len(raw) <= READ_LIMIT,
+        body=itertools.chain((header.body,), rest),
         remarks=tuple(_remarks(header)),
     )
 

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 import structlog
 
 from undisclosed.decision import reply, rules
+from undisclosed.decision.body_scan import BodyScan
 from undisclosed.decision.message import Client, Field, Message, bounce_is_lost
-from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.reference import identity, reference
 from undisclosed.decision.reply import Reply
 from undisclosed.incidents.records import JournalError, Transaction
@@ -89,8 +89,8 @@ class _Transaction:
     """The record, once the journal has stored it."""
     record_failed: bool = False
     """Whether the journal could not take a record that it should have."""
-    body: bytearray = field(default_factory=bytearray)
-    body_complete: bool = True
+    body: BodyScan | None = None
+    """The search of the body, where the decision depends on it."""
     nanoseconds: int = 0
     """Time spent on decisions."""
 
@@ -166,23 +166,22 @@ class Session:
             transaction.identity = identity(transaction.snapshot.key, message, decision.exposure)
             transaction.reference = reference(transaction.identity)
         transaction.nanoseconds = time.perf_counter_ns() - began
-        if decision.needs_body:
+        if decision.body is not None:
+            transaction.body = decision.body.begin()
             return Continue()  # in monitor mode too: the log and the journal say what would have happened
         if not self.monitors and decision.action.effect.at_end:
             return Continue()  # libmilter takes edits and quarantine at the end of the message only
         return self._conclude(transaction, decision)
 
     def body(self, chunk: bytes) -> Answer:
-        """A chunk of the body: kept only where a rewrite depends on it."""
+        """A chunk of the body: read where the decision depends on it, until the answer is certain."""
         transaction = self._current()
-        if transaction.decision is None or not transaction.decision.needs_body:
+        if transaction.body is None or transaction.failure is not None:
             return Skip()
-        room = BODY_LIMIT - len(transaction.body)
-        transaction.body += chunk[:room]
-        if len(chunk) > room:
-            transaction.body_complete = False
-            return Skip()
-        return Continue()
+        began = time.perf_counter_ns()
+        transaction.body.feed(chunk)
+        transaction.nanoseconds += time.perf_counter_ns() - began
+        return Continue() if transaction.body.obstacle is None else Skip()
 
     def end_of_message(self) -> Answer:
         """The message is complete: act."""
@@ -195,10 +194,9 @@ class Session:
             return Hold(f"the header is too large, and {rules.BOUNCE_IS_LOST}")
         if decision is None or transaction.message is None:
             raise RuntimeError("the end of a message without the end of its header")
-        if decision.needs_body:
-            body = bytes(transaction.body)
+        if transaction.body is not None:
             transaction.decision = decision = rules.after_body(
-                transaction.snapshot.policy, transaction.message, decision, body, transaction.body_complete
+                transaction.snapshot.policy, transaction.message, decision, transaction.body.end()
             )
         transaction.nanoseconds += time.perf_counter_ns() - began
         return self._conclude(transaction, decision)

@@ -258,7 +258,7 @@ def samples() -> Iterator[dict[str, Value]]:
         "count": (0, 1, 2),
         "organisations": (0, 1),
         "named": (0, 1),
-        "obstacle": ("invitation", "outlook", "signed", "other"),
+        "obstacle": ("invitation", "outlook", "signed", "repeated", "other"),
         "choices": ((), ("unchanged",), ("delete",), ("bcc", "split", "unchanged", "delete")),
         "release_mode": ("bcc", "split", "unchanged"),
         "some_received": (True,),

@@ -34,7 +34,8 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
         "count": "how many addresses each recipient would have seen (or did see); 0 where they were not counted",
         "organisations": "to how many organisations those addresses belong",
         "named": "how many of those addresses carry a person's name",
-        "obstacle": "why the addresses could not be hidden: `invitation`, `outlook`, `signed` or `other`; empty where"
+        "obstacle": "why the addresses could not be hidden: `invitation`, `outlook`, `signed`,"
+        " `repeated` (the text or an attachment lists them) or `other`; empty where"
         " they can be",
         "choices": "the choices of the sender: any of `bcc`, `split`, `unchanged`, `delete`",
         "release_mode": "how the message was released: `bcc`, `split` or `unchanged`; else empty",

@@ -69,6 +69,11 @@ class Effect:
         """Whether the message is delivered at once, changed or with a warning: never without a record."""
         return self.treatment in DELIVERED_TREATMENTS
 
+    @property
+    def hides(self) -> bool:
+        """Whether the recipients are hidden, at once or by the steward: not in a message that must not be changed."""
+        return self.treatment == "rewrite" or self.release_mode is not None
+
 
 EFFECTS: Final[Mapping[Action, Effect]] = {
     Action.ACCEPT: Effect(words="delivered as it is"),

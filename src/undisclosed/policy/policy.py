@@ -162,8 +162,13 @@ class Policy(Section):
         return any(rule.action is action for rule in self.rules)
 
     def can_end_in(self, action: Action) -> bool:
-        """Whether a message can meet this action: by a rule, or because a rewrite is not safe."""
-        return self.uses(action) or (self.uses(Action.REWRITE) and self.rewrite.when_unsafe == action)
+        """Whether a message can meet this action: by a rule, or because its recipients cannot be hidden."""
+        return self.uses(action) or (self.hides and self.rewrite.when_unsafe == action)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a rule hides recipients."""
+        return any(rule.action.effect.hides for rule in self.rules)
 
     @property
     def can_hold(self) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 import structlog
 
 from undisclosed.decision import rules
 from undisclosed.decision.exposure import expose
-from undisclosed.decision.obstacles import BODY_LIMIT
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import identity, recipients_hash, reference
 from undisclosed.incidents.automatic import automatic
@@ -20,10 +18,7 @@ from undisclosed.policy import Mode
 from undisclosed.steward.batches import batches
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, QueueEntry, RootHalfGoneError
-from undisclosed.steward.release_parts import HeldMessage
-
-BEGINNING: Final = 2 * BODY_LIMIT
-"""Bytes that are read of a message: a header as long as one that the milter decides on, and as much of the body."""
+from undisclosed.steward.release_parts import HeldMessage, chunks
 
 
 class Adoption:
@@ -47,7 +42,7 @@ class Adoption:
 
     def _read(self, queue_ids: list[str]) -> Iterable[QueuedMessage]:
         try:
-            return self._queue.read_beginnings(queue_ids, BEGINNING).values()
+            return self._queue.read(queue_ids).values()
         except RootHalfGoneError:
             raise
         except (HoldQueueError, QueueFileError) as error:
@@ -74,7 +69,7 @@ class Adoption:
         """Record a message as the milter would have, if the policy holds it; otherwise as adopted mail."""
         policy, held = context.policy, HeldMessage.read(queued)
         message = held.message
-        decision = rules.judge(policy, message, bytes(held.body), complete=len(queued.content) < BEGINNING)
+        decision = rules.judge(policy, message, chunks(held.body))
         is_ours = decision.action.effect.holds and policy.mode is Mode.ENFORCE
         exposure = decision.exposure if is_ours else expose(policy, message.fields, message.addresses)
         known_as = identity(context.key, message, exposure)

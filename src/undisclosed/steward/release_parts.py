@@ -8,22 +8,21 @@ message that Postfix redirects has one part in any mode, to the address that Pos
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
 
-from undisclosed.addresses import Mailbox, addresses, domains
+from undisclosed.addresses import Mailbox, addresses
 from undisclosed.decision import field_text, rewrite
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, apply
 from undisclosed.decision.exposure import expose
 from undisclosed.decision.header_bytes import as_field, split
 from undisclosed.decision.message import Field, Message, key_of
-from undisclosed.decision.obstacles import BODY_LIMIT, Obstacle, broken_by, header_obstacle
+from undisclosed.decision.obstacles import Obstacle
 from undisclosed.decision.queue_file import QueuedMessage, Recipient
 from undisclosed.incidents.records import AcceptedPart, ReleaseMode, parts_for, places_served
-from undisclosed.policy import Policy, Standing
+from undisclosed.policy import Policy
 
 HEADER_LIMIT: Final = 2 * 1024 * 1024
 """Bytes of a header that are read: more than of one that the milter decides on."""
@@ -97,8 +96,9 @@ def parts(
         return iter(())
     if mode == "unchanged":
         return iter((_part(queued, mode, left, b"", queued.content),))
-    hidden = _Hidden(policy, held)
-    if mode == "bcc" or queued.redirect_to is not None:
+    is_split = mode == "split" and queued.redirect_to is None
+    hidden = _Hidden(policy, held, split=is_split)
+    if not is_split:
         return iter((_part(queued, mode, left, hidden.header, held.body),))
     return _split(policy, held, hidden, left)
 
@@ -121,18 +121,16 @@ def _part(
 class _Hidden:
     """The headers of a message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be."""
 
-    def __init__(self, policy: Policy, held: HeldMessage) -> None:
+    def __init__(self, policy: Policy, held: HeldMessage, *, split: bool) -> None:
         if not held.is_whole_header:
             raise rewrite.Unsafe(LONG_HEADER)
         self._policy = policy
-        self._before, self._body = held.message.fields, held.body
-        self._bytes = {id(field): line for field, line in zip(self._before, held.lines, strict=True)}
-        # Our own signatures are no obstacle to edits that break them: the released message is signed again.
-        foreign = [field for field in self._before if not _is_our_signature(policy, field)]
-        self._message = replace(held.message, fields=tuple(foreign))
-        self._edits = rewrite.plan(policy, self._message)
-        if self._edits:
-            rewrite.check_body(self._message, bytes(self._body[: BODY_LIMIT + 1]))
+        self._message = held.message
+        self._bytes = {id(field): line for field, line in zip(held.message.fields, held.lines, strict=True)}
+        plan = rewrite.plan(policy, held.message, split=split)
+        if plan.body is not None and (obstacle := plan.body.obstacle(chunks(held.body))):
+            raise rewrite.Unsafe(obstacle)
+        self._edits = plan.edits
         self.header = self._written(self._edits)
 
     def for_one(self, recipient: Recipient) -> bytes:
@@ -140,14 +138,11 @@ class _Hidden:
         box = self._box(recipient)
         if box is None or not field_text.is_writable(box.address):
             return self.header
-        edits: list[Edit] = [edit for edit in self._edits if key_of(edit.name) != "to"]
+        edits: list[Edit] = [edit for edit in self._edits if key_of(edit.name) not in ("to", rewrite.DKIM)]
         count = len(self._message.values("to"))
         edits += [HeaderDeletion("To", index) for index in range(count, 1, -1)]
         edits.append(HeaderChange("To", 1, field_text.value("To", [box])))
-        if obstacle := header_obstacle(self._message, {edit.name for edit in edits}, frozenset()):
-            raise rewrite.Unsafe(obstacle)
-        if not self._edits:
-            rewrite.check_body(self._message, bytes(self._body[: BODY_LIMIT + 1]))
+        edits += rewrite.signature_deletions(self._policy, self._message, {edit.name for edit in edits})
         shown = expose(self._policy, apply(self._message.fields, edits))  # read again: independent of the plan
         if any(address.key != box.address.key for address in (*shown.external, *shown.partner)):
             raise rewrite.Unsafe(rewrite.STILL_VISIBLE)
@@ -168,12 +163,8 @@ class _Hidden:
         return {box.address.key: box for value in reversed(values) for box in reversed(self._message.mailboxes(value))}
 
     def _written(self, edits: Sequence[Edit]) -> bytes:
-        """The bytes of the header after these edits, without our own signatures that they break."""
-        edited = {edit.name for edit in edits}
-        ours = (field for field in self._before if _is_our_signature(self._policy, field))
-        broken = {id(field) for field in ours if broken_by(field.value, edited)}
-        kept = [field for field in self._before if id(field) not in broken]
-        header = apply(kept, edits)
+        """The bytes of the header after these edits."""
+        header = apply(self._message.fields, edits)
         return b"".join(self._bytes.get(id(field)) or _line(field) for field in header)
 
 
@@ -207,14 +198,3 @@ def _parts_of_split(
 
 def _line(field: Field) -> bytes:
     return f"{field.name}: {field.value}\n".encode("ascii")
-
-
-_DOMAIN: Final = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)\s*(?:;|$)")
-
-
-def _is_our_signature(policy: Policy, field: Field) -> bool:
-    """Whether a field is a DKIM signature of the organisation (by its d= tag, RFC 6376, section 3.5)."""
-    if key_of(field.name) != "dkim-signature":
-        return False
-    found = _DOMAIN.search(field.value)
-    return found is not None and policy.standing(domains.to_ascii(found[1])) is Standing.INTERNAL

@@ -39,6 +39,7 @@ OBSTACLES = [
     obstacles.SMIME,
     obstacles.PGP,
     obstacles.SIGNED,
+    obstacles.REPEATED,
     *(Obstacle(f"{words} To, Cc", ObstacleKind.SIGNED) for words in obstacles.SIGNATURES.values()),
 ]
 """Obstacles that have words of their own."""
@@ -221,7 +222,10 @@ def test_an_obstacle_is_told_in_plain_words(obstacle: Obstacle) -> None:
     reply = refusal(policy(), decision(12, obstacle), REFERENCE)
     check_form(reply)
     assert "Bcc" in reply.lines[0]
-    assert re.match("It is (digitally signed or encrypted|an invitation), |Outlook's Rich Text format ", reply.lines[1])
+    assert re.match(
+        "It is (digitally signed or encrypted|an invitation), |Outlook's Rich Text format |The text or an attachment ",
+        reply.lines[1],
+    )
     assert " 12 outside addresses: " in reply.lines[-1]
     assert "Bcc" in reply.lines[-1]
     assert REFERENCE in reply.lines[-1]
@@ -383,7 +387,7 @@ def test_the_reason_of_a_held_message() -> None:
     )
     assert quarantine_reason(decision(1, obstacles.TNEF, "Llŷn"), None) == (
         "1 external address visible to every recipient; rule Llyn;"
-        " not rewritten: an attachment for Outlook (winmail.dat) lists everyone"
+        " not hidden: an attachment for Outlook (winmail.dat) lists everyone"
     )
 
 

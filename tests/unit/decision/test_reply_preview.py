@@ -40,6 +40,7 @@ def test_a_reply_for_each_obstacle_with_words_of_its_own() -> None:
             "Refused by `when_unsafe` (an invitation):\n    550-5.7.0 Not sent. Please write an ordinary message",
             "Refused by `when_unsafe` (in Outlook's Rich Text format):\n    550-5.7.0 Not sent. Please choose HTML",
             "Refused by `when_unsafe` (signed or encrypted):\n",
+            "(with the addresses also in its text):\n    550-5.7.0 Not sent. Please take the addresses out of its text",
             "Refused by `when_unsafe` (unsafe to rewrite for another reason):\n",
         ):
             assert words in told

@@ -11,7 +11,7 @@ import structlog
 from support.factories import policy, rule, strangers
 from support.recorders import SessionRecorder
 from undisclosed import log
-from undisclosed.decision.obstacles import BODY_LIMIT
+from undisclosed.decision.obstacles import INVITATION
 from undisclosed.milter.answers import Accept, Answer, Continue, Hold, Refuse, Rewrite, Skip
 from undisclosed.milter.session import Runtime, Session, Snapshot
 from undisclosed.policy import Action
@@ -184,21 +184,36 @@ def test_a_client_that_goes_away_before_the_end_of_the_message_is_logged(lines: 
     assert [line["outcome"] for line in lines] == ["client_gone"]
 
 
-def test_the_body_is_read_for_a_rewrite_only_and_no_further_than_its_limit(lines: Lines) -> None:
-    """A hold needs no body; a rewrite of a multipart reads at most BODY_LIMIT bytes, and then cannot be sure."""
-    _, holding = open_session(rules=[rule(action="quarantine")])
-    holding.mail("<clerk@council.test>", "")
-    holding.header("To", MANY)
-    holding.end_of_header("4dX1")
-    assert holding.body(b"anything") == Skip()
-
-    _, session = open_session(rules=[rule(action="rewrite")])
+def _at_body(action: str) -> Session:
+    """A session at the beginning of the body of a multipart."""
+    _, session = open_session(rules=[rule(action=action)])
     session.mail("<clerk@council.test>", "")
     for name, value in (("To", MANY), ("MIME-Version", "1.0"), ("Content-Type", "multipart/mixed; boundary=x")):
         session.header(name, value)
     assert session.end_of_header("4dX1") == Continue()
-    assert session.body(b"a" * BODY_LIMIT) == Continue()
-    assert session.body(b"a") == Skip()
+    return session
+
+
+@pytest.mark.parametrize("action", ["rewrite", "split", "delay"])
+def test_the_body_is_read_to_its_end_where_recipients_are_hidden(lines: Lines, action: str) -> None:
+    """An invitation may be in the last part (hostile review, 3)."""
+    session = _at_body(action)
+    for _ in range(40):
+        assert session.body(b"line\r\n" * 10_000) == Continue()
+    assert session.body(b"--x\r\nContent-Type: text/calendar\r\n\r\n--x--\r\n") == Continue()
+    assert isinstance(session.end_of_message(), Hold)
+    assert [(line["action"], line["obstacle"]) for line in lines] == []
+    session.answered(Hold("x"))
+    assert [(line["action"], line["obstacle"]) for line in lines] == [("quarantine", INVITATION.text)]
+
+
+def test_no_more_of_a_body_is_read_than_matters(lines: Lines) -> None:
+    """A hold needs no body, and an obstacle that was found needs no more of it."""
+    assert _at_body("quarantine").body(b"anything") == Skip()
+    session = _at_body("rewrite")
+    assert session.body(b"--x\r\nContent-Type: text/calendar\r\n\r\n" + b"line\r\n" * 10_000) == Continue()
+    assert session.body(b"line\r\n" * 10_000) == Skip()
+    assert session.body(b"sent all the same") == Skip()
     assert isinstance(session.end_of_message(), Hold)
 
 

@@ -26,7 +26,7 @@ from support.notice_factories import (
     words,
 )
 from support.paths import DATA
-from undisclosed.decision.obstacles import INVITATION, SMIME, TNEF, TOO_LARGE, Obstacle
+from undisclosed.decision.obstacles import INVITATION, LONG_FIELD, REPEATED, SMIME, TNEF, Obstacle
 from undisclosed.incidents.records import NoticeKind, State
 from undisclosed.notices import NoticeError
 from undisclosed.notices.templates import KINDS
@@ -144,7 +144,8 @@ def test_the_mode_of_a_release(release_modes: tuple[str, ...], state: State, eng
         (INVITATION, "is an invitation", "gwahoddiad yw\u2019r neges"),
         (TNEF, "Outlook\u2019s Rich Text", "Rich Text Outlook"),
         (SMIME, "digitally signed or encrypted", "llofnodi\u2019n ddigidol"),
-        (TOO_LARGE, "cannot be changed safely", "nad oes modd newid y neges yn ddiogel"),
+        (REPEATED, "lists addresses of the recipients again", "rhestru cyfeiriadau\u2019r derbynwyr eto"),
+        (LONG_FIELD, "cannot be changed safely", "nad oes modd newid y neges yn ddiogel"),
     ],
 )
 def test_an_obstacle_removes_the_choices_bcc_and_split(obstacle: Obstacle, english: str, welsh: str) -> None:

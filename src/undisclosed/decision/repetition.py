@@ -1,0 +1,164 @@
+"""The search of a body for the addresses that are hidden in its header.
+
+A body comes in pieces of any size. Text is kept up to the next blank, so no address is cut. Each text is read as it is
+and in the ways in which mail programs would show it: without quoted-printable, encoded words, HTML's entities and tags,
+the NULs of UTF-16. So it makes no difference how a part is labelled. The cost is linear.
+"""
+
+from __future__ import annotations
+
+import binascii
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from undisclosed.addresses.domains import MAX_NAME, to_ascii
+from undisclosed.addresses.encoded_words import decoded
+from undisclosed.decision.obstacles import A_LIST, Key
+
+OVERLAP: Final = 2048
+"""Bytes of a text without blanks that are searched twice: longer than any address, also if each of its characters is
+written as an entity or in quoted-printable."""
+
+STEP: Final = 16_384
+"""Bytes that are searched together: some readings take forty times as much memory."""
+
+MAX_LOCAL: Final = 256
+"""Bytes before an at sign that are looked at. A local part has at most 64 (RFC 5321, section 4.5.3.1)."""
+
+_BLANK: Final = re.compile(rb"(?<!=)[ \t\n]")
+"""A place where no address goes on. A line end behind `=` is none in quoted-printable."""
+
+_LABEL: Final = rb"[0-9A-Za-z\x80-\xff_-]++"
+_AT: Final = re.compile(rb"@(%b(?:\.%b)++\.?|\[[0-9A-Za-z.:]++\])" % (_LABEL, _LABEL))
+_AT_ANY: Final = re.compile(rb"@(%b(?:\.%b)*+\.?|\[[0-9A-Za-z.:]++\])" % (_LABEL, _LABEL))
+"""The same with domains of one label. Attachments are full of them, so they are read only if one is hidden."""
+
+_DOMAIN: Final = re.compile(r"[\w.-]+")
+_ASCII_DOMAIN: Final = re.compile(r"[0-9a-z.-]+")
+_LOCAL_BACKWARDS: Final = re.compile(r"""[^\s<>()\[\]\\,;:"@\u2018-\u201f\xab\xbb]*""")
+_MARK: Final = re.compile(r"[^0-9a-z.+-]")
+"""A character that may be before an address: `'a@x'`, `*a@x*`, `_a@x_`, `?to=a@x`, a word of another script."""
+
+_QUOTED_PRINTABLE: Final = re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]*\n)")
+_ENTITY: Final = re.compile(rb"&(?:#0*+(?:64|46)|#[xX]0*+(?:40|2[eE])|commat|period);?")
+_TAG: Final = re.compile(rb"<[^<>]*>")
+_ESCAPE: Final = re.compile(rb"\x1b[$(]{1,2}[@-Z]")
+_ENCODED_WORD: Final = re.compile(rb"=\?[^?\s]++\?[bBqQ]\?")
+
+
+def _without_entities(text: bytes) -> bytes:
+    return html.unescape(text.decode("latin-1")).encode("utf-8", "replace")
+
+
+def _without_encoded_words(text: bytes) -> bytes:
+    return decoded(text.decode("latin-1")).encode("utf-8", "replace")
+
+
+_READINGS: Final[tuple[tuple[Callable[[bytes], object], Callable[[bytes], bytes]], ...]] = (
+    (lambda text: b"\0" in text, lambda text: text.translate(None, b"\0")),  # UTF-16, UTF-32
+    (_ENTITY.search, _without_entities),
+    (lambda text: b"%40" in text, lambda text: text.replace(b"%40", b"@")),  # in links
+    (lambda text: b">@" in text or b"@<" in text, lambda text: _TAG.sub(b"", text)),  # a@<span>x.test</span>
+    (_ENCODED_WORD.search, _without_encoded_words),  # in the header of a forwarded message
+    (_ESCAPE.search, lambda text: _ESCAPE.sub(b" ", text)),  # ISO-2022, between its escape sequences
+    (lambda text: b"\xef\xbc\xa0" in text, lambda text: text.replace(b"\xef\xbc\xa0", b"@")),  # the full-width at sign
+)
+"""How else a text can be read: whether it makes a difference, and the reading."""
+
+
+class HiddenAddresses:
+    """The addresses that a message hides, and those of them that its body has shown so far."""
+
+    def __init__(self, hidden: frozenset[Key]) -> None:
+        self._by_domain: dict[str, set[str]] = {}
+        for local, domain in hidden:
+            self._by_domain.setdefault(domain, set()).add(local)
+        self._found: set[Key] = set()
+        self._is_searched = len(hidden) >= A_LIST
+        self._at = _AT if all("." in domain for domain in self._by_domain) else _AT_ANY
+
+    @property
+    def are_listed(self) -> bool:
+        """Whether the body repeats the list."""
+        return len(self._found) >= A_LIST
+
+    def search_encoded(self, text: bytes) -> None:
+        """Look for them in a text that may be in quoted-printable."""
+        self.search(text)
+        if self._is_searched and b"=" in text and _QUOTED_PRINTABLE.search(text):
+            self.search(binascii.a2b_qp(text))
+
+    def search(self, text: bytes) -> None:
+        """Look for them in a text, in all its readings."""
+        if not self._is_searched:
+            return
+        self._search_reading(text)
+        for differs, reading in _READINGS:
+            if differs(text):
+                self._search_reading(reading(text))
+
+    def _search_reading(self, text: bytes) -> None:
+        for at in self._at.finditer(text):
+            for domain in _domains(at[1]):
+                if locals_there := self._by_domain.get(domain):
+                    before = text[max(0, at.start() - MAX_LOCAL) : at.start()].decode("utf-8", "replace")
+                    self._found.update((name, domain) for name in _local_parts(before) if name in locals_there)
+
+
+def _domains(raw: bytes) -> tuple[str, ...]:
+    """The domains that may be meant: in a script without blanks the text goes on behind an address."""
+    if raw.isascii():
+        return (raw.decode("ascii").lower().rstrip(".-_"),)
+    raw = raw[: 4 * MAX_NAME]
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    starts = (found[0] for found in (_DOMAIN.match(text), _ASCII_DOMAIN.match(text.lower())) if found)
+    return tuple(to_ascii(start).rstrip(".-_") for start in starts)
+
+
+def _local_parts(before: str) -> Iterator[str]:
+    """The local parts that a text may end with: also without the marks that may be before an address."""
+    if before.endswith('"'):  # "a b"@x.test
+        before = before[:-1]
+        yield before.rpartition('"')[2].casefold()
+    word = _LOCAL_BACKWARDS.match(before[::-1])
+    assert word is not None
+    name = unicodedata.normalize("NFC", word[0][::-1].casefold())
+    yield name
+    for mark in _MARK.finditer(name):
+        yield name[mark.end() :]
+
+
+class TextStream:
+    """A text that comes in pieces, handed on in pieces that end at a blank."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> None:
+        """The next piece."""
+        for start in range(0, len(piece), STEP):
+            self._feed(piece[start : start + STEP])
+
+    def _feed(self, piece: bytes) -> None:
+        text = self._rest + piece
+        blanks = [blank.end() for blank in _BLANK.finditer(text, max(0, len(text) - OVERLAP))]
+        if blanks:
+            self._rest = text[blanks[-1] :]
+            self._take(text[: blanks[-1]])
+        elif len(text) > 2 * OVERLAP:
+            self._rest = text[-OVERLAP:]
+            self._take(text)
+        else:
+            self._rest = text
+
+    def end(self) -> None:
+        """The text is complete."""
+        text, self._rest = self._rest, b""
+        self._take(text)
