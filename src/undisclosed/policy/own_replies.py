@@ -27,6 +27,7 @@ REPLY_FILES: Final[Mapping[str, str]] = {
     "invitation": "reply-invitation.txt",
     "outlook": "reply-outlook.txt",
     "signed": "reply-signed.txt",
+    "repeated": "reply-repeated.txt",
     "other": "reply-other.txt",
 }
 """The file in a language's folder: for a message that a rule refuses, and for one that is refused because its addresses

@@ -209,7 +209,11 @@ class RewriteSection(Section):
     keep_internal: StrictBool = Field(default=True, description="Whether internal addresses stay visible.")
     when_unsafe: Literal[Action.QUARANTINE, Action.REJECT] = Field(
         default=Action.QUARANTINE,
-        description="The action for a message that must not be rewritten (signed, encrypted, an invitation, …).",
+        description="The action in place of `rewrite`, `split` or `delay` for a message whose recipients cannot be"
+        " hidden: one that is signed or encrypted, an invitation, one with `winmail.dat`, or one that shows two or more of"
+        " the hidden addresses elsewhere, as in its text, an attached message or a text file. Attachments in other formats"
+        " (PDF, office documents, archives) are not searched. The size of a message does not matter. DKIM signatures of"
+        " internal domains are removed instead, so that a milter behind this one signs anew.",
     )
 
 

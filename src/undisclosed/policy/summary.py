@@ -134,7 +134,7 @@ def _effect(policy: Policy, action: Action) -> str:
 
 
 def _rewriting(policy: Policy) -> list[str]:
-    if not policy.uses(Action.REWRITE):
+    if not policy.hides:
         return []
     rewrite = policy.rewrite
     kept = "Internal addresses stay visible" if rewrite.keep_internal else "Internal addresses are removed too"
@@ -146,8 +146,10 @@ def _rewriting(policy: Policy) -> list[str]:
     return [
         "External and partner addresses are removed from every counted field; all recipients still get the message."
         f" {kept}. If no address stays in To, its value is {to}.",
-        "Instead, a message that must not be changed (signed, encrypted, an invitation and the like)"
-        f" {_effect(policy, Action(rewrite.when_unsafe))}.",
+        "Instead, for `rewrite`, `split` and `delay` alike, a message whose recipients cannot be hidden (signed or"
+        " encrypted, an invitation, winmail.dat, or two or more of the addresses in its text, in an attached message or"
+        f" in a text file) {_effect(policy, Action(rewrite.when_unsafe))}.",
+        "The whole message is searched, whatever its size, but not PDF, office documents and other binary attachments.",
     ]
 
 
