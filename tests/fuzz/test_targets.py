@@ -10,6 +10,7 @@ import pytest
 from fuzz import rewrite, seeds, session, visible
 from undisclosed.addresses import addresses
 from undisclosed.decision.exposure import NOTHING_SHOWN
+from undisclosed.decision.rewrite import Plan
 from undisclosed.decision.message import Field
 
 ENVELOPE = (b"M<clerk@council.test>", b"R<ann@family.test>")
@@ -38,7 +39,7 @@ def test_an_address_that_is_not_seen_is_noticed(monkeypatch: pytest.MonkeyPatch)
 def test_an_address_that_stays_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rewrite that changes nothing does not pass, even if the product's own reader finds no address either."""
     monkeypatch.setattr(rewrite, "hide", lambda *_: ())
-    monkeypatch.setattr(rewrite, "plan", lambda *_: ())
+    monkeypatch.setattr(rewrite, "plan", lambda *_: Plan((), None))
     monkeypatch.setattr(rewrite, "expose", lambda *_: NOTHING_SHOWN)
     with pytest.raises(AssertionError, match="To still shows"):
         rewrite.check(b"\0To: ann@x.test")

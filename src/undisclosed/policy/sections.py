@@ -210,9 +210,9 @@ class RewriteSection(Section):
     when_unsafe: Literal[Action.QUARANTINE, Action.REJECT] = Field(
         default=Action.QUARANTINE,
         description="The action in place of `rewrite`, `split` or `delay` for a message whose recipients cannot be"
-        " hidden: one that is signed or encrypted, an invitation, one with `winmail.dat`, or one that shows two or more of"
-        " the hidden addresses elsewhere, as in its text, an attached message or a text file. Attachments in other formats"
-        " (PDF, office documents, archives) are not searched. The size of a message does not matter. DKIM signatures of"
+        " hidden: it is signed or encrypted, an invitation, has `winmail.dat`, or shows two or more of the hidden"
+        " addresses elsewhere, as in its text, an attached message or a text file. Attachments in other formats (PDF,"
+        " office documents, archives) are not searched. The size of a message does not matter. DKIM signatures of"
         " internal domains are removed instead, so that a milter behind this one signs anew.",
     )
 
