@@ -10,8 +10,8 @@ import pytest
 from fuzz import rewrite, seeds, session, visible
 from undisclosed.addresses import addresses
 from undisclosed.decision.exposure import NOTHING_SHOWN
-from undisclosed.decision.rewrite import Plan
 from undisclosed.decision.message import Field
+from undisclosed.decision.rewrite import Plan
 
 ENVELOPE = (b"M<clerk@council.test>", b"R<ann@family.test>")
 FROM = b"LFrom:clerk@council.test"
