@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import socket
 import struct
@@ -67,20 +68,24 @@ def test_an_mta_that_cannot_quarantine_is_refused(running: Running) -> None:
         assert mta.send(ORDINARY).word == "accept"
 
 
-def test_a_body_is_skipped_but_for_a_rewrite_that_needs_it(running: Running) -> None:
-    """Hold and plain rewrite stop the transfer at the first chunk; a multipart is read up to 1 MiB."""
+def test_a_body_is_skipped_but_where_recipients_are_hidden(running: Running) -> None:
+    """A hold stops the transfer at the first chunk, a rewrite reads to the end, or to the first obstacle."""
     multipart = (*HEADER, ("MIME-Version", "1.0"), ("Content-Type", "multipart/mixed; boundary=x"))
     megabytes = b"--x\r\n\r\nDear all\r\n" + b"line\r\n" * 400_000
+    invitation = b"\r\n--x\r\nContent-Type: text/calendar\r\n\r\n"
+    chunks = math.ceil(len(megabytes) / 65_535)
     with Mta(running.address).connect() as mta:
         held = mta.send(HEADER, sender="hold@council.test", body=megabytes)
         plain = mta.send(HEADER, sender="rewrite@council.test", body=megabytes)
         large = mta.send(multipart, sender="rewrite@council.test", body=megabytes)
-        small = mta.send(multipart, sender="rewrite@council.test", body=b"--x\r\n\r\nDear all\r\n--x--\r\n")
+        last = mta.send(multipart, sender="rewrite@council.test", body=megabytes + invitation)
+        first = mta.send(multipart, sender="rewrite@council.test", body=invitation + megabytes)
     assert (held.word, held.body_chunks) == ("hold", 1)
-    assert (plain.word, plain.body_chunks) == ("accept", 1)
-    assert (large.word, large.body_chunks) == ("hold", 17)
-    assert small.word == "accept"
-    assert [arguments for command, arguments in small.edits if command == constants.SMFIR_CHGHEADER]
+    assert (plain.word, plain.body_chunks) == ("accept", chunks)
+    assert (large.word, large.body_chunks) == ("accept", chunks)
+    assert (last.word, last.body_chunks) == ("hold", chunks)
+    assert (first.word, first.body_chunks) == ("hold", 2)
+    assert [arguments for command, arguments in large.edits if command == constants.SMFIR_CHGHEADER]
 
 
 def test_many_messages_and_rset_anywhere_in_one_session(running: Running) -> None:
