@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from undisclosed.cli.output import printable
+from undisclosed.cli.output import Output, printable
 
 if TYPE_CHECKING:
     from undisclosed.journal.journal import Journal
@@ -119,7 +119,7 @@ def group(**options: Any) -> typer.Typer:
 
 def fail(message: object, status: int = 2) -> NoReturn:
     """Write the error to standard error, and exit."""
-    typer.echo(f"undisclosed: {message}", err=True)
+    Output(sys.stdout, sys.stderr).error(f"undisclosed: {message}")
     raise typer.Exit(status)
 
 

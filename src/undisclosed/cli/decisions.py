@@ -219,7 +219,7 @@ def write_unseen_stewards(
         record = known.get(gateway)
         if record is not None and (record.seen_at is None or now - record.seen_at > UNSEEN_AFTER):
             since = f"not been seen for {age(now - record.seen_at)}" if record.seen_at else "never been seen"
-            output.err.write(f"undisclosed: the steward on {printable(record.name)} has {since}\n")
+            output.error(f"undisclosed: the steward on {printable(record.name)} has {since}")
 
 
 # -- the results -------------------------------------------------------------------------------------------------------
@@ -301,10 +301,12 @@ def _answers(journal: Journal, order: Order, pending: list[_Pending]) -> Iterato
 
 
 def _result(one: _Pending, order: Order) -> Answer:
-    """One result of the answers for all copies: the first one that says no, else that of the last copy."""
+    """One result of the answers for all copies: the first one that says no, else what is said of any of them."""
     chosen = next((request for request in one.answers if request.state != "done"), one.answers[-1])
     result = _RESULTS.get(chosen.state, "failed")
-    why = chosen.answer or ("the request was taken back" if chosen.state == "withdrawn" else "")
+    texts = {request.answer or "" for request in one.answers} if result == "done" else {chosen.answer or ""}
+    shorter = {text for text in texts for other in texts if text != other and other.startswith(text)}
+    why = "the request was taken back" if chosen.state == "withdrawn" else "; ".join(sorted(texts - shorter))
     return _answer(one.incident, order, result, why)
 
 

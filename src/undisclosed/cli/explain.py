@@ -107,7 +107,7 @@ def run(
                 message = message_file.read(file, first, envelope, rest)
                 explained = explanation.explain(policy, key, message)
             except message_file.SavedMessageError as error:
-                output.err.write(f"undisclosed: {printable(str(error))}\n")
+                output.error(f"undisclosed: {printable(str(error))}")
                 status = FAILED
                 continue
             finally:

@@ -108,7 +108,7 @@ def show_list(journal: Journal, selection: Filter, form: Form, output: Output) -
     else:
         output.table(_incident_table(_with_ends(journal, found)))
         if len(found) == selection.limit:
-            output.err.write(f"The newest {len(found)} are shown; --limit 0 shows all.\n")
+            output.error(f"The newest {len(found)} are shown; --limit 0 shows all.")
 
 
 def show_one(journal: Journal, incident: Incident, output: Output) -> None:

@@ -7,6 +7,7 @@ is one line of tab-separated cells, without padding, so that grep, cut and head 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,6 +178,15 @@ class Output:
         from rich.text import Text
 
         console(self.out).print(Text(label) + Text(text, style), soft_wrap=True)
+
+    def error(self, text: str) -> None:
+        """Write an error to standard error. On a terminal long lines are wrapped, but not those quoted from a file."""
+        width = terminal_width(self.err)
+        for line in text.splitlines():
+            start = line[: len(line) - len(line.lstrip())]
+            is_whole = width is None or _cells(line) <= width or re.match(r" +[0-9]+ \| ", line)
+            texts = [line[len(start) :]] if is_whole or width is None else wrapped(line, width - len(start))
+            self.err.write("".join(f"{start}{each}\n" for each in texts))
 
     def text(self, text: str) -> None:
         """Write a sentence, wrapped at the terminal's width."""

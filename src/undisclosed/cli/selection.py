@@ -197,7 +197,7 @@ def _asked_which(text: str, found: Sequence[Incident], output: Output) -> Incide
     if not output.may_ask:
         example = f"{shown[0].reference}@{shown[0].at.astimezone():%Y-%m-%dT%H:%M:%S}"
         fail(f"{listed}\n  write more of the reference, or its time after an @: {example}")
-    output.err.write(f"undisclosed: {listed}\n")
+    output.error(f"undisclosed: {listed}")
     answer = output.ask(f"Which one (1 to {len(shown)})? ")
     if answer not in map(str, range(1, len(shown) + 1)):
         fail("none was chosen, and nothing was done", 1)

@@ -100,6 +100,27 @@ def test_output_fits_the_terminal(config: str, command: tuple[str, ...], width: 
         assert all(part in text for part in (LONG_SENDER, "clerk@council.test", "8W2T-SM3V", "2026-03-01"))
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_errors_fit_the_terminal(config: str, width: int) -> None:
+    """They are broken between words, behind the indent of their line; a quoted line of a file is not."""
+    for words in (
+        ("held", "release", "--as", "unchanged", "K7QF"),
+        ("held", "delete", "ZZZZ"),
+        ("held", "delete", "2345"),
+    ):
+        printed = on_terminal(width, *words, "--config", config)
+        assert printed.status in (1, 2)
+        assert max(map(cell_len, printed.out.splitlines())) <= width
+        assert "Traceback" not in printed.out
+    broken = Path(config).with_name("broken.toml")
+    broken.write_text(f"help = {'x' * 150}\n")
+    quoted, *others = sorted(
+        on_terminal(width, "check-config", "--config", str(broken)).out.splitlines(), key=cell_len
+    )[::-1]
+    assert quoted.startswith("    1 | help = xxx")
+    assert "put text in quotes" in " ".join(others)
+
+
 @pytest.mark.parametrize("width", [80, 132])
 def test_an_explanation_fits_the_terminal(config: str, width: int) -> None:
     """All of it, with the reply's lines and thirty addresses."""

@@ -40,7 +40,6 @@ action = "quarantine"
 url = "sqlite:///{directory}/journal.db"
 key_file = "{directory}/key"
 """
-NOW = datetime.now(UTC).replace(microsecond=0)
 GATEWAY = "mx1.council.test"
 
 
@@ -48,6 +47,7 @@ class Desk:
     """An administrator's desk: a journal in which mail is held, and the commands on it."""
 
     def __init__(self, directory: Path) -> None:
+        self.now = datetime.now(UTC).replace(microsecond=0)
         self.config = directory / "config.toml"
         self.config.write_text(CONFIG.format(directory=directory))
         key = directory / "key"
@@ -56,19 +56,19 @@ class Desk:
         settings = JournalSection(url=f"sqlite:///{directory}/journal.db")
         migrate.upgrade(settings, KEY)
         self.journal = Journal(settings, KEY)
-        self.journal.gateways.record(GATEWAY, "council", seen_at=NOW)
+        self.journal.gateways.record(GATEWAY, "council", seen_at=self.now + timedelta(hours=1))  # its steward runs
 
     def held(self, reference: str = "K7QF-3M2D", **over: Any) -> QueueCopy:
         """Record a message that the steward has seen on hold."""
         number = len(self.journal.incidents.search())
         fields = {
-            "at": NOW,
+            "at": self.now,
             "message_id": f"<{reference}@x>",
             "queue_id": f"4dX1c23kLmz{number:02}",
             "reference": reference,
         }
         copy = self.journal.filing.record(transaction(**{**fields, **over}))
-        self.journal.held.set_state(copy.id, State.HELD, until=NOW + timedelta(days=14))
+        self.journal.held.set_state(copy.id, State.HELD, until=self.now + timedelta(days=14))
         return copy
 
     def run(self, *words: str) -> Result:
@@ -173,7 +173,7 @@ def test_a_dry_run_does_nothing(desk: Desk) -> None:
 )
 def test_nothing_that_matches_is_said(desk: Desk, words: tuple[str, ...]) -> None:
     """Silence would be taken for success (users' walk, 26)."""
-    desk.held(at=NOW - timedelta(hours=1))
+    desk.held(at=desk.now - timedelta(hours=1))
     done = desk.run(*words, "--yes")
     assert (done.exit_code, done.output) == (1, "undisclosed: nothing that is held matches\n")
 
@@ -201,7 +201,7 @@ def test_a_half_heard_reference_finds_the_nearest_held_one(desk: Desk) -> None:
 
 def test_one_reference_of_two_messages_is_asked_about(desk: Desk) -> None:
     """The same message after more than an hour is another incident; both are shown with their times."""
-    earlier = desk.held(at=NOW - timedelta(hours=2))
+    earlier = desk.held(at=desk.now - timedelta(hours=2))
     later = desk.held()
     refused = desk.run("release", "K7QF", "--as", "bcc")
     assert refused.exit_code == 2
@@ -246,9 +246,9 @@ def test_the_end_of_a_message_is_told(desk: Desk, state: State, why: str, expect
 def test_a_steward_that_is_away_is_told_at_once(desk: Desk) -> None:
     """By its host's name and for how long, in the list and before a release (users' walk, 25)."""
     desk.held()
-    desk.journal.gateways.record(GATEWAY, "council", seen_at=NOW - timedelta(minutes=3, seconds=5))
+    desk.journal.gateways.record(GATEWAY, "council", seen_at=desk.now - timedelta(minutes=3, seconds=5))
     desk.journal.gateways.record("mx2", "annexe")
-    desk.journal.gateways.record("mx3", "scrapped", seen_at=NOW - timedelta(days=30))
+    desk.journal.gateways.record("mx3", "scrapped", seen_at=desk.now - timedelta(days=30))
     away = "undisclosed: the steward on council has not been seen for 3 minutes\n"
     listed = desk.run("list")
     assert listed.stderr == f"{away}undisclosed: the steward on annexe has never been seen\n"
@@ -291,7 +291,7 @@ def test_a_request_that_the_steward_has_taken_stays(desk: Desk) -> None:
 def delayed(desk: Desk, reference: str = "K7QF-3M2D", **over: Any) -> QueueCopy:
     """A message that the steward releases in five minutes, with its own request."""
     copy = desk.held(reference, action=Action.DELAY, rule="wait", **over)
-    leaves = NOW + timedelta(minutes=5)
+    leaves = desk.now + timedelta(minutes=5)
     desk.journal.held.set_state(copy.id, State.HELD, leaves=leaves)
     desk.journal.held.ask([copy.id], verb="release", mode="bcc", actor="steward", reason="", not_before=leaves)
     return copy
@@ -301,9 +301,9 @@ def test_a_delayed_message_shows_when_it_leaves(desk: Desk) -> None:
     """Not when it would expire (users' walk, 12)."""
     delayed(desk)
     row = desk.run("list").output.splitlines()[1].split("\t")
-    assert row[2:4] == ["delayed", f"leaves {(NOW + timedelta(minutes=5)).astimezone():%H:%M}"]
+    assert row[2:4] == ["delayed", f"leaves {(desk.now + timedelta(minutes=5)).astimezone():%H:%M}"]
     shown = desk.run("show", "K7QF").output
-    assert f"leaves\t{(NOW + timedelta(minutes=5)).astimezone():%Y-%m-%d %H:%M:%S}" in shown
+    assert f"leaves\t{(desk.now + timedelta(minutes=5)).astimezone():%Y-%m-%d %H:%M:%S}" in shown
     assert "delayed" in shown
 
 
