@@ -140,11 +140,15 @@ class Office:
         [answered] = self.journal.held.answered([request.id])
         return answered.state, str(answered.answer)
 
-    def answer_to(self, incident: Incident, verb: str = "release") -> str:
-        """Ask for the release (as bcc) or the deletion of the open copies, make a round; the state of the answers."""
+    def ask_all(self, incident: Incident, verb: str = "release") -> list[Request]:
+        """Ask for the release (as bcc) or the deletion of all open copies."""
         wanted: dict[str, Any] = {"verb": verb, "mode": "bcc" if verb == "release" else None}
         open_ones = [copy.id for copy in self.journal.incidents.get(incident.id).copies if copy.is_open]
-        requests = self.journal.held.ask(open_ones, actor="admin", reason="a test", **wanted)
+        return self.journal.held.ask(open_ones, actor="admin", reason="a test", **wanted)
+
+    def answer_to(self, incident: Incident, verb: str = "release") -> str:
+        """The same, and make a round; the state of the answers."""
+        requests = self.ask_all(incident, verb)
         self.round()
         [state] = {answered.state for answered in self.journal.held.answered([request.id for request in requests])}
         return state

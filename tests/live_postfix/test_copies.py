@@ -17,7 +17,7 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
-from undisclosed.incidents.records import Incident, State
+from undisclosed.incidents.records import Incident, State, parts_for
 
 DELAY = timedelta(seconds=30)
 
@@ -214,3 +214,85 @@ def test_a_message_without_a_message_id_has_one_copy(office: Office) -> None:
     held = office.journal.incidents.search(since=began)
     assert [len(incident.copies) for incident in held] == [1, 1]
     assert [copy.state for incident in held for copy in incident.copies] == [State.HELD] * 2
+
+
+def test_a_repeat_is_listed_as_such_and_released_once(office: Office) -> None:
+    """Milter reports, row 13: a client that got no answer sent again; 24 recipients were listed, and all got two."""
+    number = next(NUMBERS)
+    assert send(office, number)
+    assert send(office, number)
+    office.round()
+    office.round()
+    [incident] = incidents(office, number)
+    first, repeat = incident.copies
+    assert (first.repeat_of, repeat.repeat_of) == (None, first.id)
+    assert incident.recipients == len(EVERYBODY)
+    assert owed(office, incident) == [("held", 2)]
+    requests = office.ask_all(incident)
+    with office.steward() as steward:
+        for seconds in range(3):
+            steward.round(datetime.now(UTC) + timedelta(seconds=seconds))
+    assert [copy.state for copy in incidents(office, number)[0].copies] == [State.RELEASED, State.DELETED]
+    answers = [office.answer(request) for request in requests]
+    assert [state for state, _ in answers] == ["done", "done"]
+    assert "it repeats the copy of" in answers[1][1]
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+    assert office.on_hold() == []
+
+
+def test_a_repeat_that_comes_after_the_release_is_not_sent(office: Office) -> None:
+    """`split` and `delay` release by themselves, perhaps before the client sends again."""
+    number = next(NUMBERS)
+    with under(office, "split") as splitting:
+        for _ in range(2):
+            assert send(splitting, number)
+            splitting.round()
+            splitting.round()
+        [incident] = incidents(splitting, number)
+        assert [copy.state for copy in incident.copies] == [State.RELEASED, State.DELETED]
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+
+
+@pytest.mark.parametrize("differs", ["text", "recipients"])
+def test_a_copy_that_only_looks_like_a_repeat_is_sent(office: Office, differs: str) -> None:
+    """With another text, which the command says, or for other recipients."""
+    number = next(NUMBERS)
+    assert send(office, number)
+    text, to = letter(number), EVERYBODY
+    if differs == "text":
+        text += b"PS\n"
+    else:
+        to = (*PARENTS[1:3], COLLEAGUE)
+    assert office.gateway.send(text, sender=SENDER, to=to).accepted
+    office.round()
+    office.round()
+    [incident] = incidents(office, number)
+    assert [copy.repeat_of for copy in incident.copies] == [None, None]
+    first, second = office.ask_all(incident)
+    office.round()
+    assert ("its text differs from the copy of" in office.answer(second)[1]) is (differs == "text")
+    assert "differs" not in office.answer(first)[1]
+    assert office.received() == {person: 2 if person in to else 1 for person in EVERYBODY}
+
+
+def test_a_repeat_waits_for_a_release_that_was_interrupted(office: Office) -> None:
+    """Some recipients have the message: nobody but the first copy knows who."""
+    number = next(NUMBERS)
+    assert send(office, number)
+    assert send(office, number)
+    office.round()
+    office.round()
+    [incident] = incidents(office, number)
+    first, repeat = incident.copies
+    office.journal.held.record_accepted(first.id, parts_for("bcc", [0], len(EVERYBODY)))
+    office.journal.held.set_state(first.id, State.RELEASING)
+    [request] = office.journal.held.ask([repeat.id], verb="release", mode="bcc", actor="ann", reason="")
+    office.round()
+    state, why = office.answer(request)
+    assert (state, "was interrupted" in why) == ("failed", True)
+    assert office.received() == {}
+    office.ask_all(incident)
+    office.round()
+    office.round()
+    assert [copy.state for copy in incidents(office, number)[0].copies] == [State.RELEASED, State.DELETED]
+    assert office.received() == dict.fromkeys(EVERYBODY[1:], 1)

@@ -299,7 +299,9 @@ def test_forged_rows_are_refused(office: Office, change: str, words: str) -> Non
         database.execute(change, {"id": request.id, "copy": incident.copies[0].id})
     policy = office.context.policy
     with HoldQueue(policy.postfix.config_dir) as queue:
-        requests = Requests(office.journal, JobRunner(office.journal, queue), DueNotices(office.journal), log.get())
+        requests = Requests(
+            office.journal, JobRunner(office.journal, queue, office.context.key), DueNotices(office.journal), log.get()
+        )
         requests.carry_out(office.context, datetime.now(UTC), missing=())
     state, why = office.answer(request)
     assert (state, len(office.on_hold()), office.received()) == ("refused", 1, {})

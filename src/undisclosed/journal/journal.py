@@ -17,6 +17,7 @@ from undisclosed.journal.held import Held
 from undisclosed.journal.inbox import Inbox
 from undisclosed.journal.notices import Notices
 from undisclosed.journal.queries import Incidents
+from undisclosed.journal.repeats import Repeats
 from undisclosed.journal.rows import IDS_PER_QUERY
 from undisclosed.policy.sections import JournalSection
 
@@ -37,6 +38,7 @@ class Journal:
         self.held = Held(database)
         self.notices = Notices(database)
         self.gateways = Gateways(database)
+        self.repeats = Repeats(database)
         self.inbox = Inbox(database, self.filing, self.held)
         self.incidents = Incidents(database, self.inbox)
 

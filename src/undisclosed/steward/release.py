@@ -10,8 +10,8 @@ Messages are read and deleted in batches: starting one of Postfix's tools takes 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple, assert_never
 
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
@@ -24,6 +24,7 @@ from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGo
 from undisclosed.steward.identity import why_other_content, why_other_message
 from undisclosed.steward.reinject import ReinjectError, Reinjector, UnansweredError
 from undisclosed.steward.release_check import ReleaseCheck
+from undisclosed.steward.repeats import text_hash
 
 RELEASABLE: Final = frozenset({State.HELD, State.RELEASING})
 """The states in which a copy can be released or deleted."""
@@ -50,21 +51,26 @@ class Job:
     """The state of the copy afterwards."""
     request_id: int = 0
     """The request that it carries out; 0 for an expiry."""
+    remark: str = ""
+    """What the answer adds."""
 
 
 class JobResult(NamedTuple):
     """The result of a job."""
 
-    state: Literal["done", "refused", "failed"]
+    state: Literal["done", "refused", "failed", "waits"]
+    """waits: it is to be tried again soon."""
     why: str
 
 
 class JobRunner:
     """Runs jobs. Remembers the parts that Postfix accepted and that could not be recorded."""
 
-    def __init__(self, journal: Journal, queue: HoldQueue) -> None:
+    def __init__(self, journal: Journal, queue: HoldQueue, key: bytes) -> None:
+        """`key` is that of references and hashes."""
         self._journal = journal
         self._queue = queue
+        self._key = key
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
         self._check = ReleaseCheck()
 
@@ -86,13 +92,13 @@ class JobRunner:
         for job in batch:
             queued = files.get(job.copy.queue_id, _GONE)
             if isinstance(queued, QueuedMessage):
-                result = self._prepare(policy, job, queued, reinjector)
+                prepared = self._prepare(policy, job, queued, reinjector)
             else:
-                result = self._prepare_unreadable(job, queued)
-            if result is not None:
-                yield job, result
+                prepared = self._prepare_unreadable(job, queued)
+            if isinstance(prepared, JobResult):
+                yield job, prepared
             else:
-                deletable.append(job)
+                deletable.append(prepared)
         if not deletable:
             return
         try:
@@ -117,15 +123,15 @@ class JobRunner:
         # One unreadable message must not stop the others: read them one by one.
         return {queue_id: result for single in queue_ids for queue_id, result in self._read([single]).items()}
 
-    def _prepare(self, policy: Policy, job: Job, queued: QueuedMessage, reinjector: Reinjector) -> JobResult | None:
-        """Do everything that must precede the deletion of the held file; None if it may be deleted now."""
+    def _prepare(self, policy: Policy, job: Job, queued: QueuedMessage, reinjector: Reinjector) -> JobResult | Job:
+        """Do everything that must precede the deletion of the held file; the job, if that may be deleted now."""
         copy = job.copy
         held = release_parts.HeldMessage.read(queued)
         if why := why_other_content(copy, queued, held.message.message_id):
             return JobResult("refused", why)
         if job.verb == "delete":
             self._note_deletion(job)
-            return None
+            return job
         assert job.mode is not None
         if why := self._check.why_not_released(policy, queued):
             return JobResult("refused", why)
@@ -135,14 +141,46 @@ class JobRunner:
         except Unsafe as unsafe:
             why = f"it must not be rewritten ({unsafe}): release it unchanged, or delete it"
             return JobResult("refused", why)
-        if copy.state is State.HELD and not self._journal.held.set_state(
-            copy.id, State.RELEASING, actor=job.actor, why=_as_mode(job), expected=RELEASABLE
-        ):
-            return JobResult("refused", "it is not held any more")
-        return self._send_parts(copy, queued, parts, reinjector, any_accepted=bool(accepted))
+        if copy.state is State.HELD:
+            begun = self._begin(job, held)
+            if not isinstance(begun, Job):
+                return begun
+            if begun.verb == "delete":
+                return begun
+            job = begun
+        return self._send_parts(copy, queued, parts, reinjector, any_accepted=bool(accepted)) or job
 
-    def _prepare_unreadable(self, job: Job, error: HoldQueueError | QueueFileError) -> JobResult | None:
-        """The result for a message that cannot be read; None if it may be deleted.
+    def _begin(self, job: Job, held: release_parts.HeldMessage) -> JobResult | Job:
+        """Begin a release; the job, or in its place the deletion of a repeat whose recipients have the message."""
+        begun = self._journal.repeats.begin_release(
+            job.copy, text_hash(self._key, held), actor=job.actor, why=_as_mode(job)
+        )
+        other = "" if begun.other is None else f"the copy of {begun.other.arrived.astimezone():%H:%M:%S}"
+        match begun.outcome:
+            case "begun":
+                return replace(job, remark=f"its text differs from {other}, which was sent too") if other else job
+            case "served":
+                deletion = replace(
+                    job,
+                    verb="delete",
+                    mode=None,
+                    closed_state=State.DELETED,
+                    reason=f"it repeats {other}, whose recipients have all been served",
+                )
+                self._note_deletion(deletion)
+                return deletion
+            case "under way":
+                return JobResult("waits", f"it repeats {other}, which is being released")
+            case "interrupted":
+                why = f"it repeats {other}, whose release was interrupted: ask for the release of that one again"
+                return JobResult("failed", why)
+            case "not held":
+                return JobResult("refused", "it is not held any more")
+            case _:
+                assert_never(begun.outcome)
+
+    def _prepare_unreadable(self, job: Job, error: HoldQueueError | QueueFileError) -> JobResult | Job:
+        """The result for a message that cannot be read; the job, if it may be deleted.
 
         Its sender may have forged records, so it is sent in no mode. It can be deleted, by size and arrival time in the
         queue's listing: otherwise it would be on hold for ever.
@@ -157,7 +195,7 @@ class JobRunner:
         if why := why_other_message(job.copy, entry):
             return JobResult("refused", why)
         self._note_deletion(job)
-        return None
+        return job
 
     def _note_deletion(self, job: Job) -> None:
         """If the steward crashes between deletion and record, the next one learns from this event who deleted it."""
@@ -215,7 +253,7 @@ class JobRunner:
         why = job.reason if job.mode is None else _as_mode(job)
         if not was_there:
             why += " (the held message was gone already)"
-        why = why.strip()
+        why = "; ".join(filter(None, (why.strip(), job.remark)))
         self._journal.held.set_state(job.copy.id, job.closed_state, actor=job.actor, why=why, expected=RELEASABLE)
         return JobResult("done", why)
 

@@ -132,6 +132,10 @@ class Requests:
         self, request: Request, incident: Incident, copy: QueueCopy, result: JobResult, now: datetime
     ) -> None:
         """Answer a request, unless it is tried again."""
+        if result.state == "waits":
+            self._retry_at[request.id] = now + SOON
+            self._journal.held.put_back(request.id)
+            return
         if result.state == "failed" and request.actor == STEWARD:
             self._try_again(request, incident, result, now)
             return
@@ -147,6 +151,7 @@ class Requests:
         self._log.warning("release_failed", reference=incident.reference, reason=failure.why, retry_in=seconds)
 
     def _answer(self, request: Request, incident: Incident, result: JobResult) -> None:
+        assert result.state != "waits"
         self._retry_at.pop(request.id, None)
         self._journal.held.answer(request.id, result.state, result.why)
         log = self._log.bind(

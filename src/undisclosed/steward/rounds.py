@@ -15,6 +15,7 @@ from undisclosed.steward.expiry import Expiry
 from undisclosed.steward.hold_queue import HoldQueue
 from undisclosed.steward.reconcile import Reconciler
 from undisclosed.steward.release import JobRunner
+from undisclosed.steward.repeats import RepeatFinder
 from undisclosed.steward.requests import Requests
 
 IDLE: Final = timedelta(seconds=15)
@@ -45,8 +46,9 @@ class Steward:
         self._journal = journal
         self._dispatch = dispatch
         self._due_notices = DueNotices(journal)
-        jobs = JobRunner(journal, queue)
+        jobs = JobRunner(journal, queue, context.key)
         self._reconciler = Reconciler(journal, queue, log)
+        self._repeats = RepeatFinder(journal, queue, log)
         self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
         self._pruned_at: datetime | None = None
@@ -59,6 +61,7 @@ class Steward:
         """
         self._record_seen(now)
         reconcile_at = self._reconciler.reconcile(self.context, now)
+        self._repeats.find(self.context)
         # After the reconciliation: it tells which copies are missing, and a request for these waits.
         carry_out_at = self._requests.carry_out(self.context, now, self._reconciler.missing_since)
         self._expiry.expire(self.context, now)
