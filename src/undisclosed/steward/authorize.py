@@ -40,6 +40,8 @@ def _why_not_allowed(policy: Policy, request: Request, copy: QueueCopy, choice: 
         return "the request names no actor"
     if actor == SENDER and choice not in policy.hold.sender_may:
         return f"hold.sender_may does not allow senders to choose {choice}"
+    if choice == "unchanged" and actor != SENDER and not request.reason.strip():
+        return "a release as unchanged shows the list, and needs a reason"
     if actor == STEWARD and copy.action.effect.release_mode != choice:
         return f"no rule asks for {choice}"
     if actor == STEWARD and copy.waits is not None:

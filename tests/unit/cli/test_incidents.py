@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +15,7 @@ from support.factories import transaction
 from undisclosed.cli.incidents import Form, show_list, show_one
 from undisclosed.cli.output import Output, printable
 from undisclosed.cli.selection import Filter, find
+from undisclosed.incidents.records import State, parts_for
 from undisclosed.journal.journal import Journal
 
 HOSTILE = "=cmd|' /C calc'!A0\n\x1b[2J\x1b]8;;https://x.example\x07\u202egnirts"
@@ -58,6 +62,42 @@ def test_each_event_names_its_copy(journal: Journal) -> None:
         ["4dX1c23kLmz9Q", "milter", "recorded"],
         ["4dX1c23kLmz9R", "milter", "recorded"],
     ]
+
+
+def test_a_repeat_is_named_by_the_time_of_the_first(journal: Journal) -> None:
+    """A client that lost the answer sent it again: its recipients are not counted twice (hostile review, 3)."""
+    at = datetime.now(UTC) - timedelta(minutes=10)
+    first = journal.filing.record(transaction(at=at))
+    journal.filing.record(transaction(queue_id="4dX1c23kLmz9R", at=at + timedelta(minutes=1)))
+    [incident] = journal.incidents.matching("K7QF")
+    copies = tuple(replace(copy, repeat_of=first.id if copy.id != first.id else None) for copy in incident.copies)
+    out = io.StringIO()
+    show_one(journal, replace(incident, copies=copies), Output(out, out))
+    heading, *rows = [line.split("\t") for line in out.getvalue().partition("Copies\n")[2].splitlines()[:3]]
+    assert [row[heading.index("repeats")] for row in rows] == ["", f"repeat of {at.astimezone():%H:%M}"]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_every_form_says_who_saw_the_list(journal: Journal, form: Form) -> None:
+    """As a number; and CSV and JSON who ended it, and when, in UTC with seconds (users' walk, 7, 29)."""
+    copy = journal.filing.record(transaction(recipients=15))
+    journal.held.set_state(copy.id, State.HELD)
+    journal.held.record_accepted(copy.id, parts_for("unchanged", range(15), 15))
+    journal.held.set_state(copy.id, State.RELEASED, actor="alice", why="as unchanged: asked by phone")
+    out = io.StringIO()
+    show_list(journal, Filter(), form, Output(out, out, json=form == "json"))
+    row: dict[str, str]
+    if form == "json":
+        row = json.loads(out.getvalue())
+        assert datetime.fromisoformat(row["ended_at"]).utcoffset() == timedelta()
+    else:
+        [row] = csv.DictReader(io.StringIO(out.getvalue()), dialect="excel-tab" if form == "table" else "excel")
+    assert str(row["shown"]) == "15"
+    if form != "table":
+        assert (row["shown_words"], row["ended_by"]) == ("shown to its 15 recipients", "alice")
+    if form == "csv":
+        assert (row["at_utc"], row["named"], row["message_id"]) == ("2026-03-01 12:00:00", "1", "<1@council.test>")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", row["ended_at_utc"])
 
 
 def test_a_list_says_when_there_is_more(journal: Journal) -> None:

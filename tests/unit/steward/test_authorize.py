@@ -19,7 +19,7 @@ from undisclosed.steward.privileged import QUEUE_ID
     [
         {},
         {"mode": "split"},
-        {"mode": "unchanged"},
+        {"mode": "unchanged", "reason": "asked by phone"},
         {"verb": "delete", "mode": None},
         {"copy_id": 1},
         {"actor": "sender clerk@council.test"},
@@ -42,6 +42,8 @@ def test_requests_that_may_be_carried_out(over: dict[str, Any]) -> None:
         {"incident_id": 8},
         {"copy_id": 2},
         {"actor": " "},
+        {"mode": "unchanged"},
+        {"mode": "unchanged", "reason": " "},
         {"actor": "sender", "mode": "unchanged"},
         {"actor": "steward", "mode": "unchanged"},
         {"actor": "steward", "mode": "split", "not_before": NOW + timedelta(minutes=5)},
