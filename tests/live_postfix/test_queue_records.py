@@ -209,3 +209,46 @@ def test_a_message_with_all_that_dsn_has_is_read(office: Office) -> None:
         [queued] = queue.read(office.on_hold()).values()
     assert [person.automatic for person in queued.recipients] == [False] * 4 + [True]
     assert (queued.ret, queued.envelope_id, queued.recipients[0].original) == ("HDRS", "a+b", "rfc822;x y@x.example")
+
+
+def test_a_release_that_a_content_filter_puts_back_on_hold(office: Office) -> None:
+    """The filter's listener has our milter: answer and log say that it is on hold again (milter-reports, 30)."""
+    postfix = office.gateway.postfix
+    with Sink() as scanner:
+        postfix.set(content_filter=f"smtp:[127.0.0.1]:{scanner.port}")
+        try:
+            incident = held(office)
+            with office.steward() as steward, capture_logs() as lines:
+                request = office.ask(incident, "release", "unchanged")
+                steward.round(datetime.now(UTC))
+                assert office.journal.held.answered([request.id]) == []
+                [letter_] = scanner.wait_for(1)
+                assert office.gateway.send(letter_.data, sender=letter_.sender, to=letter_.recipients).accepted
+                steward.round(datetime.now(UTC))
+        finally:
+            postfix.set(content_filter="")
+    state, answer = office.answer(request)
+    [queue_id] = office.on_hold()
+    assert state == "failed"
+    assert f"is on hold again as {queue_id}: the content filter smtp:[127.0.0.1]:{scanner.port}" in answer
+    assert [line["reason"] for line in lines if line["event"] == "released_copy_held_again"] == [answer]
+    assert office.received() == {}
+
+
+def test_a_release_through_a_content_filter_that_delivers(office: Office) -> None:
+    """The answer waits for ten seconds, and then says that the message was released."""
+    postfix = office.gateway.postfix
+    with Sink() as scanner:
+        postfix.set(content_filter=f"smtp:[127.0.0.1]:{scanner.port}")
+        try:
+            incident = held(office)
+            with office.steward() as steward:
+                request = office.ask(incident, "release", "bcc")
+                asked_at = datetime.now(UTC)
+                for seconds in (0, 9):
+                    steward.round(asked_at + timedelta(seconds=seconds))
+                    assert office.journal.held.answered([request.id]) == []
+                steward.round(asked_at + timedelta(seconds=11))
+        finally:
+            postfix.set(content_filter="")
+    assert office.answer(request)[0] == "done"

@@ -61,6 +61,8 @@ class JobResult(NamedTuple):
     state: Literal["done", "refused", "failed", "waits"]
     """waits: it is to be tried again soon."""
     why: str
+    listener_filter: str = ""
+    """The content filter that a released message was given to; empty for none."""
 
 
 class JobRunner:
@@ -73,6 +75,7 @@ class JobRunner:
         self._key = key
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
         self._check = ReleaseCheck()
+        self._listener_filter = ""
 
     def run(self, policy: Policy, jobs: Sequence[Job]) -> Generator[tuple[Job, JobResult]]:
         """Yield each job with its result as soon as it is done. Raises JournalError and RootHalfGoneError.
@@ -82,6 +85,8 @@ class JobRunner:
         self._check.forget()
         jobs, twice = _one_for_each_file(jobs)
         yield from ((job, JobResult("refused", SAME_FILE)) for job in twice)
+        if any(job.verb == "release" for job in jobs):
+            self._listener_filter = self._check.listener_filter(policy) or ""
         with Reinjector(self._queue.inject) as reinjector:
             for batch in batches(jobs, lambda job: job.copy.size or 0):
                 yield from self._run_batch(policy, batch, reinjector)
@@ -255,7 +260,7 @@ class JobRunner:
             why += " (the held message was gone already)"
         why = "; ".join(filter(None, (why.strip(), job.remark)))
         self._journal.held.set_state(job.copy.id, job.closed_state, actor=job.actor, why=why, expected=RELEASABLE)
-        return JobResult("done", why)
+        return JobResult("done", why, self._listener_filter if job.verb == "release" else "")
 
 
 def _one_for_each_file(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:

@@ -29,10 +29,14 @@ class ReleaseCheck:
         """Ask postconf again. It takes as long as a release, and with content_filter in main.cf all mail has one."""
         self._filter_of = cache(listener_filter)
 
+    def listener_filter(self, policy: Policy) -> str | None:
+        """The content_filter of the private listener, empty for none; None if it cannot be read."""
+        return self._filter_of(policy.postfix.config_dir)
+
     def why_not_released(self, policy: Policy, queued: QueuedMessage) -> str | None:
         """The reason, with the remedy; None if the message can be released."""
         is_filtered = carry_over.needs_listener_filter(queued)
-        carried = self._filter_of(policy.postfix.config_dir) if is_filtered else None
+        carried = self.listener_filter(policy) if is_filtered else None
         return carry_over.why_not_released(queued, carried)
 
 

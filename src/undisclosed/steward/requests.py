@@ -15,6 +15,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
+from undisclosed.steward.put_back import PutBack, Released
 from undisclosed.steward.reconcile import SOON
 from undisclosed.steward.release import RELEASABLE, Job, JobResult, JobRunner
 
@@ -92,13 +93,17 @@ class Requests:
         self._due_notices = due_notices
         self._log = log
         self._retry_at: dict[int, datetime] = {}
+        self._put_back = PutBack(journal)
 
     def carry_out(self, context: Context, now: datetime, missing: Collection[int]) -> datetime | None:
         """Carry out all requests that can be; returns the time at which the next one has to be looked at."""
         ready: dict[int, tuple[Request, Incident, QueueCopy]] = {}
         times: list[datetime] = []
         state = RoundState(now, self._retry_at, missing)
+        self._look_for_released(context, now)
         for request, incident in list(self._open_requests(context)):
+            if self._put_back.waits(request.id):
+                continue
             step = classify(context, request, incident, state)
             match step:
                 case RefuseRequest(why):
@@ -117,6 +122,8 @@ class Requests:
         with closing(self._jobs.run(context.policy, jobs)) as results:
             for job, result in results:
                 self._conclude(*ready[job.request_id], result, now)
+        if self._put_back.any_waits:
+            times.append(now + SOON)
         return min((*times, *(at for at in self._retry_at.values() if at > now)), default=None)
 
     def _open_requests(self, context: Context) -> Iterator[tuple[Request, Incident]]:
@@ -139,10 +146,31 @@ class Requests:
         if result.state == "failed" and request.actor == STEWARD:
             self._try_again(request, incident, result, now)
             return
+        if result.state == "done" and request.verb == "release":
+            # A rule's own release has no person who waits for the answer.
+            released = Released(request, incident, copy, now, result.listener_filter, result.why)
+            waits = bool(result.listener_filter) and request.actor != STEWARD
+            self._put_back.watch(released, answer_waits=waits)
+            if waits:
+                return
+        self._finish(request, incident, copy, result, now)
+
+    def _finish(self, request: Request, incident: Incident, copy: QueueCopy, result: JobResult, now: datetime) -> None:
         if result.state == "done":
             # The notice before the answer: an interrupted request comes again, an answered one does not.
             self._add_notice(request, copy, now)
         self._answer(request, incident, result)
+
+    def _look_for_released(self, context: Context, now: datetime) -> None:
+        """Say which released copies are on hold again, and answer the requests that waited for that."""
+        for released, again in self._put_back.found(context, now):
+            why, reference = released.why_again(again), released.incident.reference
+            self._log.warning("released_copy_held_again", queue_id=again.queue_id, reference=reference, reason=why)
+            if self._put_back.waits(released.request.id):
+                self._finish(released.request, released.incident, released.copy, JobResult("failed", why), now)
+        for released in self._put_back.due(now):
+            result = JobResult("done", released.why)
+            self._finish(released.request, released.incident, released.copy, result, now)
 
     def _try_again(self, request: Request, incident: Incident, failure: JobResult, now: datetime) -> None:
         self._retry_at[request.id] = now + RETRY
@@ -153,6 +181,7 @@ class Requests:
     def _answer(self, request: Request, incident: Incident, result: JobResult) -> None:
         assert result.state != "waits"
         self._retry_at.pop(request.id, None)
+        self._put_back.answered(request.id)
         self._journal.held.answer(request.id, result.state, result.why)
         log = self._log.bind(
             reference=incident.reference, verb=request.verb, release_mode=request.mode, actor=request.actor
