@@ -151,3 +151,31 @@ def test_a_request_without_a_steward_is_taken_back(office: Office) -> None:
     assert [event.what for event in office.journal.incidents.events(incident.id) if event.at > since][-1] == (
         "request to delete withdrawn"
     )
+
+
+@pytest.mark.usefixtures("steward")
+def test_a_stolen_account_is_stopped_in_three_commands(office: Office) -> None:
+    """docs/held-mail.md: what waits for a retry, what is delayed and what is held; none of it leaves, all is listed."""
+    gateway, few = office.gateway, ", ".join(PARENTS[:2])
+    with gateway.postfix.deferring():
+        number = next(NUMBERS)
+        passed = letter(number, From="later@council.test", To=few)
+        assert gateway.send(passed, sender="later@council.test", to=PARENTS[:2]).accepted
+        delayed = send(office, "later")
+        until(lambda: gateway.postfix.queue("deferred"), what="a message that waits for a retry", within=WITHIN)
+        gateway.postfix.postsuper("-h", "ALL")
+        done = gateway.command("held", "keep", "--sender", "later@council.test", "--yes", "--reason", "stolen account")
+        assert (done.returncode, delayed.reference in done.stdout) == (0, True), done.stderr
+
+        def listed() -> list[list[str]]:
+            lines = gateway.command("held", "list", "--sender", "later@council.test").stdout.splitlines()
+            return [line.split("\t") for line in lines[1:]]
+
+        until(lambda: len(listed()) == 2, what="both to be listed", within=WITHIN)
+    assert {(row[2], row[7]) for row in listed()} == {("held", "wait"), ("held", "(none)")}
+    gateway.postfix.run("postqueue", "-f")
+    office.round(timedelta(hours=1))
+    assert len(office.on_hold()) == 2
+    assert office.received() == {}
+    done = gateway.command("held", "delete", "--sender", "later@council.test", "--yes")
+    assert (done.returncode, len(done.stdout.splitlines()), office.on_hold()) == (0, 2, [])

@@ -130,7 +130,7 @@ class Listener:
         try:
             listen(str(temporary))
         except OSError as error:
-            fix = f"let this user (uid {os.geteuid()}) write to it, or change milter.socket"
+            fix = f"its owner must be the milter's user (this is uid {os.geteuid()}), or change milter.socket"
             raise ListenError(f"cannot make a socket in {path.parent}", fix) from error
         finally:
             os.umask(umask)
