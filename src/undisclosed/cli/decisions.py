@@ -258,17 +258,26 @@ def _requested(journal: Journal, held: Sequence[Incident], order: Order) -> Iter
     verb: Verb = "delete" if order.verb == "delete" else "release"
     requests = journal.held.ask(copies, verb=verb, mode=order.mode, actor=order.actor, reason=order.reason)
     pending = []
-    for incident in held:
-        ids = {request.id for request in requests if request.incident_id == incident.id}
-        if not ids:
-            why = "another request for it has no answer yet; `undisclosed held withdraw` takes one back"
-            yield _answer(incident, order, "refused", why)
+    for shown in held:
+        asked = {request.copy_id: request.id for request in requests if request.incident_id == shown.id}
+        incident = shown.narrowed_to(asked)
+        if not asked:
+            yield _not_asked(journal, shown, order)
         elif order.wait:
-            pending.append(_Pending(incident, ids))
+            pending.append(_Pending(incident, set(asked.values())))
         else:
             text = f"{incident.reference}: the steward has been asked"
             yield Answer(incident.reference, order.verb, order.mode, "done", "the steward has been asked", text)
     yield from _answers(journal, order, pending)
+
+
+def _not_asked(journal: Journal, shown: Incident, order: Order) -> Answer:
+    """The result for a message about which nothing could be requested: it was dealt with since it was shown."""
+    now = journal.incidents.get(shown.id)
+    if not any(copy.is_open for copy in now.copies):
+        return _closed(journal, now, order)
+    why = "another request for it has no answer yet; `undisclosed held withdraw` takes one back"
+    return _answer(shown, order, "refused", why)
 
 
 @dataclass(slots=True)

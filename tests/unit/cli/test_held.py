@@ -5,6 +5,7 @@ No steward runs here; tests/live_postfix/test_commands.py has one.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from support.factories import transaction
 from support.journals import KEY
 from support.terminal import on_terminal
 from undisclosed import cli
+from undisclosed.cli.decisions import Order, decide
+from undisclosed.cli.output import Output
 from undisclosed.incidents.records import QueueCopy, State
 from undisclosed.journal import migrate
 from undisclosed.journal.journal import Journal
@@ -283,6 +286,19 @@ def test_a_request_that_the_steward_has_taken_stays(desk: Desk) -> None:
     assert desk.journal.held.take([request.id], gateway=GATEWAY)
     assert desk.run("withdraw", "K7QF").exit_code == 1
     assert len(desk.requests()) == 1
+
+
+def test_a_request_is_for_the_copies_that_were_shown(desk: Desk) -> None:
+    """Not for one that arrived while the question stood; a copy dealt with meanwhile is told as it ended."""
+    shown_one, shown_two = desk.held(), desk.held("J4WM-6WQG")
+    shown = desk.journal.incidents.search()
+    desk.held(queue_id="4dX1c23kLmy01")
+    desk.journal.held.set_state(shown_two.id, State.DELETED, actor="alice")
+    out = io.StringIO()
+    order = Order("release", "bcc", "", "root", yes=True, wait=False)
+    assert not decide(desk.journal, shown, order, Output(out, io.StringIO()))
+    assert desk.requests() == [(shown_one.id, "release", "bcc", "")]
+    assert re.search(r"J4WM-6WQG was deleted at \d\d:\d\d by alice\n", out.getvalue())
 
 
 # -- delayed mail
