@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from email import message_from_bytes
+from email import policy as email_policy
 
 from rich import box
 from rich.console import Console
@@ -128,7 +130,7 @@ def held(console: Console, story: Story) -> None:
     )
     notice = parts(story.notice)[0].get_content().rstrip()
     lines = [line for text in notice.split("\n") for line in textwrap.wrap(text, console.width - 8) or [""]]
-    subject = story.notice.values("Subject")[0].decode("utf-8", "replace")
+    subject = message_from_bytes(story.notice.data, policy=email_policy.default)["Subject"]
     boxed(console, "the notice that its sender received", "\n".join([f"Subject: {subject}", "", *lines]), "yellow")
     for command in (story.listing, story.release):
         _typed(console, command)

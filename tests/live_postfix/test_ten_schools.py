@@ -42,11 +42,12 @@ BY_PHONE = ("--reason", "asked by phone", "--yes")
 WITHIN = 60.0
 """Seconds for any one thing that the steward does: many times what it takes on a busy machine."""
 
-HELD = "Not sent: your message is on hold"
-SENT = "Your message on hold has been sent"
-GONE = "Your message on hold has been deleted"
-REMINDER = "Still not sent: your message is on hold"
-TOO_LATE = "Deleted: nobody decided about your message on hold"
+HELD = "Not sent: … is on hold"
+SENT = "Sent: … is no longer on hold"
+GONE = "Deleted: … was on hold"
+REMINDER = "Still not sent: … is on hold"
+TOO_LATE = "Deleted: nobody decided about …"
+"""The subjects of notices, without the message's own."""
 
 ADDRESS = re.compile(rb"[^\s<>\"',;:]+@[a-z0-9.-]+\.example")
 """A parent's address, wherever in a message it stands: nothing else here is below that domain."""
@@ -185,9 +186,13 @@ def _notices(office: Office) -> Counter[tuple[str, str]]:
 
 
 def told(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
-    """The notices, by the message they are about and their subject without the reference."""
-    headers = [message_from_bytes(delivery.data) for delivery in deliveries if not delivery.sender]
-    return Counter((str(header["In-Reply-To"]), str(header["Subject"]).rpartition(" (")[0]) for header in headers)
+    """The notices, by the message they are about and their subject without its own subject and the reference."""
+    policy = email_policy.default
+    headers = [message_from_bytes(delivery.data, policy=policy) for delivery in deliveries if not delivery.sender]
+    return Counter(
+        (str(header["In-Reply-To"]), re.sub("“.*”", "…", str(header["Subject"])).rpartition(" (")[0])
+        for header in headers
+    )
 
 
 # -- the administrator's commands

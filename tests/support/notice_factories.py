@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from support.factories import policy
 from undisclosed.incidents.records import Incident, NoticeKind, QueueCopy, State
 from undisclosed.notices import Templates, compose, load
+from undisclosed.notices.templates import SeveralName
+from undisclosed.notices.variables import Facts
 from undisclosed.policy import Action, Policy
 
 SENT: Final = datetime(2026, 11, 19, 14, 5, tzinfo=UTC)
@@ -26,7 +30,9 @@ STATES: Final[dict[NoticeKind, State]] = {
     "expired": State.EXPIRED,
     "kept": State.HELD,
     "released": State.RELEASED,
+    "released_by_hand": State.RELEASED_BY_HAND,
     "deleted": State.DELETED,
+    "gone": State.GONE,
 }
 """A state in which each notice is true."""
 
@@ -90,18 +96,35 @@ def shipped(languages: tuple[str, ...]) -> Templates:
     return load(organisation(*languages), Path("config.toml"))
 
 
-def render(own: Policy, about: Incident, kind: NoticeKind, **options: Any) -> EmailMessage:
-    """A notice by the shipped templates, sent at SENT."""
-    return compose.render(own, about, kind, now=SENT, templates=shipped(own.organisation.languages), **options)
+def facts(about: Incident, kind: NoticeKind, **over: Any) -> Facts:
+    """The facts of a notice that tells of all copies of an incident; each keyword replaces a field."""
+    return Facts(about, kind, **{"copies": about.copies, **over})
+
+
+def render(own: Policy, about: Incident, kind: NoticeKind, zone: tzinfo | None = None, **over: Any) -> EmailMessage:
+    """A notice by the shipped templates, sent at SENT to the envelope sender; each keyword replaces a fact."""
+    templates = shipped(own.organisation.languages)
+    return compose.render(own, facts(about, kind, **over), about.sender, now=SENT, templates=templates, zone=zone)
 
 
 def notice(
-    kind: NoticeKind, *languages: str, about: Incident | None = None, release_modes: tuple[str, ...] = (), **over: Any
+    kind: NoticeKind,
+    *languages: str,
+    about: Incident | None = None,
+    known: Mapping[str, Any] = MappingProxyType({}),
+    **over: Any,
 ) -> EmailMessage:
-    """A notice, with dates in UTC; each keyword is a section of the policy."""
+    """A notice, with dates in UTC. `known` replaces facts; each keyword is a section of the policy."""
     about = about or incident(STATES[kind])
+    return render(organisation(*languages, **over), about, kind, zone=UTC, **known)
+
+
+def several(name: SeveralName, told: Sequence[Facts], *languages: str, **over: Any) -> EmailMessage:
+    """A summary or a digest, with dates in UTC; each keyword is a section of the policy."""
     own = organisation(*languages, **over)
-    return render(own, about, kind, release_modes=release_modes, zone=UTC)
+    templates = shipped(own.organisation.languages)
+    to = own.administrator if name == "digest" else "clerk@council.test"
+    return compose.render_many(own, told, to, name=name, now=SENT, templates=templates, zone=UTC)
 
 
 def content(message: EmailMessage, kind: str) -> str:

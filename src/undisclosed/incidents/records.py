@@ -26,6 +26,9 @@ MAX_TRANSFER: Final = timedelta(hours=1)
 CLOCK_ERROR: Final = timedelta(seconds=5)
 """The time that the record may be before Postfix's arrival time: they are rounded differently."""
 
+REDIRECTED: Final = "redirected"
+"""The event of a copy whose release goes to another address than its recipients' (Postfix's REDIRECT)."""
+
 STEWARD: Final = "steward"
 """The actor of requests that the steward makes for a rule."""
 
@@ -44,7 +47,18 @@ RequestState = Literal["open", "taken", "done", "refused", "failed", "withdrawn"
 NoticeState = Literal["due", "sent", "suppressed"]
 Addressee = Literal["sender", "administrator"]
 NoticeKind = Literal[
-    "held", "delayed", "rewritten", "split", "warned", "reminder", "expired", "kept", "released", "deleted"
+    "held",
+    "delayed",
+    "rewritten",
+    "split",
+    "warned",
+    "reminder",
+    "expired",
+    "kept",
+    "released",
+    "released_by_hand",
+    "deleted",
+    "gone",
 ]
 
 
@@ -190,6 +204,7 @@ class UnrecordedMail:
     """UTC."""
     size: int
     """Bytes of the held message."""
+    subject: str | None
     automatic: Automatic | None
 
 
@@ -388,9 +403,21 @@ class Notice:
     due: datetime
     sent_at: datetime | None
     addressee: Addressee | None = None
-    """None until it was sent."""
+    """None until it is known."""
+    sent_in: str | None = None
+    """The Message-ID of the message that told it; several notices can be told in one."""
     copies: tuple[int, ...] = ()
     """The ids of the copies that it tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentNotice:
+    """A message that was sent to the sender of an incident; it told of one notice or of several."""
+
+    message_id: str
+    at: datetime
+    incident_id: int
+    """One of its incidents: all have the same addressee."""
 
 
 def is_same_file(recorded: datetime, arrived: datetime) -> bool:

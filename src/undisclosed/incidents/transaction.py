@@ -45,7 +45,7 @@ def transaction_of(
         visible=exposure.external,
         recipients=len(message.recipients),
         recipients_hash=recipients_hash(key, message.recipients),
-        subject=_subject(message),
+        subject=subject_of(message),
         automatic=automatic(message),
         at=at,
     )
@@ -75,6 +75,7 @@ def _named(policy: Policy, message: Message, external: tuple[Address, ...]) -> i
     return len(keys & with_name)
 
 
-def _subject(message: Message) -> str | None:
+def subject_of(message: Message) -> str | None:
+    """The subject as people read it, in one line."""
     subject = message.first("subject")
     return None if subject is None else " ".join(decoded(subject).split())

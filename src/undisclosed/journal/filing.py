@@ -82,7 +82,9 @@ class Filing:
             return _add_found(write, _incident_values(transaction), visible, copy)
 
     def adopt(self, mail: UnrecordedMail) -> QueueCopy:
-        """Record held mail that the steward found without a record, and that no rule holds: state HELD, nobody is told.
+        """Record held mail that the steward found without a record, and that no rule holds: state HELD.
+
+        The administrator is told, and no sender.
 
         If the milter has recorded it meanwhile, returns that copy as it is.
         """
@@ -99,7 +101,7 @@ class Filing:
             "organisations": 0,
             "named": 0,
             "per_field": {},
-            "subject": None,
+            "subject": clean(mail.subject) if mail.subject is not None and self._settings.subjects else None,
             "automatic": mail.automatic,
         }
         copy = QueueCopy(
@@ -155,7 +157,8 @@ class Filing:
         copy = _first_copy(transaction)
         copies.lock(write, copy, transaction.identity)
         found = copies.open_copy(write, copy) if copy.is_open else None
-        if found is not None and found.adopted and is_same_file(transaction.at, found.arrived):
+        was_found = found is not None and found.adopted and is_same_file(transaction.at, found.arrived)
+        if found is not None and was_found:
             # The steward found the held message before this entry was filed.
             copy = copies.complete(write, found, copy, _incident_values(transaction), visible)
         else:
@@ -163,7 +166,8 @@ class Filing:
                 copies.close_replaced(write, found)
             copy = copies.add(write, _incident_values(transaction), visible, copy)
         if (kind := first_notice(transaction.action, transaction.treatment)) is not None:
-            add_notice(write, copy, kind, transaction.at)
+            # Anew, if only the administrator can have been told: of mail that no rule seemed to hold.
+            add_notice(write, copy, kind, transaction.at, anew=found is not None and was_found and not found.rule)
         add_event(write, _recorded_event(transaction, copy))
         return copy
 
@@ -185,10 +189,9 @@ def _add_found(
     if found is not None:
         copies.close_replaced(write, found)
     copy = copies.add(write, incident, visible, copy)
-    if copy.state is State.PENDING:
-        kind = QUARANTINED if copy.waits else first_notice(copy.action, "hold")
-        if kind is not None:
-            add_notice(write, copy, kind, copy.arrived)
+    kind = QUARANTINED if copy.waits else first_notice(copy.action, "hold")
+    if kind is not None:
+        add_notice(write, copy, kind, now())
     event = Event(
         incident_id=copy.incident_id, copy_id=copy.id, at=now(), actor="steward", what="adopted", why=copy.reason
     )

@@ -96,6 +96,27 @@ class Held:
             rows = connection.execute(sa.select(table).where(table.c.copy_id == copy_id))
             return {as_record(AcceptedPart, row) for row in rows}
 
+    def release_modes(self, copy_ids: Collection[int]) -> dict[int, frozenset[ReleaseMode]]:
+        """The modes of the parts that Postfix has answered with 250, by copy."""
+        table = tables.accepted_part
+        found: dict[int, frozenset[ReleaseMode]] = {}
+        with self._database.read() as connection:
+            for some in _portions(copy_ids):
+                query = sa.select(table.c.copy_id, table.c.mode).distinct().where(table.c.copy_id.in_(some))
+                for row in connection.execute(query):
+                    found[row.copy_id] = found.get(row.copy_id, frozenset()) | {row.mode}
+        return found
+
+    def with_event(self, copy_ids: Collection[int], what: str) -> set[int]:
+        """Those of these copies that have such an event."""
+        table = tables.event
+        found: set[int] = set()
+        with self._database.read() as connection:
+            for some in _portions(copy_ids):
+                query = sa.select(table.c.copy_id).distinct().where(table.c.copy_id.in_(some), table.c.what == what)
+                found.update(connection.scalars(query))
+        return found
+
     def record_accepted(self, copy_id: int, parts: Iterable[AcceptedPart]) -> None:
         """Record that Postfix has answered 250 to these parts. A part that is recorded already is left as it is."""
         table = tables.accepted_part

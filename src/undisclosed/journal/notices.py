@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from undisclosed.incidents.records import OPEN, Addressee, Event, Notice, NoticeKind, QueueCopy, State
+from undisclosed.incidents.records import OPEN, Addressee, Event, Notice, NoticeKind, QueueCopy, SentNotice, State
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import IDS_PER_QUERY, add_event, insert, now
@@ -58,52 +58,87 @@ class Notices:
         with self._database.read() as connection:
             return _with_copies(connection, connection.execute(query))
 
-    def mark_sent(self, notice_id: int, addressee: Addressee = "sender") -> bool:
-        """Record that a due notice was sent, with an event. False if it was not due any more."""
-        return self._close(notice_id, "sent", "", addressee)
+    def told_since(self, since: datetime) -> list[SentNotice]:
+        """The messages that went to senders since then."""
+        table = tables.notice
+        query = (
+            sa.select(
+                table.c.sent_in, sa.func.max(table.c.sent_at).label("at"), sa.func.min(table.c.incident_id).label("id")
+            )
+            .where(table.c.sent_at > since, table.c.state == "sent", table.c.addressee == "sender")
+            .group_by(table.c.sent_in)
+        )
+        with self._database.read() as connection:
+            return [SentNotice(row.sent_in, row.at, row.id) for row in connection.execute(query)]
 
-    def mark_suppressed(self, notice_id: int, why: str) -> bool:
-        """Record that a due notice will not be sent, with an event. False if it was not due any more."""
-        return self._close(notice_id, "suppressed", why, None)
+    def last_digest(self, gateway: str) -> datetime | None:
+        """The time of the last message to the administrator about mail of this gateway; None if there was none."""
+        table, told, copy = tables.notice, tables.notice_copy, tables.queue_copy
+        query = (
+            sa.select(table.c.sent_at)
+            .join(told, told.c.notice_id == table.c.id)
+            .join(copy, copy.c.id == told.c.copy_id)
+            .where(table.c.addressee == "administrator", table.c.state == "sent", copy.c.gateway == gateway)
+            .order_by(table.c.sent_at.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.scalars(query).first()
 
-    def _close(
-        self, notice_id: int, state: Literal["sent", "suppressed"], why: str, addressee: Addressee | None
-    ) -> bool:
+    def assign(self, notice_id: int, addressee: Addressee) -> None:
+        """Record who will be told, before it is sent."""
         table = tables.notice
         with self._database.write() as connection:
-            query = sa.select(table).where(table.c.id == notice_id, table.c.state == "due").with_for_update()
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                return False
-            at = now()
-            values = {"state": state, "sent_at": at, "addressee": addressee}
-            connection.execute(sa.update(table).where(table.c.id == notice_id).values(**values))
-            detail: dict[str, Any] = {"kind": row.kind}
-            if addressee is not None:
-                detail["to"] = addressee
-            event = Event(
-                incident_id=row.incident_id,
-                copy_id=None,
-                at=at,
-                actor="steward",
-                what=f"notice {state}",
-                why=why,
-                detail=detail,
-            )
-            add_event(EngineTransaction(connection), event)
-            return True
+            connection.execute(sa.update(table).where(table.c.id == notice_id).values(addressee=addressee))
+
+    def mark_sent(self, notice_ids: Collection[int], addressee: Addressee, sent_in: str, at: datetime) -> None:
+        """Record that one message told due notices, each with an event. Those that are not due any more are left."""
+        with self._database.write() as connection:
+            for notice_id in notice_ids:
+                values = {"state": "sent", "sent_at": at, "addressee": addressee, "sent_in": sent_in}
+                _close(connection, notice_id, values, "")
+
+    def mark_suppressed(self, notice_id: int, why: str) -> None:
+        """Record that a due notice will not be sent, with an event."""
+        with self._database.write() as connection:
+            _close(connection, notice_id, {"state": "suppressed", "sent_at": now()}, why)
 
 
-def add_notice(write: WriteTransaction, copy: QueueCopy, kind: NoticeKind, due: datetime) -> bool:
+def _close(connection: Connection, notice_id: int, values: dict[str, Any], why: str) -> None:
+    table = tables.notice
+    query = sa.select(table).where(table.c.id == notice_id, table.c.state == "due").with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return
+    connection.execute(sa.update(table).where(table.c.id == notice_id).values(**values))
+    detail: dict[str, Any] = {"kind": row.kind}
+    if "addressee" in values:
+        detail["to"] = values["addressee"]
+    event = Event(
+        incident_id=row.incident_id,
+        copy_id=None,
+        at=now(),
+        actor="steward",
+        what=f"notice {values['state']}",
+        why=why,
+        detail=detail,
+    )
+    add_event(EngineTransaction(connection), event)
+
+
+def add_notice(
+    write: WriteTransaction, copy: QueueCopy, kind: NoticeKind, due: datetime, *, anew: bool = False
+) -> bool:
     """Owe a notice about a copy; False if one of this kind tells of it already.
 
     The copy joins the notice of another copy of its incident with the same action, if that notice is due still, or that
-    copy is not dealt with: it counts as told once the notice is sent. Otherwise a new notice is owed.
+    copy is not dealt with: it counts as told once the notice is sent. Otherwise, or with `anew`, a new notice is owed.
     """
     write.lock(f"notices of {copy.incident_id}")
-    if write.first(_TOLD, {"told_copy": copy.id, "kind": kind}) is not None:
+    if not anew and write.first(_TOLD, {"told_copy": copy.id, "kind": kind}) is not None:
         return False
-    joined = write.first(_JOINED, {"incident": copy.incident_id, "kind": kind, "action": copy.action.value})
+    meant = {"incident": copy.incident_id, "kind": kind, "action": copy.action.value}
+    joined = None if anew else write.first(_JOINED, meant)
     if joined is not None:
         notice_id = int(joined.id)
     else:

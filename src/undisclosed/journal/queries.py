@@ -69,6 +69,16 @@ class Incidents:
                 return incidents[0]
         raise NotFoundError(f"there is no incident {incident_id}")
 
+    def several(self, incident_ids: Collection[int]) -> dict[int, Incident]:
+        """These incidents by id, those of them that exist."""
+        ids, table = sorted(incident_ids), tables.incident
+        found: list[Incident] = []
+        with self._database.read() as connection:
+            for start in range(0, len(ids), IDS_PER_QUERY):
+                query = sa.select(table).where(table.c.id.in_(ids[start : start + IDS_PER_QUERY]))
+                found += _with_copies(connection, connection.execute(query))
+        return {incident.id: incident for incident in found}
+
     def matching(self, prefix: str) -> list[Incident]:
         """The incidents whose references have this beginning, in any case, with the dash or without; the newest first.
 

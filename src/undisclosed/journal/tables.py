@@ -234,8 +234,10 @@ notice = Table(
     Column("due", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
     Column("addressee", Text),
+    Column("sent_in", Text),
     Index(None, "incident_id"),
     Index(None, "state", "due"),
+    Index(None, "sent_at"),
 )
 
 notice_copy = Table(

@@ -1,10 +1,10 @@
-"""Composes a notice as a message (RFC 3834): text and HTML, addressed to the sender only."""
+"""Composes a notice as a message (RFC 3834): text and HTML, addressed to one internal person only."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from email.errors import HeaderParseError
 from email.headerregistry import Address as HeaderAddress
@@ -16,12 +16,11 @@ from typing import Final
 from jinja2 import TemplateError
 
 from undisclosed.addresses import domains, mailboxes
-from undisclosed.incidents.records import Incident, NoticeKind
-from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
+from undisclosed.notices.addressee import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
 from undisclosed.notices.template_files import TEMPLATE_ERRORS
-from undisclosed.notices.templates import LanguagePart, Templates
-from undisclosed.notices.variables import plain, variables_of
+from undisclosed.notices.templates import LanguagePart, SeveralName, TemplateName, Templates
+from undisclosed.notices.variables import Facts, Value, plain, variables_of, variables_of_many
 from undisclosed.policy import Policy
 
 WIDTH: Final = 72
@@ -29,7 +28,7 @@ WIDTH: Final = 72
 
 BETWEEN_LANGUAGES: Final = "-" * WIDTH
 
-MAX_SUBJECT: Final = 200
+MAX_SUBJECT: Final = 300
 """Characters of the notice's own subject, without the reference."""
 
 _DOT_ATOM: Final = r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"
@@ -65,70 +64,102 @@ _UTF8: Final = _ASCII.clone(utf8=True)
 
 
 def render(
-    policy: Policy,
-    incident: Incident,
-    kind: NoticeKind,
-    *,
-    now: datetime,
-    templates: Templates,
-    release_modes: Collection[str] = (),
-    zone: tzinfo | None = None,
+    policy: Policy, facts: Facts, to: str, *, now: datetime, templates: Templates, zone: tzinfo | None = None
 ) -> EmailMessage:
-    """Compose the notice about an incident to its sender. Line ends are LF, as sendmail(1) expects.
+    """Compose the notice about one message to an internal address. Line ends are LF, as sendmail(1) expects.
 
-    `release_modes`: the modes of all parts that Postfix accepted.
-    Instants are written in `zone`; None is the host's local time. The same incident and kind give the same Message-ID,
-    so that duplicates can be recognised. Raises NoticeError.
+    Instants are written in `zone`; None is the host's local time. The same facts give the same Message-ID, so that
+    duplicates can be recognised. Raises NoticeError.
     """
-    if domain_of(incident.sender) is None:
-        raise NoticeError(NOT_AN_ADDRESS)
-    try:
-        variables = variables_of(policy, incident, kind, release_modes=release_modes)
-        parts = templates.parts(kind, variables, zone)
-        html = templates.html(parts, plain(incident.reference))
-    except (*TEMPLATE_ERRORS, TemplateError) as error:
-        raise NoticeError(f"a template failed: {error}") from error
-    first = min(copy.arrived for copy in incident.copies)  # a later notice of the kind is about other copies
-    name = f"{kind}.{re.sub('[^A-Za-z0-9-]', '', incident.reference).lower()}.{first:%Y%m%d%H%M%S}"
-    subject = _subject(parts, plain(incident.reference))
-    message = _header(policy, incident, name, subject=subject, date=now.astimezone(zone))
-    _add_body(message, text(parts), html)
-    message["Content-Language"] = ", ".join(part.language for part in parts)
-    message.set_boundary(f"=_{name}")  # "=_" occurs in no quoted-printable line
-    return message
-
-
-def _header(policy: Policy, incident: Incident, name: str, *, subject: str, date: datetime) -> EmailMessage:
-    """A message without a body. `name` is the left part of its Message-ID."""
-    sender = _from(policy)
-    ascii_only = sender.username.isascii() and incident.sender.rpartition("@")[0].isascii()
-    message = EmailMessage(policy=_ASCII if ascii_only else _UTF8)
-    message["From"] = sender
-    try:
-        message["To"] = _address("", incident.sender)
-    except (ValueError, HeaderParseError) as error:
-        raise NoticeError(f"{NOT_AN_ADDRESS}: {error}") from error
-    message["Subject"] = subject
-    message["Date"] = date
-    message["Message-ID"] = f"<{name}@{sender.domain}>"
+    incident = facts.incident
+    reference = plain(incident.reference)
+    first = min((copy.id for copy in facts.copies), default=0)
+    name = f"{facts.kind}.{_for_id(reference)}.{incident.at:%Y%m%d%H%M%S}.{first}"
+    parts = _parts(templates, facts.kind, lambda: variables_of(policy, facts), zone)
+    message = _header(policy, to, name, subject=_subject(parts, reference), date=now.astimezone(zone))
     if incident.message_id is not None and _MESSAGE_ID.fullmatch(incident.message_id):
         message["In-Reply-To"] = message["References"] = incident.message_id
     message["Auto-Submitted"] = "auto-replied"
+    _add_body(message, templates, parts, [reference], name)
+    return message
+
+
+def render_many(
+    policy: Policy,
+    told: Sequence[Facts],
+    to: str,
+    *,
+    name: SeveralName,
+    now: datetime,
+    templates: Templates,
+    zone: tzinfo | None = None,
+) -> EmailMessage:
+    """Compose one notice about several messages: a summary to their sender, or the administrator's digest."""
+    first = told[0].incident
+    left = f"{name}.{_for_id(plain(first.reference))}.{now:%Y%m%d%H%M%S}"
+    parts = _parts(templates, name, lambda: variables_of_many(policy, told), zone)
+    message = _header(policy, to, left, subject=_subject(parts, ""), date=now.astimezone(zone))
+    message["Auto-Submitted"] = "auto-generated"
+    _add_body(message, templates, parts, [plain(facts.incident.reference) for facts in told], left)
+    return message
+
+
+def _for_id(reference: str) -> str:
+    return re.sub("[^A-Za-z0-9-]", "", reference).lower()
+
+
+def _parts(
+    templates: Templates,
+    name: TemplateName,
+    variables: Callable[[], Mapping[str, Value]],
+    zone: tzinfo | None,
+) -> tuple[LanguagePart, ...]:
+    try:
+        return templates.parts(name, variables(), zone)
+    except (*TEMPLATE_ERRORS, TemplateError) as error:
+        raise NoticeError(f"a template failed: {error}") from error
+
+
+def _header(policy: Policy, to: str, name: str, *, subject: str, date: datetime) -> EmailMessage:
+    """A message without a body. `name` is the left part of its Message-ID."""
+    if domain_of(to) is None:
+        raise NoticeError(NOT_AN_ADDRESS)
+    sender = _from(policy)
+    ascii_only = sender.username.isascii() and to.rpartition("@")[0].isascii()
+    message = EmailMessage(policy=_ASCII if ascii_only else _UTF8)
+    message["From"] = sender
+    try:
+        message["To"] = _address("", to)
+    except (ValueError, HeaderParseError) as error:
+        raise NoticeError(f"{NOT_AN_ADDRESS}: {error}") from error
+    message["Reply-To"] = _address("", policy.administrator)
+    message["Subject"] = subject
+    message["Date"] = date
+    message["Message-ID"] = f"<{name}@{sender.domain}>"
     message["X-Auto-Response-Suppress"] = "All"
     return message
 
 
-def _add_body(message: EmailMessage, plain_text: str, html: str) -> None:
+def _add_body(
+    message: EmailMessage, templates: Templates, parts: Sequence[LanguagePart], references: Sequence[str], name: str
+) -> None:
     """Add the two alternatives."""
-    message.set_content(plain_text, cte="quoted-printable")
+    try:
+        html = templates.html(parts, references)
+    except (*TEMPLATE_ERRORS, TemplateError) as error:
+        raise NoticeError(f"a template failed: {error}") from error
+    message.set_content(text(parts), cte="quoted-printable")
     message.add_alternative(html, subtype="html", cte="quoted-printable")
     for part in message.iter_parts():
         del part["MIME-Version"]  # a part has none (RFC 2045, section 4)
+    message["Content-Language"] = ", ".join(part.language for part in parts)
+    message.set_boundary(f"=_{name}"[:70])  # "=_" occurs in no quoted-printable line; RFC 2046 allows 70 characters
 
 
 def _subject(parts: Sequence[LanguagePart], reference: str) -> str:
     """The subjects of all languages, and the reference, so that the sender can quote it with every template."""
-    return f"{plain(' / '.join(part.subject for part in parts))[:MAX_SUBJECT]} ({reference})"
+    subject = plain(" / ".join(part.subject for part in parts))[:MAX_SUBJECT]
+    return f"{subject} ({reference})" if reference else subject
 
 
 def text(parts: Sequence[LanguagePart]) -> str:
@@ -151,9 +182,8 @@ def _from(policy: Policy) -> HeaderAddress:
     if configured := mailboxes(policy.notices.from_):
         name, address = configured[0]
         return _address(plain(name), address.text)
-    internal = policy.organisation.internal_domains
-    domain = next((name for name in internal if not name.startswith(".")), internal[0].removeprefix("."))
-    return HeaderAddress(plain(policy.organisation.name), "postmaster", domain)
+    local, _, domain = policy.postmaster.partition("@")
+    return HeaderAddress(plain(policy.organisation.name), local, domain)
 
 
 def _address(name: str, address: str) -> HeaderAddress:

@@ -1,26 +1,22 @@
-"""Composes and sends the notices that are due, and records each as sent, or as suppressed with the reason."""
+"""Sends due notices, each alone, in a summary or in the administrator's digest, and records each result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from undisclosed.incidents.records import Incident, NotFoundError, Notice
-from undisclosed.notices.compose import render
-from undisclosed.notices.eligibility import (
-    LIMIT_PERIOD,
-    MAX_NOTICES,
-    Timeliness,
-    is_within_limit,
-    timeliness,
-    why_suppressed,
-)
+from undisclosed.incidents.records import REDIRECTED, Incident, Notice
+from undisclosed.notices import pacing
+from undisclosed.notices.addressee import Addressee, addressee
+from undisclosed.notices.compose import render, render_many
+from undisclosed.notices.eligibility import Timeliness, state_of, timeliness, why_suppressed
 from undisclosed.notices.errors import NoticeError
-from undisclosed.notices.templates import Templates
+from undisclosed.notices.templates import SeveralName, TemplateName, Templates
+from undisclosed.notices.variables import Facts
 from undisclosed.policy import Policy
 from undisclosed.service.backoff import Backoff
 
@@ -31,27 +27,56 @@ FIRST_PAUSE: Final = 60.0
 MAX_PAUSE: Final = 3600.0
 """Seconds between two attempts to send a notice: the first pause and the longest."""
 
+SUMMARY: Final = "summary."
+"""The beginning of a summary's Message-ID, by which the journal's record of a notice tells that it was in one."""
+
 Send = Callable[[EmailMessage, str], None]
 """Sends a notice to an address. Raises NoticeError."""
 
 
 class DispatchStatus(StrEnum):
-    """The state of a notice after an attempt."""
+    """The result for one or several notices."""
 
     SENT = "sent"
     SUPPRESSED = "suppressed"
+    FOR_ADMINISTRATOR = "for the administrator"
+    """No sender can be told: it goes into the next digest."""
     FAILED = "failed"
     """It stays due, and is tried again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """The result for one notice, for the log."""
+    """A result, for the log."""
+
+    status: DispatchStatus
+    kind: TemplateName
+    references: tuple[str, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """A notice that is due and true, with its facts and its addressee."""
 
     notice: Notice
-    reference: str
-    status: DispatchStatus
-    why: str = ""
+    facts: Facts
+    to: Addressee
+
+    @property
+    def due(self) -> datetime:
+        """The time since which it is owed."""
+        return self.notice.due
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message that sendmail(1) took."""
+
+    owed: tuple[_Owed, ...]
+    message_id: str
+    at: datetime
+    result: Dispatched
 
 
 @dataclass(slots=True)
@@ -66,90 +91,187 @@ class _Retry:
 
 
 class Dispatcher:
-    """Sends the notices of one gateway. Keeps in memory how many notices each sender got, and which ones failed."""
+    """Sends the notices of one gateway. Keeps in memory only what failed; what was sent is counted in the journal."""
 
     def __init__(self, journal: Journal, gateway: str, send: Send) -> None:
-        """`gateway` is the name of this host in the journal: each gateway sends the notices about its own mail."""
+        """`gateway` is the id of this gateway in the journal: each one sends the notices about its own mail."""
         self._journal = journal
         self._gateway = gateway
         self._send = send
-        self._sent: dict[str, list[datetime]] = {}
         self._retries: dict[int, _Retry] = {}
-        self._unrecorded: dict[int, str] = {}
+        self._unrecorded: list[_Sent] = []
 
     def dispatch(self, policy: Policy, templates: Templates, now: datetime) -> list[Dispatched]:
         """Send the notices that are due and true. `now` is aware. Raises JournalError.
 
-        Ends at the first notice that cannot be sent: the next ones would probably fail too, and each attempt may last
-        as long as the timeout of sendmail(1). That notice then waits, so that it does not block the others.
+        Ends at the first message that cannot be sent: the next ones would probably fail too, and each attempt may last
+        as long as the timeout of sendmail(1). It then waits, so that it does not block the others.
         """
         results = []
         self._forget(now)
-        for notice in self._journal.notices.due(now):
-            result = self._dispatch(policy, templates, notice, now)
-            if result is not None:
-                results.append(result)
-                if result.status is DispatchStatus.FAILED:
-                    break
+        for result in self._steps(policy, templates, now):
+            results.append(result)
+            if result.status is DispatchStatus.FAILED:
+                break
         return results
 
-    def _dispatch(self, policy: Policy, templates: Templates, notice: Notice, now: datetime) -> Dispatched | None:
-        """Send or suppress one notice; None if it has to wait, or belongs to another gateway."""
-        if notice.id in self._unrecorded:  # sent before, but the journal could not be written then
-            return self._record(notice, self._unrecorded[notice.id])
-        if notice.id in self._retries and now < self._retries[notice.id].at:
-            return None
-        try:
-            incident = self._journal.incidents.get(notice.incident_id).narrowed_to(notice.copies)
-        except NotFoundError:
-            return None
-        if not incident.copies or incident.copies[0].gateway != self._gateway:
-            return None
-        timely = timeliness(incident, notice.kind)
-        why = why_suppressed(policy, incident)
-        if why is None and timely is Timeliness.NOT_YET:
-            return None
-        if why is None and timely is Timeliness.TOO_LATE:
-            why = f"by now the message is {incident.state}"
-        if why is None and not is_within_limit(self._times(incident), now):
-            why = f"the sender got {MAX_NOTICES} notices within an hour"
-        if why is not None:
-            self._journal.notices.mark_suppressed(notice.id, why)
-            return Dispatched(notice, incident.reference, DispatchStatus.SUPPRESSED, why)
-        return self._compose_and_send(policy, templates, notice, incident, now)
+    def _steps(self, policy: Policy, templates: Templates, now: datetime) -> Iterator[Dispatched]:
+        while self._unrecorded:  # sent before, but the journal could not be written then
+            yield self._record(self._unrecorded[0])
+        is_digest_due = pacing.digest_is_due(self._journal.notices.last_digest(self._gateway), now)
+        to_senders: dict[str, list[_Owed]] = {}
+        to_administrator: list[_Owed] = []
+        due = list(self._due(now, with_digest=is_digest_due))
+        told_as_released = {copy_id for notice, _ in due if notice.kind == "released" for copy_id in notice.copies}
+        for notice, facts in due:
+            result = self._closed(policy, notice, facts, told_as_released)
+            if result is not None:
+                yield result
+            if result is not None or timeliness(facts) is not Timeliness.NOW:
+                continue
+            to = _addressee(policy, notice, facts, now)
+            owed = _Owed(notice, facts, to)
+            if to.role == "sender":
+                to_senders.setdefault(to.mailbox, []).append(owed)
+                continue
+            if notice.addressee is None:
+                self._journal.notices.assign(notice.id, "administrator")
+                yield _result(DispatchStatus.FOR_ADMINISTRATOR, notice.kind, [owed], to.why)
+            to_administrator.append(owed)
+        # First the digest: one message, about mail that nobody knows of.
+        if is_digest_due and to_administrator:
+            yield self._send_many(policy, templates, to_administrator, "digest", now)
+        if to_senders:
+            yield from self._tell_senders(policy, templates, to_senders, now)
 
-    def _compose_and_send(
-        self, policy: Policy, templates: Templates, notice: Notice, incident: Incident, now: datetime
+    def _due(self, now: datetime, *, with_digest: bool) -> Iterator[tuple[Notice, Facts]]:
+        """The notices of this gateway whose time has come, with their facts, the oldest first."""
+        due = [
+            notice
+            for notice in self._journal.notices.due(now)
+            if (with_digest or notice.addressee != "administrator")
+            and not (notice.id in self._retries and now < self._retries[notice.id].at)
+        ]
+        incidents = self._journal.incidents.several({notice.incident_id for notice in due})
+        ids = {copy_id for notice in due for copy_id in notice.copies}
+        modes = self._journal.held.release_modes(ids)
+        redirected = self._journal.held.with_event(ids, REDIRECTED)
+        for notice in due:
+            incident = incidents.get(notice.incident_id)
+            copies = tuple(copy for copy in incident.copies if copy.id in notice.copies) if incident else ()
+            if incident is None or not copies or copies[0].gateway != self._gateway:
+                continue
+            yield (
+                notice,
+                Facts(
+                    incident,
+                    notice.kind,
+                    copies,
+                    frozenset().union(*(modes.get(copy.id, frozenset()) for copy in copies)),
+                    is_redirected=any(copy.id in redirected for copy in copies),
+                ),
+            )
+
+    def _closed(
+        self, policy: Policy, notice: Notice, facts: Facts, told_as_released: Collection[int]
+    ) -> Dispatched | None:
+        """The result for a notice that is not sent; None if it is, now or later."""
+        why = why_suppressed(policy, facts)
+        if why is None and timeliness(facts) is Timeliness.TOO_LATE:
+            why = f"by now the message is {state_of(facts)}"
+        if why is None and notice.kind == "split" and set(notice.copies) <= set(told_as_released):
+            why = "a person released the message: the notice about that tells it"
+        if why is None:
+            return None
+        self._journal.notices.mark_suppressed(notice.id, why)
+        return Dispatched(DispatchStatus.SUPPRESSED, notice.kind, (facts.incident.reference,), why)
+
+    def _tell_senders(
+        self, policy: Policy, templates: Templates, to_senders: dict[str, list[_Owed]], now: datetime
+    ) -> Iterator[Dispatched]:
+        told = self._told(policy, now)
+        for mailbox, owed in to_senders.items():
+            plan = pacing.plan(owed, told.get(mailbox, ()), now)
+            for one in plan.single:
+                yield self._send_one(policy, templates, one, now)
+            if plan.summary:
+                yield self._send_many(policy, templates, plan.summary, "summary", now)
+
+    def _told(self, policy: Policy, now: datetime) -> dict[str, list[pacing.Told]]:
+        """The messages that each sender got within the last hour, by mailbox."""
+        told: dict[str, list[pacing.Told]] = {}
+        sent_notices = self._journal.notices.told_since(now - pacing.PERIOD)
+        incidents = self._journal.incidents.several({sent.incident_id for sent in sent_notices})
+        for sent in sent_notices:
+            to = _sender(policy, incidents[sent.incident_id])
+            told.setdefault(to.mailbox, []).append(pacing.Told(sent.at, sent.message_id.startswith(f"<{SUMMARY}")))
+        return told
+
+    def _send_one(self, policy: Policy, templates: Templates, owed: _Owed, now: datetime) -> Dispatched:
+        return self._sent(
+            [owed],
+            owed.notice.kind,
+            lambda: render(policy, owed.facts, owed.to.address, now=now, templates=templates),
+            now,
+        )
+
+    def _send_many(
+        self, policy: Policy, templates: Templates, owed: Sequence[_Owed], name: SeveralName, now: datetime
     ) -> Dispatched:
+        facts = [one.facts for one in owed]
+        return self._sent(
+            owed,
+            name,
+            lambda: render_many(policy, facts, owed[0].to.address, name=name, now=now, templates=templates),
+            now,
+        )
+
+    def _sent(
+        self, owed: Sequence[_Owed], kind: TemplateName, compose: Callable[[], EmailMessage], now: datetime
+    ) -> Dispatched:
+        """Compose and send one message, and record that it tells of these notices."""
         try:
-            modes = {part.mode for copy in incident.copies for part in self._journal.held.accepted_parts(copy.id)}
-            message = render(policy, incident, notice.kind, now=now, templates=templates, release_modes=modes)
-            self._send(message, incident.sender)
+            message = compose()
+            self._send(message, owed[0].to.address)
         except NoticeError as error:
-            self._retries.setdefault(notice.id, _Retry(now)).postpone(now)
-            return Dispatched(notice, incident.reference, DispatchStatus.FAILED, str(error))
-        self._times(incident).append(now)
-        self._unrecorded[notice.id] = incident.reference
-        return self._record(notice, incident.reference)
+            for one in owed:
+                self._retries.setdefault(one.notice.id, _Retry(now)).postpone(now)
+            return _result(DispatchStatus.FAILED, kind, owed, str(error))
+        sent = _Sent(tuple(owed), str(message["Message-ID"]), now, _result(DispatchStatus.SENT, kind, owed))
+        self._unrecorded.append(sent)
+        return self._record(sent)
 
-    def _record(self, notice: Notice, reference: str) -> Dispatched:
-        self._journal.notices.mark_sent(notice.id)
-        self._unrecorded.pop(notice.id, None)
-        return Dispatched(notice, reference, DispatchStatus.SENT)
-
-    def _times(self, incident: Incident) -> list[datetime]:
-        """The times of the notices that the sender of an incident got within the last hour."""
-        return self._sent.setdefault(incident.sender.casefold(), [])
+    def _record(self, sent: _Sent) -> Dispatched:
+        ids = [one.notice.id for one in sent.owed]
+        self._journal.notices.mark_sent(ids, sent.owed[0].to.role, sent.message_id, sent.at)
+        self._unrecorded.remove(sent)
+        return sent.result
 
     def _forget(self, now: datetime) -> None:
-        """Drop old entries, so that memory does not grow with the number of senders."""
-        self._sent = {
-            sender: recent
-            for sender, times in self._sent.items()
-            if (recent := [at for at in times if now - LIMIT_PERIOD < at])
-        }
+        """Drop old entries, so that memory does not grow for ever."""
         self._retries = {
             notice_id: retry
             for notice_id, retry in self._retries.items()
             if now < retry.at + timedelta(seconds=MAX_PAUSE)
         }
+
+
+def _addressee(policy: Policy, notice: Notice, facts: Facts, now: datetime) -> Addressee:
+    """Who is told in this notice."""
+    to_administrator = Addressee("administrator", policy.administrator)
+    if notice.addressee == "administrator":
+        return to_administrator
+    if not any(copy.rule for copy in facts.copies):
+        return Addressee("administrator", policy.administrator, "no rule holds the message: it was found on hold")
+    if now - notice.due > pacing.TOO_LATE:
+        days = pacing.TOO_LATE.days
+        return Addressee("administrator", policy.administrator, f"the notice is owed for more than {days} days")
+    return _sender(policy, facts.incident)
+
+
+def _sender(policy: Policy, incident: Incident) -> Addressee:
+    return addressee(policy, incident.sender, incident.author, incident.login, incident.automatic)
+
+
+def _result(status: DispatchStatus, kind: TemplateName, owed: Sequence[_Owed], why: str = "") -> Dispatched:
+    return Dispatched(status, kind, tuple(one.facts.incident.reference for one in owed), why)

@@ -11,7 +11,7 @@ from typing import Final
 
 from undisclosed.addresses import domains
 from undisclosed.addresses.masking import without_addresses
-from undisclosed.notices.eligibility import NOT_AN_ADDRESS, domain_of
+from undisclosed.notices.addressee import NOT_AN_ADDRESS, domain_of
 from undisclosed.notices.errors import NoticeError
 from undisclosed.service.signals import blocked_for_children
 

@@ -20,9 +20,8 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from undisclosed.config.errors import ABSENT, ConfigError, Problem
 from undisclosed.config.line_numbers import key_lines
 from undisclosed.config.small_file import read_regular_file
-from undisclosed.incidents.records import NoticeKind
-from undisclosed.notices.templates import KINDS, LAYOUT, Source, Templates
-from undisclosed.notices.variables import VARIABLES, Value
+from undisclosed.notices.templates import LAYOUT, TEMPLATES, Source, TemplateName, Templates
+from undisclosed.notices.variables import GROUPS, VARIABLES, Group, Listed, Value
 from undisclosed.policy import Policy
 from undisclosed.policy.own_replies import REPLY_FILES
 
@@ -31,7 +30,10 @@ SHIPPED: Final = Path(__file__).parent / "templates"
 MAX_FILE: Final = 1024 * 1024
 """Bytes of a template, or of the configuration file."""
 
-LAYOUT_VARIABLES: Final = ("parts", "reference")
+LAYOUT_VARIABLES: Final = ("parts", "references")
+
+LOOP_VARIABLES: Final = ("group", "message")
+"""The variables that a part may use if the template that includes it sets them in a loop, as the shipped ones do."""
 
 TEMPLATE_ERRORS: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """The errors of rendering: jinja2's own, its sandbox's, and Python's for operations on values."""
@@ -64,7 +66,7 @@ def check(templates: Templates) -> None:
         problems = [
             problem
             for language in templates.folders
-            for kind in KINDS
+            for kind in TEMPLATES
             for problem in _rendering_problems(templates, language, kind)
         ]
     if problems:
@@ -157,7 +159,7 @@ def _misnamed(name: str, source: Source, shipped: Mapping[str, Source]) -> Itera
     file = name.rpartition("/")[2]
     possible = (
         LAYOUT,
-        *(f"{kind}.txt" for kind in KINDS),
+        *(f"{kind}.txt" for kind in TEMPLATES),
         *REPLY_FILES.values(),
         *(other.rpartition("/")[2] for other in shipped),
     )
@@ -172,7 +174,7 @@ def _misnamed(name: str, source: Source, shipped: Mapping[str, Source]) -> Itera
 
 def _missing(templates: Templates, folder: str) -> Iterator[Problem]:
     """Problems of a language that lacks templates for some kinds of notices."""
-    names = [f"{kind}.txt" for kind in KINDS if f"{folder}/{kind}.txt" not in templates.sources]
+    names = [f"{kind}.txt" for kind in TEMPLATES if f"{folder}/{kind}.txt" not in templates.sources]
     if names:
         directory = next(
             source.file.parent for name, source in templates.sources.items() if name.startswith(f"{folder}/")
@@ -184,9 +186,10 @@ def _missing(templates: Templates, folder: str) -> Iterator[Problem]:
 def _syntax_problems(templates: Templates, name: str) -> Iterator[Problem]:
     """Problems of a template that can be seen without rendering it: its syntax, and unknown variables."""
     known = LAYOUT_VARIABLES if name == LAYOUT else tuple(VARIABLES)
+    from_loops = LOOP_VARIABLES if name.rpartition("/")[2].startswith("_") else ()
     try:
         tree = templates.environment.parse(templates.sources[name].text, name)
-        unknown = meta.find_undeclared_variables(tree).difference(known)
+        unknown = meta.find_undeclared_variables(tree).difference(known, from_loops)
         templates.environment.get_template(name)
     except TemplateSyntaxError as error:
         yield _problem(templates, name, error.lineno, f"not a template: {error.message}", "correct the line")
@@ -198,13 +201,13 @@ def _syntax_problems(templates: Templates, name: str) -> Iterator[Problem]:
         yield _problem(templates, name, line, f"there is no variable {variable}", fix)
 
 
-def _rendering_problems(templates: Templates, language: str, kind: NoticeKind) -> Iterator[Problem]:
+def _rendering_problems(templates: Templates, language: str, kind: TemplateName) -> Iterator[Problem]:
     """Problems of rendering a notice with each of the samples."""
     name = f"{templates.folders[language]}/{kind}.txt"
     for variables in samples():
         try:
             part = templates.part(language, kind, variables, UTC)
-            templates.html((part,), "K7QF-3M2D")
+            templates.html((part,), ["K7QF-3M2D"])
         except TEMPLATE_ERRORS as error:
             at, line = _place(templates, error, name)
             yield _problem(templates, at, line, f"the notice cannot be written: {error}", "correct the line")
@@ -244,12 +247,18 @@ def samples() -> Iterator[dict[str, Value]]:
         "organisations": 12,
         "named": 90,
         "obstacle": "",
+        "waits": False,
         "choices": ("bcc", "split", "delete"),
         "release_mode": "",
+        "confirmed": True,
+        "redirected": False,
         "some_received": False,
         "until": at,
         "release_at": at,
         "on_expiry": "delete",
+        "administrator": "postmaster@council.test",
+        "number": 3,
+        "groups": (Group("held", (Listed("K7QF-3M2D", at, "School admissions", "clerk@council.test", at),), 3, 2),),
     }
     others: dict[str, tuple[Value, ...]] = {
         "help": ("",),
@@ -261,8 +270,16 @@ def samples() -> Iterator[dict[str, Value]]:
         "obstacle": ("invitation", "outlook", "signed", "repeated", "other"),
         "choices": ((), ("unchanged",), ("delete",), ("bcc", "split", "unchanged", "delete")),
         "release_mode": ("bcc", "split", "unchanged"),
+        "waits": (True,),
+        "confirmed": (False,),
+        "redirected": (True,),
         "some_received": (True,),
         "on_expiry": ("keep",),
+        "number": (1,),
+        "groups": (
+            tuple(Group(what, (Listed("K7QF-3M2D", at, "", "", None),) * 2, 2, 0) for what in GROUPS),
+            *((Group(what, (Listed("K7QF-3M2D", at, "", "", None),), 1, 0),) for what in GROUPS),
+        ),
     }
     yield usual
     yield {**usual, "subject": "", "help": "", "recipients": 1, "count": 0, "choices": ()}

@@ -8,10 +8,11 @@ incident only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Final, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_time
@@ -19,12 +20,19 @@ from jinja2 import FunctionLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from undisclosed.incidents.records import NoticeKind
-from undisclosed.notices.variables import Value
+from undisclosed.notices.variables import Group, Listed, Value
 
 KINDS: Final[tuple[NoticeKind, ...]] = get_args(NoticeKind)
 
+SeveralName = Literal["summary", "digest"]
+"""A notice about several messages: to their sender, or to the administrator."""
+
+TemplateName = NoticeKind | SeveralName
+
+TEMPLATES: Final[tuple[TemplateName, ...]] = (*KINDS, "summary", "digest")
+
 LAYOUT: Final = "layout.html"
-"""The HTML template for the whole notice. Its variables: `parts`, one for each language, and `reference`."""
+"""The HTML template for the whole notice. Its variables: `parts`, one for each language, and `references`."""
 
 DAY_ONLY: Final = frozenset({"until"})
 """Instants that are written as a day: mail expires in the next round of the steward, not on the second."""
@@ -78,7 +86,7 @@ class Templates:
         self.environment.globals.clear()
 
     def parts(
-        self, kind: NoticeKind, variables: Mapping[str, Value], zone: tzinfo | None = None
+        self, kind: TemplateName, variables: Mapping[str, Value], zone: tzinfo | None = None
     ) -> tuple[LanguagePart, ...]:
         """The notice in every language. Instants are written in `zone`; None is the host's local time.
 
@@ -87,27 +95,31 @@ class Templates:
         return tuple(self.part(language, kind, variables, zone) for language in self.folders)
 
     def part(
-        self, language: str, kind: NoticeKind, variables: Mapping[str, Value], zone: tzinfo | None = None
+        self, language: str, kind: TemplateName, variables: Mapping[str, Value], zone: tzinfo | None = None
     ) -> LanguagePart:
         """The notice in one of the languages."""
         template = self.environment.get_template(f"{self.folders[language]}/{kind}.txt")
         subject, _, rest = template.render(localised(variables, language, zone)).strip().partition("\n")
         return LanguagePart(language, " ".join(subject.split()), tuple(blocks(rest)))
 
-    def html(self, parts: Sequence[LanguagePart], reference: str) -> str:
-        """The parts as one HTML page, with the reference emphasised."""
-        return self.environment.get_template(LAYOUT).render(parts=parts, reference=reference)
+    def html(self, parts: Sequence[LanguagePart], references: Collection[str]) -> str:
+        """The parts as one HTML page, with the references emphasised."""
+        return self.environment.get_template(LAYOUT).render(parts=parts, references=frozenset(filter(None, references)))
 
     def _load(self, name: str) -> tuple[str, str, None] | None:
         source = self.sources.get(name)
         return None if source is None else (_STATEMENT.sub(r"\1\n%}", source.text), str(source.file), None)
 
 
-def localised(variables: Mapping[str, Value], language: str, zone: tzinfo | None) -> dict[str, Value]:
+def localised(variables: Mapping[str, Value], language: str, zone: tzinfo | None) -> dict[str, Any]:
     """The variables with instants written in the language: `3 December 2026`, `3 Rhagfyr 2026, 14:05`."""
     locale = _locale(language)
 
-    def written(name: str, value: Value) -> Value:
+    def written(name: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(written(name, one) for one in value)
+        if isinstance(value, (Group, Listed)):
+            return {field.name: written(field.name, getattr(value, field.name)) for field in fields(value)}
         if not isinstance(value, datetime):
             return value
         local = value.astimezone(zone)

@@ -47,6 +47,10 @@ _MAILBOX = re.compile(
 """The form of `rewrite.to` besides a group: an address, with or without a name, that every mail program can read."""
 
 
+_ADDRESS = re.compile(r"(?!-)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@[\w-]+(?:\.[\w-]+)+", re.ASCII)
+"""An address without a name, as sendmail(1) and every mail program can read it."""
+
+
 class Standing(StrEnum):
     """The relation of a domain to the organisation."""
 
@@ -100,7 +104,13 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        refused = [*self._refused_domains(), *self._refused_rules(), *self._refused_to(), *self._refused_from()]
+        refused = [
+            *self._refused_domains(),
+            *self._refused_rules(),
+            *self._refused_to(),
+            *self._refused_from(),
+            *self._refused_administrator(),
+        ]
         if refused:
             raise RefusedTogether(refused)
         return self
@@ -147,6 +157,31 @@ class Policy(Section):
             problem = "outside the organisation: notices would come from there, and be refused or taken for forged"
             fix = "write an internal address, or leave it empty: postmaster at the first internal domain"
             yield Refused(problem, fix, ("notices", "from"), written)
+
+    def _refused_administrator(self) -> Iterator[Refused]:
+        given = self.notices.administrator
+        if not given:
+            return
+        if not _ADDRESS.fullmatch(given):
+            problem = "not an address"
+        elif self.standing(domains.to_ascii(given.rpartition("@")[2])) is Standing.EXTERNAL:
+            problem = "outside the organisation: subjects and internal senders of held mail would be sent there"
+        else:
+            return
+        fix = f'write an internal address alone, such as "{self.postmaster}"'
+        yield Refused(problem, fix, ("notices", "administrator"), given)
+
+    @property
+    def postmaster(self) -> str:
+        """Postmaster at the first internal domain: every domain has one (RFC 5321, section 4.5.1)."""
+        internal = self.organisation.internal_domains
+        domain = next((name for name in internal if not name.startswith(".")), internal[0].removeprefix("."))
+        return f"postmaster@{domain}"
+
+    @property
+    def administrator(self) -> str:
+        """The address that is told where no sender can be."""
+        return self.notices.administrator or self.postmaster
 
     def changed_settings(self, other: Policy, *sections: str) -> list[str]:
         """The settings of these sections in which the other policy differs, such as `milter.workers`."""

@@ -343,6 +343,11 @@ class NoticesSection(Section):
     from_: Annotated[Line, Field(max_length=320), AfterValidator(_one_mailbox)] = Field(
         default="", alias="from", description="The From of notices. Empty: postmaster at the first internal domain."
     )
+    administrator: Annotated[Line, Field(max_length=254)] = Field(
+        default="",
+        description="The address that is told, once a day, of mail whose sender cannot be told; answers to notices go"
+        " there too. Internal, or at a partner. Empty: postmaster at the first internal domain.",
+    )
     templates: Annotated[Line, Field(max_length=4096)] = Field(
         default="",
         description="A directory with your own templates, relative to the configuration: `LANGUAGE/KIND.txt`, such as"
@@ -350,7 +355,8 @@ class NoticesSection(Section):
     )
     after: tuple[Action, ...] = Field(
         default=tuple(action for action in Action if action.effect.first_notice),
-        description="The actions after which the sender gets a notice.",
+        description="The actions after which the sender is told what became of a message. That a message is on hold, a"
+        " reminder of it, and that it left the hold queue with its addresses visible is always told.",
     )
 
 

@@ -161,7 +161,7 @@ def _refusing(policy: Policy) -> list[str]:
         "The reply has the number of external addresses that would have been visible (never the limit), advice,"
         f" {whom}, and a reference that is also in the log.",
         "Instead, mail that sendmail(1) takes with an empty envelope sender is held, because a bounce would reach"
-        " nobody. `undisclosed steward` must run: it tells the administrator.",
+        f" nobody. `undisclosed steward` must run: it tells {policy.administrator}.",
     ]
 
 

@@ -12,7 +12,7 @@ from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import identity, recipients_hash, reference
 from undisclosed.incidents.automatic import automatic
 from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMail
-from undisclosed.incidents.transaction import author_of, transaction_of
+from undisclosed.incidents.transaction import author_of, subject_of, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
 from undisclosed.steward.batches import batches
@@ -97,6 +97,7 @@ class Adoption:
                 recipients_hash=recipients_hash(context.key, message.recipients),
                 arrived=queued.arrived,
                 size=size,
+                subject=subject_of(message),
                 automatic=automatic(message),
             )
             copy = self._journal.filing.adopt(mail)

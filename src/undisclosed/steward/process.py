@@ -31,6 +31,9 @@ MAX_WAIT: Final = POLL_INTERVAL
 """Seconds of one wait for changes of the journal. A signal is noticed after one wait at most; an idle steward wakes
 once in each."""
 
+MAX_LISTED: Final = 20
+"""References in one line of the log: a summary or a digest may be about thousands of messages."""
+
 FIRST_PAUSE: Final = 1.0
 MAX_PAUSE: Final = 30.0
 """Seconds between two rounds while the journal or Postfix fails: the first pause and the longest."""
@@ -150,12 +153,14 @@ class _RoundLoop:
 
     def _dispatch(self, now: datetime) -> None:
         for result in self._dispatcher.dispatch(self._settings.context.policy, self._settings.templates, now):
-            reference, kind = result.reference, result.notice.kind
+            reference, kind = ", ".join(result.references[:MAX_LISTED]), result.kind
             match result.status:
                 case DispatchStatus.SENT:
-                    self._log.info("notice_sent", reference=reference, kind=kind)
+                    self._log.info("notice_sent", reference=reference, kind=kind, messages=len(result.references))
                 case DispatchStatus.SUPPRESSED:
                     self._log.info("notice_suppressed", reference=reference, kind=kind, reason=result.why)
+                case DispatchStatus.FOR_ADMINISTRATOR:
+                    self._log.warning("sender_not_told", reference=reference, kind=kind, reason=result.why)
                 case DispatchStatus.FAILED:
                     self._log.warning("notice_failed", reference=reference, kind=kind, reason=result.why)
 

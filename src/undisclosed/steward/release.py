@@ -15,7 +15,15 @@ from typing import Final, Literal, NamedTuple, assert_never
 
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.rewrite import Unsafe
-from undisclosed.incidents.records import AcceptedPart, QueueCopy, ReleaseMode, State, Verb
+from undisclosed.incidents.records import (
+    REDIRECTED,
+    STEWARD,
+    AcceptedPart,
+    QueueCopy,
+    ReleaseMode,
+    State,
+    Verb,
+)
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Policy
 from undisclosed.steward import release_parts
@@ -227,6 +235,9 @@ class JobRunner:
     ) -> JobResult | None:
         is_resumed = copy.state is State.RELEASING
         part = None
+        if queued.redirect_to is not None and not any_accepted:  # the sender's notice must not say that it was sent
+            why = "Postfix redirects it to another address than its recipients'"
+            self._journal.held.add_event(copy.incident_id, copy.id, STEWARD, REDIRECTED, why)
         try:
             for part in parts:
                 if is_resumed:

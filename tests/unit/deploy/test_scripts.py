@@ -143,7 +143,7 @@ def test_quickstart_shows_both_breaches_under_each_action() -> None:
     assert "\x1b" not in done.stdout, "colours where there is no terminal"
 
     held = text.partition("One of them is held, and then released")[2]
-    [reference] = re.findall(r"Subject: Not sent: your message is on hold \((\S+)\)", held)
+    [reference] = re.findall(r"Subject: Not sent: “.+” is on hold \((\S+)\)", held)
     assert "the steward running: 0 messages out." in held
     row = rf"{reference} .+ held .+ 95 96 school.admissions@council.test many"
     assert re.search(rf"undisclosed held list reference .+ {row}", held)

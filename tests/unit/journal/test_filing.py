@@ -34,6 +34,7 @@ def unrecorded(**over: Any) -> UnrecordedMail:
         "recipients_hash": "1f" * 16,
         "arrived": NOON,
         "size": 4711,
+        "subject": "School admissions",
         "automatic": None,
     }
     return UnrecordedMail(**{**fields, **over})
@@ -201,6 +202,7 @@ def test_held_mail_without_a_record_is_adopted_once(journal: Journal) -> None:
     assert (incident.adopted, copy.rule, copy.action, incident.count) == (True, "", Action.QUARANTINE, 0)
     assert (copy.state, copy.size, copy.until) == (State.HELD, 4711, None)
     assert [event.actor for event in journal.incidents.events(incident.id)] == ["steward"]
+    assert len(journal.notices.due(datetime.now(UTC))) == 1
 
 
 def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> None:
@@ -214,7 +216,7 @@ def test_the_milters_record_of_adopted_mail_completes_it(journal: Journal) -> No
     assert incident.copies == (copy,)
     assert (copy.id, copy.state, copy.waits, copy.size) == (found.id, State.PENDING, None, 4711)
     assert (incident.adopted, copy.rule, incident.count) == (False, "too many in sight", 2)
-    assert [notice.kind for notice in journal.notices.due(NOON)] == ["held"]
+    assert [notice.kind for notice in journal.notices.due(datetime.now(UTC))] == ["held"]
     assert len(journal.incidents.exposed(incident.id)) == 2
     assert journal.filing.adopt(unrecorded()).id == copy.id
 
@@ -272,10 +274,22 @@ def test_found_mail_that_waits_is_told_like_a_quarantine(journal: Journal) -> No
     """Mail of a delaying rule that the milter could not record: the steward must not send it alone."""
     found = journal.filing.record_found(transaction(action=Action.DELAY), waits="it has no record of the milter")
     assert (found.adopted, found.waits) == (True, "it has no record of the milter")
-    assert [notice.kind for notice in journal.notices.due(NOON)] == ["held"]
+    assert [notice.kind for notice in journal.notices.due(datetime.now(UTC))] == ["held"]
 
 
-def test_adopted_mail_that_no_rule_holds_is_told_to_nobody(journal: Journal) -> None:
-    """A person held it."""
+def test_the_administrator_is_owed_a_notice_of_adopted_mail(journal: Journal) -> None:
+    """From the moment it was found: it may have been on hold for weeks. A person held it, or the journal failed."""
+    adopted = journal.filing.adopt(unrecorded())
+    [notice] = journal.notices.due(datetime.now(UTC))
+    assert (notice.kind, notice.copies) == ("held", (adopted.id,))
+    assert datetime.now(UTC) - notice.due < timedelta(minutes=1)
+    assert journal.incidents.search()[0].subject == "School admissions"
+
+
+def test_the_sender_of_adopted_mail_is_told_once_the_milters_record_comes(journal: Journal) -> None:
+    """The administrator was told before, since no rule seemed to hold the message."""
     journal.filing.adopt(unrecorded())
-    assert journal.notices.due(NOON) == []
+    [first] = journal.notices.due(datetime.now(UTC))
+    journal.notices.mark_sent([first.id], "administrator", "<digest@council.test>", NOON)
+    copy = journal.filing.record(transaction())
+    assert [(notice.kind, notice.copies) for notice in journal.notices.due(NOON)] == [("held", (copy.id,))]

@@ -16,6 +16,38 @@ from undisclosed.policy import Action
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
+def mark_sent(journal: Journal, *notice_ids: int) -> None:
+    """Mark these notices as sent to their sender, in one message."""
+    journal.notices.mark_sent(notice_ids, "sender", f"<{min(notice_ids)}@council.test>", NOON)
+
+
+def test_the_messages_that_were_sent_are_counted_in_the_journal(journal: Journal) -> None:
+    """A summary is one message; those to the administrator, and those of long ago, do not count."""
+    copies = [journal.filing.record(transaction(reference=f"2222-000{n}", queue_id=f"4dX{n}")) for n in range(4)]
+    ids = [notice.id for notice in journal.notices.due(NOON)]
+    mark_sent(journal, *ids[:2])
+    mark_sent(journal, ids[2])
+    journal.notices.mark_sent(ids[3:], "administrator", "<digest@council.test>", NOON)
+    assert journal.notices.told_since(NOON) == []
+    told = journal.notices.told_since(NOON - timedelta(seconds=1))
+    assert sorted((sent.message_id, sent.at, sent.incident_id) for sent in told) == [
+        (f"<{ids[0]}@council.test>", NOON, copies[0].incident_id),
+        (f"<{ids[2]}@council.test>", NOON, copies[2].incident_id),
+    ]
+    assert journal.notices.last_digest("mx1.council.test") == NOON
+    assert journal.notices.last_digest("mx2.council.test") is None
+
+
+def test_an_addressee_can_be_known_before_the_notice_is_sent(journal: Journal) -> None:
+    """The administrator's digest comes once a day; until then the notice is due."""
+    journal.filing.record(transaction())
+    [notice] = journal.notices.due(NOON)
+    journal.notices.assign(notice.id, "administrator")
+    [assigned] = journal.notices.due(NOON)
+    assert (assigned.addressee, assigned.sent_at) == ("administrator", None)
+    assert journal.notices.last_digest("mx1.council.test") is None
+
+
 def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
     """The first is owed from the record on; sent or suppressed, it is not due again."""
     copy = journal.filing.record(transaction())
@@ -24,16 +56,15 @@ def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
     assert journal.notices.due(NOON - timedelta(seconds=1)) == []
     [due] = journal.notices.due(NOON)
     assert (due.kind, due.state, due.sent_at, due.addressee, due.copies) == ("held", "due", None, None, (copy.id,))
-    assert journal.notices.mark_sent(due.id, "administrator")
-    assert not journal.notices.mark_sent(due.id)
+    journal.notices.mark_sent([due.id], "administrator", "<digest@council.test>", NOON)
+    journal.notices.mark_sent([due.id], "sender", "<held@council.test>", NOON)
     assert not journal.notices.add(copy, "held", NOON)
     [reminder] = journal.notices.due(NOON + timedelta(days=13))
-    assert journal.notices.mark_suppressed(reminder.id, "the sender is automatic")
+    journal.notices.mark_suppressed(reminder.id, "the sender is automatic")
     assert journal.notices.due(NOON + timedelta(days=99)) == []
-    assert [(notice.kind, notice.state, notice.addressee) for notice in journal.notices.of(copy.incident_id)] == [
-        ("held", "sent", "administrator"),
-        ("reminder", "suppressed", None),
-    ]
+    assert [
+        (notice.kind, notice.state, notice.addressee, notice.sent_in) for notice in journal.notices.of(copy.incident_id)
+    ] == [("held", "sent", "administrator", "<digest@council.test>"), ("reminder", "suppressed", None, None)]
     assert [(event.what, event.why) for event in journal.incidents.events(copy.incident_id)[1:]] == [
         ("notice sent", ""),
         ("notice suppressed", "the sender is automatic"),
@@ -65,7 +96,7 @@ def test_a_copy_joins_the_notice_of_another_that_is_open(journal: Journal) -> No
     second = journal.filing.record(transaction(queue_id="4dX2"))
     [notice] = journal.notices.due(NOON)
     assert notice.copies == (first.id, second.id)
-    journal.notices.mark_sent(notice.id)
+    mark_sent(journal, notice.id)
     third = journal.filing.record(transaction(queue_id="4dX3"))
     [sent] = journal.notices.of(first.incident_id)
     assert (sent.state, sent.copies) == ("sent", (first.id, second.id, third.id))
@@ -88,7 +119,7 @@ def test_a_copy_under_another_rule_is_told_like_a_first(journal: Journal) -> Non
 def test_a_copy_after_all_others_were_dealt_with_is_told_like_a_first(journal: Journal, state: State) -> None:
     """Milter reports, row 9: the second message of an incident was held without a word."""
     first = journal.filing.record(transaction())
-    journal.notices.mark_sent(journal.notices.due(NOON)[0].id)
+    mark_sent(journal, journal.notices.due(NOON)[0].id)
     journal.held.set_state(first.id, state)
     second = journal.filing.record(transaction(queue_id="4dX2"))
     assert [notice.copies for notice in journal.notices.due(NOON)] == [(second.id,)]

@@ -11,14 +11,15 @@ import pytest
 from support.factories import policy, transaction
 from support.notice_factories import SENT, shipped, words
 from undisclosed.incidents.automatic import Automatic
-from undisclosed.incidents.records import NoticeKind, State, parts_for
+from undisclosed.incidents.records import REDIRECTED, NoticeKind, State, parts_for
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError
-from undisclosed.notices.eligibility import MAX_NOTICES
-from undisclosed.policy import Policy
+from undisclosed.notices.pacing import MAX_NOTICES
+from undisclosed.policy import Action, Policy
 
 TEMPLATES = shipped(("en",))
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
 class Box:
@@ -34,13 +35,24 @@ class Box:
         self.sent.append((sender, message))
 
 
-def add_due_notice(journal: Journal, kind: NoticeKind = "held", state: State = State.HELD, **over: Any) -> int:
+def add_due_notice(
+    journal: Journal, kind: NoticeKind = "held", state: State = State.HELD, due: datetime = SENT, **over: Any
+) -> int:
     """Record an incident in some state with a due notice; returns its id."""
-    over = {"treatment": "reject", "queue_id": f"4dX{over.get('reference', '')}", **over}  # without a first notice
-    copy = journal.filing.record(transaction(at=SENT, **over))
+    reference = over.get("reference", "K7QF-3M2D")
+    facts = {"treatment": "reject", "queue_id": f"4dX1{reference}", **over}  # rejected: without a first notice
+    copy = journal.filing.record(transaction(at=SENT, **facts))
     journal.held.set_state(copy.id, state)
-    assert journal.notices.add(copy, kind, SENT)
+    assert journal.notices.add(copy, kind, due)
     return copy.incident_id
+
+
+def add_several(journal: Journal, count: int, due: datetime = SENT, first: int = 0, **over: Any) -> list[int]:
+    """The same for so many incidents, with references from 2222-0000 on."""
+    return [
+        add_due_notice(journal, due=due, reference=f"2222-{number:04}", message_id=f"<{number}@council.test>", **over)
+        for number in range(first, first + count)
+    ]
 
 
 def notice_events(journal: Journal, incident_id: int) -> list[tuple[str, str]]:
@@ -74,7 +86,7 @@ def test_a_due_notice_is_sent_once(journal: Journal, box: Box) -> None:
     assert dispatch(gateway, SENT + MINUTE) == []
     [(to, message)] = box.sent
     assert (to, message["To"]) == ("clerk@council.test", "clerk@council.test")
-    assert message["Subject"] == "Not sent: your message is on hold (K7QF-3M2D)"
+    assert message["Subject"] == "Not sent: “School admissions” is on hold (K7QF-3M2D)"
     assert notice_events(journal, incident_id) == [("notice sent", "")]
 
 
@@ -102,12 +114,13 @@ def test_a_notice_that_came_too_late_is_suppressed(journal: Journal, box: Box) -
     assert box.sent == []
 
 
-@pytest.mark.parametrize("state", [State.PENDING, State.HELD, State.DELETED])
-def test_a_suppressed_notice_is_an_event(journal: Journal, box: Box, state: State) -> None:
-    """An automatic message is counted and stopped like any other, but its sender gets no notice."""
-    incident_id = add_due_notice(journal, state=state, automatic=Automatic.LIST)
-    assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SUPPRESSED, "the message was automatic or of a list")]
-    assert notice_events(journal, incident_id) == [("notice suppressed", "the message was automatic or of a list")]
+def test_a_notice_that_the_policy_silences_is_an_event(journal: Journal, box: Box) -> None:
+    """With its reason."""
+    incident_id = add_due_notice(journal, "deleted", State.DELETED)
+    own = policy(notices={"after": ["warn"]})
+    why = "notices.after does not name quarantine"
+    assert dispatch(dispatcher(journal, box), own=own) == [(DispatchStatus.SUPPRESSED, why)]
+    assert notice_events(journal, incident_id) == [("notice suppressed", why)]
     assert box.sent == []
 
 
@@ -121,27 +134,165 @@ def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) ->
     assert "outside the organisation hidden" in words(box.sent[0][1])
 
 
+def test_the_notice_says_that_a_release_was_redirected(journal: Journal, box: Box) -> None:
+    """The release has put it down as an event."""
+    released = journal.filing.record(transaction(at=SENT, treatment="reject"))
+    journal.held.add_event(released.incident_id, released.id, "steward", REDIRECTED)
+    journal.held.set_state(released.id, State.RELEASED)
+    journal.notices.add(released, "released", SENT)
+    assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SENT, "")]
+    assert "none of its 2 recipients gets it" in words(box.sent[0][1])
+
+
 def test_of_two_gateways_one_sends_the_notice(journal: Journal, box: Box) -> None:
     """A message that came through two gateways with one journal causes one notice."""
     add_due_notice(journal)
-    second = journal.filing.record(transaction(at=SENT, gateway="mx2.council.test", queue_id="4dX2"))
+    second = journal.filing.record(
+        transaction(at=SENT, gateway="mx2.council.test", queue_id="4dX2", treatment="reject")
+    )
     journal.held.set_state(second.id, State.HELD)
+    assert not journal.notices.add(second, "held", SENT) or len(journal.notices.due(SENT)) == 1
     assert dispatch(dispatcher(journal, box, "mx2.council.test")) == []
     assert dispatch(dispatcher(journal, box, "mx1.council.test")) == [(DispatchStatus.SENT, "")]
 
 
-def test_further_notices_to_one_sender_are_suppressed(journal: Journal, box: Box) -> None:
-    """Addresses are compared in any case; other senders are not concerned, and after an hour the limit is free."""
-    for number in range(MAX_NOTICES + 1):
-        sender = "CLERK@council.test" if number % 2 else "clerk@council.test"
-        add_due_notice(journal, sender=sender, message_id=f"<{number}@council.test>", reference=f"2222-{number:04}")
+# -- who is told
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ({"sender": "bounce-77@esp.example"}, "clerk@council.test"),
+        ({"sender": "bounce-77@esp.example", "author": None, "login": "desk@council.test"}, "desk@council.test"),
+    ],
+)
+def test_a_sender_behind_an_outside_envelope_sender_is_told(
+    journal: Journal, box: Box, over: dict[str, Any], expected: str
+) -> None:
+    """Milter reports, 21 and 22: nobody was told, and the message was deleted after 14 days."""
+    add_due_notice(journal, **over)
+    assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SENT, "")]
+    [(to, message)] = box.sent
+    assert (to, message["To"]) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("over", "why"),
+    [
+        ({"automatic": Automatic.LIST}, "the message is automatic"),
+        ({"sender": "bounce-77@esp.example", "author": None}, "neither its sender, From nor login is an internal"),
+        ({"rule": ""}, "no rule holds the message"),
+    ],
+)
+def test_the_administrator_is_told_where_no_sender_can_be(
+    journal: Journal, box: Box, over: dict[str, Any], why: str
+) -> None:
+    """At once the first time, and the log has a line (hostile review, 12)."""
+    incident_id = add_due_notice(journal, **over)
+    [first, second] = dispatcher(journal, box).dispatch(policy(), TEMPLATES, SENT)
+    assert (first.status, first.kind, first.references) == (DispatchStatus.FOR_ADMINISTRATOR, "held", ("K7QF-3M2D",))
+    assert why in first.why
+    assert (second.status, second.kind, second.references) == (DispatchStatus.SENT, "digest", ("K7QF-3M2D",))
+    [(to, message)] = box.sent
+    assert to == "postmaster@council.test"
+    assert "K7QF-3M2D" in words(message)
+    assert notice_events(journal, incident_id) == [("notice sent", "")]
+    [told] = journal.notices.of(incident_id)
+    assert (told.state, told.addressee, told.sent_in) == ("sent", "administrator", message["Message-ID"])
+
+
+def test_one_digest_a_day(journal: Journal, box: Box) -> None:
+    """What comes later waits for the next one, also over a restart; the log names it at once, and only once."""
+    add_several(journal, 2, automatic=Automatic.NULL_SENDER)
+    dispatch(dispatcher(journal, box))
+    add_several(journal, 3, due=SENT + HOUR, first=2, automatic=Automatic.NULL_SENDER)
+    later = dispatch(dispatcher(journal, box), SENT + HOUR)
+    assert [status for status, _ in later] == [DispatchStatus.FOR_ADMINISTRATOR] * 3
+    assert dispatch(dispatcher(journal, box), SENT + 23 * HOUR) == []
+    assert dispatch(dispatcher(journal, box), SENT + 24 * HOUR) == [(DispatchStatus.SENT, "")]
+    assert [message["Subject"] for _, message in box.sent] == [
+        "For the administrator: 2 messages whose senders were not told",
+        "For the administrator: 3 messages whose senders were not told",
+    ]
+
+
+def test_what_is_owed_for_more_than_14_days_goes_to_the_administrator(journal: Journal, box: Box) -> None:
+    """The steward was away for long (hostile review, 13)."""
+    add_due_notice(journal, "rewritten", State.DELIVERED, action=Action.REWRITE)
+    dispatch(dispatcher(journal, box), SENT + timedelta(days=14, minutes=1))
+    [(to, message)] = box.sent
+    assert to == "postmaster@council.test"
+    assert "Sent with the addresses hidden (1)" in words(message)
+
+
+def test_of_a_split_by_a_person_one_notice_tells(journal: Journal, box: Box) -> None:
+    """The first notice about `split` is true as well then: it would say the same."""
+    copy = journal.filing.record(transaction(at=SENT, action=Action.SPLIT))
+    journal.notices.add(copy, "released", SENT)
+    journal.held.record_accepted(copy.id, parts_for("split", range(2), 2))
+    journal.held.set_state(copy.id, State.RELEASED)
+    statuses = [status for status, _ in dispatch(dispatcher(journal, box))]
+    assert sorted(statuses) == [DispatchStatus.SENT, DispatchStatus.SUPPRESSED]
+    assert len(box.sent) == 1
+
+
+# -- how many
+
+
+def test_past_twenty_an_hour_the_rest_is_summed_up(journal: Journal, box: Box) -> None:
+    """25 held at once: 20 notices, and one about the other five; nothing is suppressed (walk as users, 13).
+
+    Addresses are compared in any case; other senders are not concerned. A restart does not begin anew.
+    """
+    for number in range(25):
+        add_several(journal, 1, first=number, sender="CLERK@council.test" if number % 2 else "clerk@council.test")
     add_due_notice(journal, sender="mayor@council.test", reference="3333-3333")
-    gateway = dispatcher(journal, box)
-    outcomes = dispatch(gateway)
-    assert outcomes.count((DispatchStatus.SENT, "")) == MAX_NOTICES + 1
-    assert outcomes.count((DispatchStatus.SUPPRESSED, f"the sender got {MAX_NOTICES} notices within an hour")) == 1
-    add_due_notice(journal, reference="4444-4444")
-    assert dispatch(gateway, SENT + timedelta(minutes=61)) == [(DispatchStatus.SENT, "")]
+    assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SENT, "")] * (MAX_NOTICES + 1)
+    assert dispatch(dispatcher(journal, box), SENT + MINUTE) == []
+    [summary] = dispatcher(journal, box).dispatch(policy(), TEMPLATES, SENT + 5 * MINUTE)
+    assert (summary.status, summary.kind, len(summary.references)) == (DispatchStatus.SENT, "summary", 5)
+    to, message = box.sent[-1]
+    assert (to.casefold(), message["Subject"]) == (
+        "clerk@council.test",
+        "Not sent: 5 more of your messages are on hold",
+    )
+    assert all(reference in words(message) for reference in summary.references)
+
+
+def test_what_comes_after_the_summary_is_told_later(journal: Journal, box: Box) -> None:
+    """Once the hour is over: each alone, if there is room."""
+    add_several(journal, 22)
+    dispatch(dispatcher(journal, box))
+    dispatch(dispatcher(journal, box), SENT + 5 * MINUTE)
+    add_several(journal, 2, due=SENT + 10 * MINUTE, first=22)
+    assert dispatch(dispatcher(journal, box), SENT + 59 * MINUTE) == []
+    assert dispatch(dispatcher(journal, box), SENT + HOUR) == [(DispatchStatus.SENT, "")] * 2
+    assert len(box.sent) == 23
+
+
+def test_what_is_owed_for_more_than_a_day_is_one_summary(journal: Journal, box: Box) -> None:
+    """The steward was away for 25 hours: rewritten and held mail in one notice (hostile review, 13)."""
+    add_due_notice(journal, "rewritten", State.DELIVERED, action=Action.REWRITE, reference="3333-3333")
+    add_several(journal, 2)
+    assert dispatch(dispatcher(journal, box), SENT + 25 * HOUR) == [(DispatchStatus.SENT, "")]
+    [(_, message)] = box.sent
+    assert message["Subject"] == "What became of 3 more of your messages"
+    assert all(reference in words(message) for reference in ("3333-3333", "2222-0000", "2222-0001"))
+    assert journal.notices.due(SENT + 25 * HOUR) == []
+
+
+def test_a_summary_that_cannot_be_sent_is_tried_again(journal: Journal, box: Box) -> None:
+    """As a whole, after a pause; what is new meanwhile is not kept waiting."""
+    add_several(journal, 3)
+    gateway, now = dispatcher(journal, box), SENT + 25 * HOUR
+    box.error = "disk full"
+    assert dispatch(gateway, now) == [(DispatchStatus.FAILED, "disk full")]
+    box.error = ""
+    assert dispatch(gateway, now + timedelta(seconds=59)) == []
+    add_several(journal, 1, due=now, first=3)
+    assert dispatch(gateway, now + timedelta(seconds=59)) == [(DispatchStatus.SENT, "")]
+    [summary] = gateway.dispatch(policy(), TEMPLATES, now + MINUTE)
+    assert (summary.kind, len(summary.references)) == ("summary", 3)
 
 
 def test_a_notice_that_cannot_be_sent_is_tried_again_later(journal: Journal, box: Box) -> None:
@@ -175,6 +326,6 @@ def test_a_notice_is_not_sent_again_because_the_journal_failed(
         with pytest.raises(OSError, match="cannot be written"):
             dispatch(gateway)
     [result] = gateway.dispatch(policy(), TEMPLATES, SENT)
-    assert (result.status, result.reference) == (DispatchStatus.SENT, "K7QF-3M2D")
+    assert (result.status, result.references) == (DispatchStatus.SENT, ("K7QF-3M2D",))
     assert len(box.sent) == 1
     assert notice_events(journal, incident_id) == [("notice sent", "")]

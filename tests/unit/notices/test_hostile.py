@@ -15,16 +15,17 @@ from support.factories import policy
 from support.notice_factories import content, incident, notice, render, text_of, words
 from undisclosed.addresses import addresses
 from undisclosed.notices import NoticeError
-from undisclosed.notices.eligibility import domain_of, why_suppressed
+from undisclosed.notices.addressee import domain_of, is_ours
 
 FIELDS: Final = [
     "From",
     "To",
+    "Reply-To",
     "Subject",
     "Date",
     "Message-ID",
-    "Auto-Submitted",
     "X-Auto-Response-Suppress",
+    "Auto-Submitted",
     "MIME-Version",
     "Content-Type",
     "Content-Language",
@@ -34,7 +35,7 @@ FIELDS: Final = [
 PIECES: Final = (
     *("\r\n", "\n", "\r", "\0", "\x85", "\u2028", "\u202e", "\u200b", "\ud800", "\x1b[", "ŵ"),
     *("<script>", "</p>", "&", '"', "- ", "=", ".", "{{ 7*7 }}", "{% for x in y %}"),
-    *("Bcc: x@family.test", "=?utf-8?q?=0ABcc:_x?=", "--=_held.k7qf-3m2d.20261119140500"),
+    *("Bcc: x@family.test", "=?utf-8?q?=0ABcc:_x?=", "--=_held.k7qf-3m2d.20261119140500.1"),
     *("parent1@family.test", "<parent1@family.test>", "parent1 @ family.test", "parent1\uff20family.test"),
 )
 HOSTILE: Final = st.text(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
@@ -101,16 +102,16 @@ def test_names_from_the_configuration_are_only_shown(name: str, help_: str) -> N
 @example(sender='"' + "a b " * 20 + '"@council.test')
 @example(sender="clerk@" + "é" * 80 + ".council.test")
 def test_a_sender_is_one_address_or_none(sender: str) -> None:
-    """To is exactly that address; a sender that is not one address is refused, and suppressed before that."""
+    """To is exactly that address; one that is not one address is refused, and no notice is addressed to it."""
     about = incident(sender=sender, message_id=None)
     try:
         message = notice("held", about=about)
     except NoticeError:
-        assert why_suppressed(policy(), about) is not None or '"' in sender
+        assert not is_ours(policy(), sender) or '"' in sender
         return
     read = received(message)
     assert read.keys() == FIELDS
-    raw = message.as_bytes().partition(b"\nTo:")[2].partition(b"\nSubject:")[0].decode()
+    raw = message.as_bytes().partition(b"\nTo:")[2].partition(b"\nReply-To:")[0].decode()
     assert "=?" not in raw.rpartition("@")[2]  # an encoded word has no place in an address (RFC 2047, section 5)
     assert [found.key for found in addresses(raw)] == [found.key for found in addresses(sender)]
     assert [found.domain for found in addresses(raw)] == [domain_of(sender)]

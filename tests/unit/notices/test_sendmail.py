@@ -73,6 +73,6 @@ def test_a_missing_sendmail(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sender", ["", "a@council.test,b@family.test", "a@council.test b@family.test", "clerk"])
 def test_sendmail_is_never_given_two_addresses(tmp_path: Path, sender: str) -> None:
     """sendmail(1) would read several addresses in one argument."""
-    with pytest.raises(NoticeError, match="no address"):
+    with pytest.raises(NoticeError, match="not an address"):
         send(notice("held"), sender, program(tmp_path, "touch called"))
     assert list(tmp_path.iterdir()) == [tmp_path / "sendmail"]

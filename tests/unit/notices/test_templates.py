@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from support.notice_factories import SENT, content, incident, shipped, text_of, words
+from support.notice_factories import SENT, STATES, content, facts, incident, shipped, text_of, words
 from support.paths import PROJECT
 from undisclosed import cli, notices
 from undisclosed.config.errors import ConfigError
 from undisclosed.config.load import load
+from undisclosed.incidents.records import Incident, NoticeKind
 from undisclosed.notices import compose, variables
 from undisclosed.notices.template_files import SHIPPED, check, samples
-from undisclosed.notices.templates import KINDS, Block, blocks
+from undisclosed.notices.templates import TEMPLATES, Block, Templates, blocks
 from undisclosed.notices.variables import VARIABLES
 from undisclosed.policy import Policy
 
@@ -61,7 +63,7 @@ def test_every_shipped_language_has_every_notice() -> None:
     assert languages == ("cy", "en")
     check(shipped(languages))
     for language in languages:
-        assert {f"{kind}.txt" for kind in KINDS} <= {file.name for file in (SHIPPED / language).iterdir()}
+        assert {f"{kind}.txt" for kind in TEMPLATES} <= {file.name for file in (SHIPPED / language).iterdir()}
 
 
 def test_samples_know_every_variable() -> None:
@@ -70,7 +72,17 @@ def test_samples_know_every_variable() -> None:
     assert isinstance(notices.load(policy, file), notices.Templates)
     for values in samples():
         assert values.keys() == VARIABLES.keys()
-    assert variables.variables_of(policy, incident(), "held").keys() == VARIABLES.keys()
+    told = facts(incident(), "held")
+    assert variables.variables_of(policy, told).keys() == VARIABLES.keys()
+    assert variables.variables_of_many(policy, [told]).keys() == VARIABLES.keys()
+
+
+def composed(
+    policy: Policy, loaded: Templates, kind: NoticeKind = "held", about: Incident | None = None
+) -> EmailMessage:
+    """A notice by these templates."""
+    told = facts(about or incident(STATES[kind]), kind)
+    return compose.render(policy, told, "clerk@council.test", now=SENT, templates=loaded)
 
 
 def test_an_own_template_replaces_one_notice_only(tmp_path: Path) -> None:
@@ -81,19 +93,17 @@ def test_an_own_template_replaces_one_notice_only(tmp_path: Path) -> None:
         en__ending="The mail desk",
     )
     loaded = notices.load(policy, file)
-    held, deleted = (
-        compose.render(policy, incident(), kind, now=SENT, templates=loaded) for kind in ("held", "deleted")
-    )
+    held, deleted = composed(policy, loaded), composed(policy, loaded, "deleted")
     assert held["Subject"] == "Stopped (K7QF-3M2D)"
     assert content(held, "plain") == "Stopped\n\nSee K7QF-3M2D: 95.\n\nThe mail desk\n"
-    assert words(deleted).startswith("Your message on hold has been deleted Your message “School admissions”")
+    assert words(deleted).startswith("Deleted: “School admissions” was on hold Your message “School admissions”")
     assert words(deleted).endswith("The mail desk")
 
 
 def test_an_own_language(tmp_path: Path) -> None:
     """A directory with all kinds of notices is a language; dates are written in it."""
-    policy, file = configured(tmp_path, "de", **{f"de_{kind}": f"{kind}\n\nVom {{{{ sent }}}}." for kind in KINDS})
-    message = compose.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
+    policy, file = configured(tmp_path, "de", **{f"de_{kind}": f"{kind}\n\nVom {{{{ sent }}}}." for kind in TEMPLATES})
+    message = composed(policy, notices.load(policy, file))
     assert "Vom 19. November 2026, " in words(message)
     assert message["Content-Language"] == "de"
 
@@ -103,7 +113,7 @@ def test_an_own_layout(tmp_path: Path) -> None:
     layout = "<body>{% for part in parts %}<i>{{ part.blocks[0].lines[0] }}</i>{% endfor %}"
     policy, file = configured(tmp_path, layout=layout)
     about = incident(subject="<b>&")
-    message = compose.render(policy, about, "held", now=SENT, templates=notices.load(policy, file))
+    message = composed(policy, notices.load(policy, file), about=about)
     assert content(message, "html").startswith("<body><i>Your message “&lt;b&gt;&amp;” of")
     assert text_of(content(message, "html")).startswith("Your message “<b>&” of")
 
@@ -113,7 +123,7 @@ def test_templates_are_read_once(tmp_path: Path) -> None:
     policy, file = configured(tmp_path, en_held="Stopped\n\nFor now.")
     loaded = notices.load(policy, file)
     shutil.rmtree(tmp_path / "words")
-    assert "For now." in words(compose.render(policy, incident(), "held", now=SENT, templates=loaded))
+    assert "For now." in words(composed(policy, loaded))
 
 
 def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
@@ -123,7 +133,7 @@ def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
     (tmp_path / "words/en/held.txt~").write_text("{{")
     (tmp_path / "words/en/.held.txt").write_text("{{")
     (tmp_path / "words/README").write_text("{{")
-    message = compose.render(policy, incident(), "held", now=SENT, templates=notices.load(policy, file))
+    message = composed(policy, notices.load(policy, file))
     assert content(message, "plain") == "Stopped\n\nOne.\n\n- two\n- three\n"
 
 
@@ -218,12 +228,20 @@ def test_a_language_without_templates_is_refused(tmp_path: Path) -> None:
 
 def test_an_own_language_must_be_complete(tmp_path: Path) -> None:
     """Some senders would otherwise get no notice."""
-    most = {f"de_{kind}": "Titel\n\nText" for kind in KINDS if kind not in ("kept", "deleted")}
+    most = {f"de_{kind}": "Titel\n\nText" for kind in TEMPLATES if kind not in ("kept", "deleted")}
     assert error_text(tmp_path, "de", **most) == (
         "words/de\n"
         "  there are no templates for these notices: kept.txt, deleted.txt\n"
         "  add these files: senders get a notice of every kind"
     )
+
+
+def test_only_a_part_may_use_the_variables_of_a_loop(tmp_path: Path) -> None:
+    """The template that includes it sets them."""
+    loop = "{% for message in groups[0].messages %}{% include 'en/_one.txt' %}{% endfor %}"
+    policy, file = configured(tmp_path, en_summary=f"Several\n\n{loop}", en__one="{{ message.reference }}")
+    assert isinstance(notices.load(policy, file), Templates)
+    assert "there is no variable message" in error_text(tmp_path, en_summary="Several\n\n{{ message.reference }}")
 
 
 def test_a_file_that_no_notice_uses_is_refused(tmp_path: Path) -> None:
@@ -271,5 +289,5 @@ def test_the_page_names_every_variable_and_every_notice() -> None:
     page = (PROJECT / "docs" / "notices.md").read_text()
     for name, meaning in VARIABLES.items():
         assert f"| `{name}` | {meaning} |\n" in page
-    for kind in KINDS:
+    for kind in TEMPLATES:
         assert f"| `{kind}` | " in page

@@ -40,7 +40,7 @@ Refusing
   The reply has the number of external addresses that would have been visible (never the limit),
     advice, a contact (the service desk, extension 100), and a reference that is also in the log.
   Instead, mail that sendmail(1) takes with an empty envelope sender is held, because a bounce would
-    reach nobody. `undisclosed steward` must run: it tells the administrator.
+    reach nobody. `undisclosed steward` must run: it tells postmaster@council.test.
 
 Recording
   Every message on which a rule acts is recorded in sqlite:////var/lib/undisclosed/journal.db before

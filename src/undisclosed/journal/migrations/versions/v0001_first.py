@@ -76,12 +76,14 @@ def upgrade() -> None:
         sa.Column("due", UtcDateTime(), nullable=False),
         sa.Column("sent_at", UtcDateTime(), nullable=True),
         sa.Column("addressee", sa.Text(), nullable=True),
+        sa.Column("sent_in", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["incident_id"], ["incident.id"], name=op.f("fk_notice_incident_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notice")),
     )
     op.create_index(op.f("ix_notice_incident_id"), "notice", ["incident_id"], unique=False)
+    op.create_index(op.f("ix_notice_sent_at"), "notice", ["sent_at"], unique=False)
     op.create_index(op.f("ix_notice_state_due"), "notice", ["state", "due"], unique=False)
     op.create_table(
         "queue_copy",
