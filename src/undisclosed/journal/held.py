@@ -101,7 +101,7 @@ class Held:
         table = tables.accepted_part
         found: dict[int, frozenset[ReleaseMode]] = {}
         with self._database.read() as connection:
-            for some in _portions(copy_ids):
+            for some in portions(copy_ids):
                 query = sa.select(table.c.copy_id, table.c.mode).distinct().where(table.c.copy_id.in_(some))
                 for row in connection.execute(query):
                     found[row.copy_id] = found.get(row.copy_id, frozenset()) | {row.mode}
@@ -112,7 +112,7 @@ class Held:
         table = tables.event
         found: set[int] = set()
         with self._database.read() as connection:
-            for some in _portions(copy_ids):
+            for some in portions(copy_ids):
                 query = sa.select(table.c.copy_id).distinct().where(table.c.copy_id.in_(some), table.c.what == what)
                 found.update(connection.scalars(query))
         return found
