@@ -105,9 +105,15 @@ def test_a_group_that_does_not_exist_is_for_an_administrator(start: Start) -> No
 
 
 def test_a_user_that_does_not_exist_is_for_an_administrator(start: Start) -> None:
-    """`--user` of the unit names a missing user: exit status 2."""
+    """`--user` of the unit names a missing user: exit status 2, and no key of root's is left (users' walk, 35)."""
     assert os.geteuid() == 0, "run this test as root: the steward becomes another user only if root starts it"
-    check(end_of(start(), "steward", "--user", "no-such-user"), CORRECTABLE, "no user 'no-such-user'")
+    running = start()
+    running.milter.stop()
+    made = [running.directory / "key", *running.directory.glob("gateway-*")]
+    for file in made:
+        file.unlink()
+    check(end_of(running, "steward", "--user", "no-such-user"), CORRECTABLE, "no user 'no-such-user'")
+    assert not any(file.exists() for file in made)
 
 
 @contextmanager

@@ -219,7 +219,7 @@ def write_unseen_stewards(
         record = known.get(gateway)
         if record is not None and (record.seen_at is None or now - record.seen_at > UNSEEN_AFTER):
             since = f"not been seen for {age(now - record.seen_at)}" if record.seen_at else "never been seen"
-            output.error(f"undisclosed: the steward on {printable(record.name)} has {since}")
+            output.error(f"undisclosed: the steward on {printable(record.name or record.id)} has {since}")
 
 
 # -- the results -------------------------------------------------------------------------------------------------------
