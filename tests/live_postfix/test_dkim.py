@@ -177,6 +177,16 @@ def test_rewritten_mail_is_signed_as_it_was_rewritten(office: Office, keys: dict
     assert verifications(delivery.data, keys) == [(OURS, "lab", True)]
 
 
+def test_a_signature_of_ours_that_a_rewrite_breaks_is_replaced(office: Office, keys: dict[str, Key]) -> None:
+    """It is no obstacle: an inner server signed over To, and the signer behind our milter signs anew."""
+    message = signed(letter(next(NUMBERS), From=f"News <{REWRITTEN}>"), keys["before"], b"to", b"cc", b"subject")
+    assert office.gateway.send(message, sender=REWRITTEN, to=EVERYBODY).accepted
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)
+    [delivery] = office.gateway.sink.deliveries
+    assert leaks(delivery.header) == []
+    assert verifications(delivery.data, keys) == [(OURS, "lab", True)]
+
+
 def test_one_other_byte_breaks_the_signature(office: Office, keys: dict[str, Key]) -> None:
     """The verifier that all tests here trust sees a change of the recipients, of the subject and of the body."""
     [delivery] = released(office, office.held(), "bcc")

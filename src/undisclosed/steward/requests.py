@@ -20,7 +20,12 @@ from undisclosed.steward.reconcile import SOON
 from undisclosed.steward.release import RELEASABLE, Job, JobResult, JobRunner
 
 RETRY: Final = timedelta(seconds=60)
-"""The time to the next attempt at a rule's release that failed."""
+"""The time to the second attempt at a rule's release; to each further one it is twice as long."""
+
+LONGEST_RETRY: Final = timedelta(hours=1)
+
+ATTEMPTS: Final = 6
+"""Attempts at a rule's release, in half an hour. Then it waits for a person, and its sender is told."""
 
 MANY: Final = 20
 """From this number of requests on, all open incidents are read with one query."""
@@ -93,6 +98,8 @@ class Requests:
         self._due_notices = due_notices
         self._log = log
         self._retry_at: dict[int, datetime] = {}
+        self._attempts: dict[int, int] = {}
+        """The attempts at each rule's release that failed so far."""
         self._put_back = PutBack(journal)
 
     def carry_out(self, context: Context, now: datetime, missing: Collection[int]) -> datetime | None:
@@ -130,6 +137,7 @@ class Requests:
         requests = self._journal.held.requests(gateway=context.gateway)
         is_open = {request.id for request in requests}
         self._retry_at = {request_id: at for request_id, at in self._retry_at.items() if request_id in is_open}
+        self._attempts = {request_id: count for request_id, count in self._attempts.items() if request_id in is_open}
         incidents = self._journal.incidents
         known = {found.id: found for found in incidents.search(states=OPEN)} if len(requests) > MANY else {}
         for request in requests:
@@ -143,8 +151,7 @@ class Requests:
             self._retry_at[request.id] = now + SOON
             self._journal.held.put_back(request.id)
             return
-        if result.state == "failed" and request.actor == STEWARD:
-            self._try_again(request, incident, result, now)
+        if request.actor == STEWARD and result.state != "done" and self._goes_on(request, incident, copy, result, now):
             return
         if result.state == "done" and request.verb == "release":
             # A rule's own release has no person who waits for the answer.
@@ -172,15 +179,27 @@ class Requests:
             result = JobResult("done", released.why)
             self._finish(released.request, released.incident, released.copy, result, now)
 
-    def _try_again(self, request: Request, incident: Incident, failure: JobResult, now: datetime) -> None:
-        self._retry_at[request.id] = now + RETRY
+    def _goes_on(self, request: Request, incident: Incident, copy: QueueCopy, result: JobResult, now: datetime) -> bool:
+        """Whether a rule's release that was not carried out is tried again; else its copy waits for a person."""
+        attempts = self._attempts[request.id] = self._attempts.get(request.id, 0) + 1
+        if result.state == "refused" or attempts >= ATTEMPTS:
+            # Before the answer: an interrupted request comes again, an answered one does not.
+            if self._journal.held.wait_for_person(copy, result.why, now=now):
+                self._log.error("copy_waits", queue_id=copy.queue_id, reference=incident.reference, reason=result.why)
+                return False
+            if result.state == "refused":
+                return False
+        pause = min(RETRY * 2 ** (attempts - 1), LONGEST_RETRY)
+        self._retry_at[request.id] = now + pause
         self._journal.held.put_back(request.id)
-        seconds = RETRY.total_seconds()
-        self._log.warning("release_failed", reference=incident.reference, reason=failure.why, retry_in=seconds)
+        seconds = pause.total_seconds()
+        self._log.warning("release_failed", reference=incident.reference, reason=result.why, retry_in=seconds)
+        return True
 
     def _answer(self, request: Request, incident: Incident, result: JobResult) -> None:
         assert result.state != "waits"
         self._retry_at.pop(request.id, None)
+        self._attempts.pop(request.id, None)
         self._put_back.answered(request.id)
         self._journal.held.answer(request.id, result.state, result.why)
         log = self._log.bind(
