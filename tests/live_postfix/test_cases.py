@@ -36,6 +36,7 @@ def play(stage: Stage, case: Case) -> tuple[Seen, bytes | None]:
         lambda path: case.configure(
             path,
             milter={"socket": f"unix:{stage.postfix.queue_dir}/undisclosed/milter.sock"},
+            postfix={"config_dir": str(stage.postfix.config_dir)},  # each has an identity file of its own
             journal=gateway.journal,
         ),
     )

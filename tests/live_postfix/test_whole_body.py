@@ -144,6 +144,19 @@ def test_what_cannot_be_hidden_is_held_and_told_as_such(
     assert office.received() == {}
 
 
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_list_in_a_trace_field_is_in_sight(office: Office, action: str) -> None:
+    """A scanner on the way wrote all recipients into Received (MailScanner/v5#245; milter reports, 14)."""
+    received = f"from pc by scanner\n\tfor {', '.join(f'<{parent}>' for parent in PARENTS)}; now"
+    outcome, message_id = send(office, action, b"Dear parents\n", Received=received)
+    assert outcome.accepted
+    office.round()
+    office.round(LATER)
+    [copy] = office.incident(message_id).copies
+    assert (copy.state, copy.obstacle) == (State.HELD, "Received repeats the recipients")
+    assert office.received() == {}
+
+
 @pytest.mark.parametrize("action", HELD)
 def test_an_obstacle_that_only_the_steward_can_see_is_told(office: Office, action: str) -> None:
     """Postfix expands an alias behind the milters: its member is hidden too, and the text names two of the hidden."""
