@@ -298,10 +298,14 @@ class Held:
 
 
 def _withdraw(connection: Connection, copy_ids: Collection[int]) -> None:
-    """Withdraw the requests that the steward made itself for these copies, and has not begun."""
-    table = tables.request
+    """Withdraw what the steward asked for itself for these copies, and has not begun: they no longer leave by then."""
+    table, copy = tables.request, tables.queue_copy
     mine = table.c.copy_id.in_(copy_ids), table.c.state == "open", table.c.actor == STEWARD
-    connection.execute(sa.update(table).where(*mine).values(state="withdrawn"))
+    withdrawn = list(
+        connection.scalars(sa.update(table).where(*mine).values(state="withdrawn").returning(table.c.copy_id))
+    )
+    if withdrawn:
+        connection.execute(sa.update(copy).where(copy.c.id.in_(withdrawn)).values(leaves=None))
 
 
 def _ask(copy_ids: Collection[int], values: Mapping[str, Any]) -> sa.Executable:

@@ -349,6 +349,8 @@ def test_a_release_taken_back_does_not_leave_by_itself(desk: Desk) -> None:
     """The steward's own request gave way to the person's; nothing may come in its place."""
     copy = delayed(desk)
     assert desk.run("release", "K7QF", "--as", "split", "--no-wait").exit_code == 0
+    row = desk.run("list").output.splitlines()[1].split("\t")
+    assert (row[2], row[3].partition(" ")[0]) == ("held", "until")
     assert desk.run("withdraw", "K7QF").exit_code == 0
     assert desk.requests() == []
     [now] = desk.journal.incidents.get(copy.incident_id).copies
