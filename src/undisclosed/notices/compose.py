@@ -75,7 +75,7 @@ def render(
     reference = plain(incident.reference)
     first = min((copy.id for copy in facts.copies), default=0)
     name = f"{facts.kind}.{_for_id(reference)}.{incident.at:%Y%m%d%H%M%S}.{first}"
-    parts = _parts(templates, facts.kind, lambda: variables_of(policy, facts), zone)
+    parts = _parts(templates, facts.kind, lambda: variables_of(policy, facts, now), zone)
     message = _header(policy, to, name, subject=_subject(parts, reference), date=now.astimezone(zone))
     if incident.message_id is not None and _MESSAGE_ID.fullmatch(incident.message_id):
         message["In-Reply-To"] = message["References"] = incident.message_id
@@ -97,7 +97,7 @@ def render_many(
     """Compose one notice about several messages: a summary to their sender, or the administrator's digest."""
     first = told[0].incident
     left = f"{name}.{_for_id(plain(first.reference))}.{now:%Y%m%d%H%M%S}"
-    parts = _parts(templates, name, lambda: variables_of_many(policy, told), zone)
+    parts = _parts(templates, name, lambda: variables_of_many(policy, told, now), zone)
     message = _header(policy, to, left, subject=_subject(parts, ""), date=now.astimezone(zone))
     message["Auto-Submitted"] = "auto-generated"
     _add_body(message, templates, parts, [plain(facts.incident.reference) for facts in told], left)

@@ -119,7 +119,7 @@ GROUPS: Final = ("by hand", "gone", "held", "delayed", "visible", "hidden", "del
 """The groups in the order in which they are listed: first those about which something has to be done."""
 
 
-def variables_of(policy: Policy, facts: Facts) -> dict[str, Value]:
+def variables_of(policy: Policy, facts: Facts, now: datetime) -> dict[str, Value]:
     """The values of all `VARIABLES` for a notice about one message; instants in UTC."""
     incident, copies = facts.incident, _counted(facts.copies)
     leading = copies[-1]
@@ -138,12 +138,12 @@ def variables_of(policy: Policy, facts: Facts) -> dict[str, Value]:
         "confirmed": facts.is_confirmed,
         "redirected": facts.is_redirected,
         "some_received": facts.kind in NOT_SENT and _some_received(facts),
-        "until": _until(policy, copies),
+        "until": _until(policy, copies, now),
         "release_at": max((copy.leaves for copy in copies if copy.leaves), default=incident.at + policy.hold.delay),
     }
 
 
-def variables_of_many(policy: Policy, told: Sequence[Facts]) -> dict[str, Value]:
+def variables_of_many(policy: Policy, told: Sequence[Facts], now: datetime) -> dict[str, Value]:
     """The values of all `VARIABLES` for a summary or a digest: those of one message are empty."""
     by_what: dict[str, list[Facts]] = {}
     for facts in told:
@@ -152,7 +152,7 @@ def variables_of_many(policy: Policy, told: Sequence[Facts]) -> dict[str, Value]
     groups = []
     for what in GROUPS:
         if found := by_what.get(what):
-            listed = tuple(_listed(policy, facts) for facts in found[:room])
+            listed = tuple(_listed(policy, facts, now) for facts in found[:room])
             room -= len(listed)
             groups.append(Group(what, listed, len(found), len(found) - len(listed)))
     return _common(policy) | {"number": len(told), "groups": tuple(groups)}
@@ -194,7 +194,7 @@ def _what(facts: Facts) -> str:
     return "visible" if is_visible else WHAT[facts.kind]
 
 
-def _listed(policy: Policy, facts: Facts) -> Listed:
+def _listed(policy: Policy, facts: Facts, now: datetime) -> Listed:
     incident, copies = facts.incident, _counted(facts.copies)
     expires = WHAT[facts.kind] == "held" and all(copy.until is not None for copy in copies)
     return Listed(
@@ -202,7 +202,7 @@ def _listed(policy: Policy, facts: Facts) -> Listed:
         incident.at,
         _subject(incident),
         _internal_sender(policy, incident),
-        _until(policy, copies) if expires else None,
+        _until(policy, copies, now) if expires else None,
     )
 
 
@@ -267,7 +267,8 @@ def _some_received(facts: Facts) -> bool:
     return (bool(facts.release_modes) or went_out) and not facts.is_redirected
 
 
-def _until(policy: Policy, copies: Collection[QueueCopy]) -> datetime:
+def _until(policy: Policy, copies: Collection[QueueCopy], now: datetime) -> datetime:
+    """When the first of the copies expires: not before its sender had a day from this notice on."""
     known = [copy.until for copy in copies if copy.until is not None]
     first = min(copy.arrived for copy in copies)
-    return min(known, default=first + timedelta(days=policy.hold.expire_days))
+    return max(min(known, default=first + timedelta(days=policy.hold.expire_days)), now + timedelta(days=1))

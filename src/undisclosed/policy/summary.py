@@ -129,7 +129,8 @@ def _effect(policy: Policy, action: Action) -> str:
     if action.effect.first_notice is None:
         told = ", and the sender is told why" if action.effect.stops else ""
     else:
-        told = "; the sender is told" if action in policy.notices.after else "; the sender is told nothing"
+        is_told = action in policy.notices.after or action.effect.told_when == "held"
+        told = "; the sender is told" if is_told else "; the sender is told nothing"
     return f"is {effect(policy, action)}{told}"
 
 
@@ -174,7 +175,8 @@ def _holding(policy: Policy) -> list[str]:
         "Held mail is in Postfix's hold queue; `undisclosed steward` releases, deletes and expires it."
         " `undisclosed held list` shows it, `undisclosed held release REF --as bcc` (or split, or unchanged) sends it,"
         " `undisclosed held delete REF` deletes it.",
-        f"After {hold.expire_days} days without a decision it is {end}.",
+        f"After {hold.expire_days} days without a decision it is {end}. Where no sender can be told of it,"
+        f" {policy.administrator} is, once a day.",
     ]
 
 

@@ -325,6 +325,13 @@ def test_the_day_of_expiry_is_the_earliest_one() -> None:
     assert "on 22 November 2026 without" in words(notice("held", about=unknown, hold={"expire_days": 3}))
 
 
+def test_a_late_notice_names_no_day_before_tomorrow() -> None:
+    """The steward was away: a message is deleted a day after its reminder at the earliest."""
+    over = incident(copies=(copy(until=SENT - timedelta(days=3)),))
+    assert "on 20 November 2026 without" in words(notice("reminder", about=over))
+    assert "deleted on 20 November 2026" in words(several("digest", [facts(over, "reminder")]))
+
+
 def test_dates_are_local() -> None:
     """Dates are in the host's time zone: shortly before midnight in UTC it is the next day in British summer time."""
     late = incident(at=SENT.replace(month=7, hour=23, minute=30))

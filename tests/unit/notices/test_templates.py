@@ -73,8 +73,8 @@ def test_samples_know_every_variable() -> None:
     for values in samples():
         assert values.keys() == VARIABLES.keys()
     told = facts(incident(), "held")
-    assert variables.variables_of(policy, told).keys() == VARIABLES.keys()
-    assert variables.variables_of_many(policy, [told]).keys() == VARIABLES.keys()
+    assert variables.variables_of(policy, told, SENT).keys() == VARIABLES.keys()
+    assert variables.variables_of_many(policy, [told], SENT).keys() == VARIABLES.keys()
 
 
 def composed(

@@ -127,9 +127,14 @@ def test_every_action_has_words(action: Action) -> None:
 
 
 def test_a_sender_who_gets_no_notice() -> None:
-    """The sentence of an action that notices.after leaves out says so."""
-    told = words(rules=[rule(action="quarantine")], notices={"after": ["warn"]})
-    assert "it is held until someone decides; the sender is told nothing." in told
+    """The sentence of an action that notices.after leaves out says so; of a hold the sender is told all the same."""
+    told = words(
+        rules=[rule(name="a", more_than_addresses=20, action="quarantine"), rule(action="rewrite")],
+        notices={"after": ["warn"], "administrator": "desk@council.test"},
+    )
+    assert "delivered with the external addresses hidden; the sender is told nothing." in told
+    assert "it is held until someone decides; the sender is told." in told
+    assert "Where no sender can be told of it, desk@council.test is, once a day." in told
 
 
 @pytest.mark.parametrize(("on_expiry", "end"), [("delete", "deleted"), ("keep", "kept for the administrator")])
