@@ -129,7 +129,7 @@ def _effect(policy: Policy, action: Action) -> str:
     if action.effect.first_notice is None:
         told = ", and the sender is told why" if action.effect.stops else ""
     else:
-        is_told = action in policy.notices.after or action.effect.told_when == "held"
+        is_told = action in policy.notices.after or action.effect.first_notice in ("held", "delayed")
         told = "; the sender is told" if is_told else "; the sender is told nothing"
     return f"is {effect(policy, action)}{told}"
 
