@@ -132,6 +132,20 @@ def test_what_sendmail_takes_from_nobody_is_held_under_reject(office: Office) ->
     rejecting.journal.close()
 
 
+def test_a_header_from_nobody_that_is_too_large_is_held(office: Office) -> None:
+    """It cannot be decided on, and the bounce of a refusal would reach nobody: the steward finds it on hold."""
+    filler = b"".join(b"X-Filler: %s\n" % b"\n\t".join([b"y" * 900] * 60) for _ in range(22))
+    gateway = office.gateway
+    gateway.postfix.sendmail(["-i", "-f", "<>", PARENTS[0]], filler + letter(next(NUMBERS), Subject="Enormous"))
+    until(lambda: office.on_hold() != [], what="the message on hold")
+    [line] = gateway.milter.log(event="header_too_large")
+    assert line["outcome"] == "held"
+    tell(office)
+    [(to, message)] = received(gateway)
+    assert to == ADMINISTRATOR
+    assert "Enormous" in words(message)
+
+
 def test_everything_is_told_past_twenty_an_hour(office: Office) -> None:
     """Walk as users, 13: of 25 messages held at once, 13 senders' notices were suppressed, and all later ones."""
     for _ in range(25):
