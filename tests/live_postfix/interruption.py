@@ -31,9 +31,12 @@ def reported(journal: Journal, queue: HoldQueue, report: Report) -> Iterator[Non
         (journal.held, "set_state"),
         (journal.held, "record_accepted"),
         (journal.held, "ask"),
+        (journal.held, "take"),
+        (journal.held, "wait_for_person"),
         (journal.held, "answer"),
+        (journal.repeats, "begin_release"),
         (journal.notices, "add"),
-        (journal.filing, "record"),
+        (journal.filing, "record_found"),
         (journal.filing, "adopt"),
         (Reinjector, "send"),
     )

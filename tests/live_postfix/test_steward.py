@@ -192,8 +192,8 @@ def test_killed_between_any_two_calls_of_a_release(office: Office, mode: Release
         points.append(died)
     print(f"killed at {len(points)} points of a release as {mode}")
     parts = ["send", "record_accepted"] * (PARTS_OF_SPLIT if mode == "split" else 1)
-    calls = ["read", "set_state releasing", *parts, "delete", "set_state released", "add", "answer"]
-    assert points == ["before read", *(f"after {call}" for call in calls)]
+    calls = ["take", "read", "begin_release", *parts, "delete", "set_state released", "add", "answer"]
+    assert points == ["before take", *(f"after {call}" for call in calls)]
 
 
 def test_killed_between_any_two_calls_of_a_deletion(office: Office) -> None:
@@ -212,8 +212,8 @@ def test_killed_between_any_two_calls_of_a_deletion(office: Office) -> None:
             break
         points.append(died)
     print(f"killed at {len(points)} points of a deletion")
-    calls = ["read", "add_event", "delete", "set_state deleted", "add", "answer"]
-    assert points == ["before read", *(f"after {call}" for call in calls)]
+    calls = ["take", "read", "add_event", "delete", "set_state deleted", "add", "answer"]
+    assert points == ["before take", *(f"after {call}" for call in calls)]
 
 
 # -- other programs

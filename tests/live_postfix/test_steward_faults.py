@@ -105,7 +105,7 @@ def nothing_shown(office: Office) -> bool:
 @pytest.mark.parametrize(
     "call",
     [
-        "after set_state releasing",
+        "after begin_release",
         "after send",
         "after record_accepted",
         "after delete",
@@ -126,7 +126,7 @@ def test_the_server_stops_in_the_middle_of_a_release(office: Office, postgres: P
 
 
 @SQLITE_ONLY
-@pytest.mark.parametrize("call", ["after set_state releasing", "after send", "after delete"])
+@pytest.mark.parametrize("call", ["after begin_release", "after send", "after delete"])
 def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, postgres: Postgres, call: str) -> None:
     """The steward can still read; the rest is as for a server that hangs."""
     _released_once_although(office, postgres, "cannot be written", call)

@@ -22,7 +22,7 @@ from undisclosed.decision import queue_file
 from undisclosed.decision.queue_file import QueuedMessage
 from undisclosed.postfix.master_cf import LISTENER
 from undisclosed.service.signals import blocked_for_children
-from undisclosed.steward.privileged import CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
+from undisclosed.steward.privileged import ANOTHER, CONNECT_TIMEOUT, MAX_REASON, TOOL_TIMEOUT
 from undisclosed.steward.text_file import TextFile
 
 ENDED: Final = "the root half of the steward has ended"
@@ -37,6 +37,10 @@ class HoldQueueError(Exception):
 
 class RootHalfGoneError(HoldQueueError):
     """The root half has ended or does not answer: the steward must be restarted."""
+
+
+class AnotherStewardError(HoldQueueError):
+    """Another steward has locked the hold queue. The text names its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,13 @@ class HoldQueue:
         return socket.socket(fileno=self._request("inject"))
 
     def lock(self) -> None:
-        """Lock the hold queue until the root half ends. Raises HoldQueueError: another steward takes care of it."""
-        os.close(self._request("lock"))
+        """Lock the hold queue until the root half ends. Raises AnotherStewardError, and HoldQueueError."""
+        try:
+            os.close(self._request("lock"))
+        except HoldQueueError as error:
+            if str(error).startswith(ANOTHER):
+                raise AnotherStewardError(str(error)) from error
+            raise
 
     def mark(self, token: str) -> None:
         """Write a mark of `MailLog` into Postfix's log. Raises HoldQueueError."""

@@ -51,6 +51,9 @@ TEMPORARY: Final = "/var/tmp"  # noqa: S108  its files have no name
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 TOOL_TIMEOUT: Final = 60.0
 CONNECT_TIMEOUT: Final = 10.0
+ANOTHER: Final = "another steward takes care of this hold queue already"
+"""How the reason begins if the lock is taken."""
+
 LOCK_TIMEOUT: Final = 3.0
 """Seconds to wait for the lock: the root half of a steward that was killed may still be ending."""
 
@@ -160,9 +163,7 @@ class Server:
                     continue
                 holder = _holder(os.fstat(directory).st_ino)
                 os.close(directory)
-                raise OSError(
-                    f"another steward takes care of this hold queue already ({holder}): end it first"
-                ) from None
+                raise OSError(f"{ANOTHER} ({holder}): end it first") from None
             self._lock = directory
             return
 

@@ -24,7 +24,7 @@ from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
 from undisclosed.service.reload import ReloadResult, ReloadResultFile
 from undisclosed.steward.context import Context
-from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, RootHalfGoneError
+from undisclosed.steward.hold_queue import AnotherStewardError, HoldQueue, HoldQueueError, RootHalfGoneError
 from undisclosed.steward.rounds import Steward
 
 MAX_WAIT: Final = POLL_INTERVAL
@@ -57,8 +57,8 @@ def run(
     """Run the steward until SIGTERM or SIGINT. At SIGHUP, `reload` reads the configuration; an error refuses it.
 
     Raises NoSuchUserError, UnusableError for a journal of another version or key, JournalError if the journal cannot be
-    reached at the start, HoldQueueError if another steward takes care of the hold queue, and RootHalfGoneError when the
-    root half has ended.
+    reached at the start, AnotherStewardError if the hold queue has one, and RootHalfGoneError when the root half
+    has ended.
     """
     context = settings.context
     result_file = ReloadResultFile.of_this_service()
@@ -70,7 +70,6 @@ def run(
         else:
             log.warning("not_running_as_root", reason="only root can read and change Postfix's queue")
             result_file.prepare()
-        queue.lock()  # before anything is read: requests that this gateway's steward has taken are taken up again
         journal = Journal(context.policy.journal, context.key)
         try:
             journal.check()
@@ -117,6 +116,7 @@ class _RoundLoop:
         send = partial(notices.send, config_dir=settings.context.policy.postfix.config_dir)
         self._dispatcher = notices.Dispatcher(journal, settings.context.gateway, send)
         self._journal = journal
+        self._queue = queue
         self._load = reload
         self._log = log
         self._result_file = result_file
@@ -128,6 +128,12 @@ class _RoundLoop:
         signal.signal(signal.SIGTERM, self._on_end)
         signal.signal(signal.SIGINT, self._on_end)
         signal.signal(signal.SIGHUP, self._on_reload)
+        try:
+            self._queue.lock()
+        except (RootHalfGoneError, AnotherStewardError):
+            raise
+        except HoldQueueError as error:  # Postfix is away: the first round tries again
+            self._log_failure(str(error))
         sd_notify.send("READY=1", status="running")
         self._log.info("steward_ready", gateway=self._steward.context.gateway)
         pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
@@ -135,8 +141,9 @@ class _RoundLoop:
             if self._must_reload:
                 self._reload()
             try:
+                self._queue.lock()  # nothing is done without it; it is taken once
                 self._wait_until(self._steward.round(datetime.now(UTC)))
-            except RootHalfGoneError:
+            except (RootHalfGoneError, AnotherStewardError):
                 raise
             except (JournalError, HoldQueueError) as error:
                 self._log_failure(str(error))
