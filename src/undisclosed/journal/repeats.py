@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from undisclosed.incidents.records import AcceptedPart, Event, QueueCopy, State, is_complete
+from undisclosed.incidents.records import STEWARD, AcceptedPart, Event, QueueCopy, State, is_complete
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import add_event, as_copy, as_record, now
@@ -71,6 +71,8 @@ class Repeats:
                     return Begun("under way" if _is_asked_for(connection, twin) else "interrupted", twin)
             values = {"state": State.RELEASING.value, "body_hash": body_hash}
             held = sa.update(table).where(table.c.id == copy.id, table.c.state == State.HELD.value)
+            if actor == STEWARD:
+                held = held.where(table.c.waits.is_(None))  # a person has stopped it since the request was taken
             if connection.execute(held.values(**values)).rowcount == 0:
                 return Begun("not held")
             event = Event(

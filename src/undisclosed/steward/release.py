@@ -188,7 +188,7 @@ class JobRunner:
                 why = f"it repeats {other}, whose release was interrupted: ask for the release of that one again"
                 return JobResult("failed", why)
             case "not held":
-                return JobResult("refused", "it is not held any more")
+                return JobResult("refused", "it is not held any more, or it waits for a person")
             case _:
                 assert_never(begun.outcome)
 

@@ -9,7 +9,7 @@ import pytest
 
 from support.factories import transaction
 from support.journals import MakeJournal
-from undisclosed.incidents.records import QueueCopy, State, parts_for
+from undisclosed.incidents.records import STEWARD, QueueCopy, State, parts_for
 from undisclosed.journal.journal import Journal
 from undisclosed.journal.repeats import Begun
 
@@ -105,3 +105,11 @@ def test_a_copy_that_is_not_held_any_more_is_not_released(journal: Journal) -> N
     copy = held(journal, 1)
     journal.held.set_state(copy.id, State.DELETED_BY_HAND)
     assert begin(journal, copy).outcome == "not held"
+
+
+def test_the_steward_does_not_release_a_copy_that_waits_for_a_person(journal: Journal) -> None:
+    """A person has stopped it after the steward took its own request; a person's own release begins."""
+    copy = held(journal, 1)
+    journal.held.wait_for_person(copy, "kept", actor="ann", now=copy.arrived)
+    assert journal.repeats.begin_release(copy, "one text", actor=STEWARD, why="as bcc").outcome == "not held"
+    assert begin(journal, copy).outcome == "begun"
