@@ -153,6 +153,11 @@ def test_a_request_without_a_steward_is_taken_back(office: Office) -> None:
     )
 
 
+def on_hold(office: Office) -> list[str]:
+    """The senders of the messages on hold; notices, which postsuper(1) holds too, are left out."""
+    return [entry["sender"] for entry in office.gateway.postfix.queue("hold") if "@council.test" in entry["sender"]]
+
+
 @pytest.mark.usefixtures("steward")
 def test_a_stolen_account_is_stopped_in_three_commands(office: Office) -> None:
     """docs/held-mail.md: what waits for a retry, what is delayed and what is held; none of it leaves, all is listed."""
@@ -175,7 +180,7 @@ def test_a_stolen_account_is_stopped_in_three_commands(office: Office) -> None:
     assert {(row[2], row[7]) for row in listed()} == {("held", "wait"), ("held", "(none)")}
     gateway.postfix.run("postqueue", "-f")
     office.round(timedelta(hours=1))
-    assert len(office.on_hold()) == 2
+    assert on_hold(office) == ["later@council.test"] * 2
     assert office.received() == {}
     done = gateway.command("held", "delete", "--sender", "later@council.test", "--yes")
-    assert (done.returncode, len(done.stdout.splitlines()), office.on_hold()) == (0, 2, [])
+    assert (done.returncode, len(done.stdout.splitlines()), on_hold(office)) == (0, 2, [])

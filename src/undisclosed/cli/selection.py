@@ -79,7 +79,8 @@ class Which:
     sender: Annotated[
         str | None,
         typer.Option(
-            help="Only with this envelope sender; a glob such as *@schools.example will do.", metavar="ADDRESS"
+            help="Only with this envelope sender; a glob such as *@schools.example will do; <> is the null sender.",
+            metavar="ADDRESS",
         ),
     ] = None
     rule: Annotated[str | None, typer.Option(help="Only those on which this rule acted.", metavar="NAME")] = None
@@ -120,7 +121,7 @@ class Filter:
         older_than = which.older_than if isinstance(which, WhichHeld) else None
         try:
             return cls(
-                sender=which.sender,
+                sender="" if which.sender == "<>" else which.sender,
                 rule=which.rule,
                 since=None if which.since is None else parse_time(which.since, now),
                 before=None if older_than is None else parse_time(older_than, now),
@@ -138,7 +139,7 @@ class Filter:
     @property
     def hint(self) -> str:
         """A hint for a selection that matches nothing, to follow a sentence; empty if there is none."""
-        is_bare = self.sender is not None and "@" not in self.sender and "*" not in self.sender
+        is_bare = self.sender and "@" not in self.sender and "*" not in self.sender
         return f"; --sender takes a whole address, or a glob such as {self.sender}@*" if is_bare else ""
 
 

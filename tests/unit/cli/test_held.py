@@ -187,6 +187,14 @@ def test_a_sender_that_is_no_address_gets_a_hint(desk: Desk) -> None:
         assert "--sender takes a whole address, or a glob such as clerk@*" in desk.run(*words).output
 
 
+def test_the_null_sender_is_named_as_tables_show_it(desk: Desk) -> None:
+    """`<>`, as in rules; it is no glob."""
+    desk.held()
+    desk.held("J4WM-6WQG", sender="")
+    rows = [line.split("\t") for line in desk.run("list", "--sender", "<>").output.splitlines()[1:]]
+    assert [(row[0], row[6]) for row in rows] == [("J4WM-6WQG", "<>")]
+
+
 # -- references
 
 
