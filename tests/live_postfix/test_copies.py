@@ -17,6 +17,7 @@ from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
+from support.factories import transaction
 from undisclosed.incidents.records import Incident, State, parts_for
 
 DELAY = timedelta(seconds=30)
@@ -302,3 +303,22 @@ def test_a_repeat_waits_for_a_release_that_was_interrupted(office: Office) -> No
     office.round()
     assert [copy.state for copy in incidents(office, number)[0].copies] == [State.RELEASED, State.DELETED]
     assert office.received() == dict.fromkeys(EVERYBODY[1:], 1)
+
+
+def test_two_requests_for_one_held_file_send_it_once(office: Office) -> None:
+    """Held-mail review, finding 10: a second copy of one queue file, however it came about, is not sent as well."""
+    incident = office.held()
+    [copy] = incident.copies
+    other = office.journal.filing.record(
+        transaction(
+            gateway=copy.gateway, queue_id=copy.queue_id, message_id=None, at=copy.arrived, reference="2222-2222"
+        )
+    )
+    office.journal.held.set_state(other.id, State.HELD, size=copy.size)
+    first, second = office.journal.held.ask(
+        [copy.id, other.id], verb="release", mode="bcc", actor="ann", reason="a test"
+    )
+    office.round()
+    assert office.answer(first)[0] == "done"
+    assert office.answer(second) == ("refused", "another request for the same held file is being carried out")
+    assert office.received() == dict.fromkeys(EVERYBODY, 1)

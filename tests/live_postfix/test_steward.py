@@ -300,7 +300,10 @@ def test_forged_rows_are_refused(office: Office, change: str, words: str) -> Non
     policy = office.context.policy
     with HoldQueue(policy.postfix.config_dir) as queue:
         requests = Requests(
-            office.journal, JobRunner(office.journal, queue, office.context.key), DueNotices(office.journal), log.get()
+            office.journal,
+            JobRunner(office.journal, queue, office.context.key, lambda: None),
+            DueNotices(office.journal),
+            log.get(),
         )
         requests.carry_out(office.context, datetime.now(UTC), missing=())
     state, why = office.answer(request)

@@ -9,7 +9,7 @@ Messages are read and deleted in batches: starting one of Postfix's tools takes 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, assert_never
 
@@ -76,11 +76,12 @@ class JobResult(NamedTuple):
 class JobRunner:
     """Runs jobs. Remembers the parts that Postfix accepted and that could not be recorded."""
 
-    def __init__(self, journal: Journal, queue: HoldQueue, key: bytes) -> None:
-        """`key` is that of references and hashes."""
+    def __init__(self, journal: Journal, queue: HoldQueue, key: bytes, beat: Callable[[], None]) -> None:
+        """`key` is that of references and hashes; `beat` is called after each step of a long round."""
         self._journal = journal
         self._queue = queue
         self._key = key
+        self._beat = beat
         self._unrecorded: dict[int, set[AcceptedPart]] = {}
         self._check = ReleaseCheck()
         self._listener_filter = ""
@@ -248,6 +249,7 @@ class JobRunner:
                 self._journal.held.record_accepted(copy.id, part.records)
                 self._unrecorded.pop(copy.id)
                 any_accepted = True
+                self._beat()
         except RootHalfGoneError:
             raise
         except (ReinjectError, HoldQueueError) as error:

@@ -12,6 +12,7 @@ from undisclosed.journal.journal import Journal
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.expiry import Expiry
+from undisclosed.steward.heartbeat import Heartbeat
 from undisclosed.steward.hold_queue import HoldQueue
 from undisclosed.steward.reconcile import Reconciler
 from undisclosed.steward.release import JobRunner
@@ -20,9 +21,6 @@ from undisclosed.steward.requests import Requests
 
 IDLE: Final = timedelta(seconds=15)
 """The time between two rounds if nothing is expected. Changes made by hand are noticed within this time."""
-
-HEARTBEAT: Final = timedelta(seconds=20)
-"""The time between two records that the steward of this gateway makes rounds."""
 
 PRUNE_INTERVAL: Final = timedelta(days=1)
 
@@ -46,20 +44,20 @@ class Steward:
         self._journal = journal
         self._dispatch = dispatch
         self._due_notices = DueNotices(journal)
-        jobs = JobRunner(journal, queue, context.key)
+        self._heartbeat = Heartbeat(journal)
+        jobs = JobRunner(journal, queue, context.key, self._heartbeat.beat)
         self._reconciler = Reconciler(journal, queue, log)
         self._repeats = RepeatFinder(journal, queue, log)
         self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
         self._pruned_at: datetime | None = None
-        self._seen_at: datetime | None = None
 
     def round(self, now: datetime) -> datetime:
         """Do everything that can be done now; returns the time of the next round.
 
         Raises JournalError and HoldQueueError: the next round continues where this one was interrupted.
         """
-        self._record_seen(now)
+        self._heartbeat.begin(self.context, now)
         reconcile_at = self._reconciler.reconcile(self.context, now)
         self._repeats.find(self.context)
         # After the reconciliation: it tells which copies are missing, and a request for these waits.
@@ -68,11 +66,6 @@ class Steward:
         self._dispatch(now)
         self._prune(now)
         return min(filter(None, (now + IDLE, reconcile_at, carry_out_at)))
-
-    def _record_seen(self, now: datetime) -> None:
-        if self._seen_at is None or abs(now - self._seen_at) >= HEARTBEAT:
-            self._journal.gateways.record(self.context.gateway, self.context.gateway_name, now)
-            self._seen_at = now
 
     def _prune(self, now: datetime) -> None:
         if self._pruned_at is None or now - self._pruned_at >= PRUNE_INTERVAL:
