@@ -21,6 +21,13 @@ class _RootHalf(Server):
 
     def __init__(self, postfix: SimulatedPostfix) -> None:
         self._postfix = postfix
+        self._lock = -1
+
+    def end(self) -> None:
+        """The process ends."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _run(self, tool: str, *arguments: str, stderr: bool = False) -> int:
         output, errors = self._postfix.run(tool, *arguments)
@@ -37,10 +44,9 @@ class SimulatedHoldQueue(HoldQueue):
         self._step = step
         self._next_answer = next_answer
         self._server = _RootHalf(postfix)
-        self._read_ids: tuple[str, ...] = ()
 
     def __exit__(self, *_: object) -> None:
-        """There is no process to end."""
+        self._server.end()
 
     def _request(self, verb: str, *queue_ids: str) -> int:
         self._step(f"before {verb}")

@@ -10,8 +10,8 @@ from typing import Literal
 Answer = Literal["250", "451", "550", "no answer", "no answer, not taken", "451 to RCPT"]
 """The end of one transaction: the reply after the data, or a connection that breaks before its reply."""
 
-Take = Callable[[str, tuple[str, ...], bytes], str]
-"""Takes a message (envelope sender, recipients, content); returns its queue id."""
+Take = Callable[[str, tuple[str, ...], bytes, bool], str]
+"""Takes a message (envelope sender, recipients, content, whether the answer will arrive); returns its queue id."""
 
 GREETING = b"220 mx.council.test ESMTP Postfix\r\n"
 REPLIES = {
@@ -101,7 +101,7 @@ class SimulatedSession:
         self._reset()
         self._step("before the listener's answer")
         if answer in ("250", "no answer"):
-            queue_id = self._take(sender, recipients, content)
+            queue_id = self._take(sender, recipients, content, answer == "250")
             self._answers.add(f"250 2.0.0 Ok: queued as {queue_id}\r\n".encode())
         elif answer in ("451", "550"):
             self._answers.add(f"{answer} {answer[0]}.7.1 Command rejected\r\n".encode())

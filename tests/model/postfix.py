@@ -75,8 +75,13 @@ class SimulatedPostfix:
     listing: Listing = "whole"
     """The kind of the next listing; the ones after it are whole."""
     removed: list[File] = field(default_factory=list)
-    """The files that a person deleted with postsuper."""
+    """The files that postsuper deleted."""
+    released: list[tuple[bytes, tuple[str, ...], bool]] = field(default_factory=list)
+    """What the private listener took: content, recipients, and whether its answer arrived."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1_000_000))
+
+    def __post_init__(self) -> None:
+        (self.log.parent / "queue" / "hold").mkdir(parents=True)
 
     # -- mail from clients
 
@@ -118,8 +123,9 @@ class SimulatedPostfix:
         """The client got a refusal, or disconnected: there is no queue file."""
         del self.files[file.queue_id]
 
-    def sent(self, sender: str, recipients: Sequence[str], content: bytes) -> str:
+    def sent(self, sender: str, recipients: Sequence[str], content: bytes, answered: bool) -> str:
         """The private listener has taken a released message; returns its queue id."""
+        self.released.append((content, tuple(recipients), answered))
         file = self.begin(content, sender, recipients)
         self._activate(file)
         return file.queue_id
@@ -161,6 +167,11 @@ class SimulatedPostfix:
                 return b"".join(map(self._postcat, queue_ids)), b""
             case ["postsuper", *rest]:
                 return b"", self._postsuper(rest)
+            case ["postlog", "-t", name, "-p", "info", text]:
+                self._write(name, text)
+                return b"", b""
+            case ["postconf", "-xh", parameter]:
+                return f"{self._settings[parameter]}\n".encode(), b""
         raise ToolError(f"{tool} {' '.join(arguments)}: not simulated")
 
     def _postqueue(self) -> bytes:
@@ -276,6 +287,13 @@ class SimulatedPostfix:
         return f"{self.clock().astimezone(UTC):%a, %d %b %Y %H:%M:%S} +0000 (UTC)"
 
     def write(self, program: str, text: str) -> None:
-        """Add a line to the mail log."""
+        """Add a line of one of Postfix's programs to the mail log."""
+        self._write(f"postfix/{program}", text)
+
+    def _write(self, name: str, text: str) -> None:
         with self.log.open("a") as log:
-            log.write(f"{self.clock().astimezone(UTC):%b %e %H:%M:%S} mx postfix/{program}[100]: {text}\n")
+            log.write(f"{self.clock().astimezone(UTC):%b %e %H:%M:%S} mx {name}[100]: {text}\n")
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {"queue_directory": str(self.log.parent / "queue"), "syslog_name": "postfix"}

@@ -214,9 +214,15 @@ class Requests:
                 log.warning("request_failed", reason=result.why)
 
     def _add_notice(self, request: Request, copy: QueueCopy, now: datetime) -> None:
-        if request.actor != STEWARD:
-            kind: NoticeKind = "released" if request.verb == "release" else "deleted"
-            self._due_notices.add(copy, kind, now)
+        if request.actor == STEWARD and (copy.action.effect.first_notice == "split" or self._is_told(copy)):
+            return  # its first notice tells of the release
+        kind: NoticeKind = "released" if request.verb == "release" else "deleted"
+        self._due_notices.add(copy, kind, now)
+
+    def _is_told(self, copy: QueueCopy) -> bool:
+        """Whether anybody was told of a copy. A first notice that is still due now says what is not true any more."""
+        notices = self._journal.notices.of(copy.incident_id)
+        return any(notice.state == "sent" and copy.id in notice.copies for notice in notices)
 
 
 def _result_of(request: Request, copy: QueueCopy) -> JobResult:
