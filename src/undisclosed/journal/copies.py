@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from undisclosed.incidents.records import ADOPTED, MERGE_WITHIN, OPEN, Event, QueueCopy, State
 from undisclosed.journal import tables
-from undisclosed.journal.notices import drop_due_notices
+from undisclosed.journal.notices import add_notice, drop_due_notices
 from undisclosed.journal.rows import add_event, as_copy, insert, now
 from undisclosed.journal.write_transaction import WriteTransaction
 
@@ -86,15 +86,21 @@ def complete(
 
 
 def close_replaced(write: WriteTransaction, copy: QueueCopy) -> None:
-    """Close an open copy whose queue id Postfix has used again: its queue file is gone."""
+    """Close an open copy whose queue id Postfix has used again: its queue file is gone.
+
+    If it was on hold, its sender was told so, and must learn that nobody knows whether it was sent.
+    """
     why = "another message has its queue id now"
-    write.first(_CLOSE, {"closed": copy.id, "new_state": State.GONE.value})
+    state = State.NEVER_QUEUED if copy.state is State.PENDING else State.GONE
+    write.first(_CLOSE, {"closed": copy.id, "new_state": state.value})
+    if state is State.GONE:
+        add_notice(write, copy, "gone", now())
     event = Event(
         incident_id=copy.incident_id,
         copy_id=copy.id,
         at=now(),
         actor="steward",
-        what=State.GONE.value,
+        what=state.value,
         why=why,
         detail={"before": copy.state.value},
     )

@@ -112,10 +112,13 @@ def test_two_messages_with_one_message_id_are_two_incidents(journal: Journal) ->
 
 def test_messages_without_an_id_are_never_merged(journal: Journal) -> None:
     """Postfix uses a short queue id again: another message then gets the same reference, and the first one is gone."""
-    first = journal.filing.record(transaction(message_id=None))
+    first, second = (journal.filing.record(transaction(message_id=None)) for _ in range(2))
+    assert state_of(journal, first) is State.NEVER_QUEUED
+    journal.held.set_state(second.id, State.HELD)
     journal.filing.record(transaction(message_id=None))
-    assert state_of(journal, first) is State.GONE
-    assert len(journal.incidents.search()) == 2
+    assert state_of(journal, second) is State.GONE
+    assert [notice.kind for notice in journal.notices.of(second.incident_id)] == ["held", "gone"]
+    assert len(journal.incidents.search()) == 3
 
 
 def test_a_queue_id_that_is_used_again_is_another_message(journal: Journal) -> None:
