@@ -237,7 +237,7 @@ notice = Table(
     Column("sent_in", Text),
     Index(None, "incident_id"),
     Index(None, "state", "due"),
-    Index(None, "sent_at"),
+    Index(None, "addressee", "sent_at"),
 )
 
 notice_copy = Table(

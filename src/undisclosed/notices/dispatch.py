@@ -118,10 +118,9 @@ class Dispatcher:
     def _steps(self, policy: Policy, templates: Templates, now: datetime) -> Iterator[Dispatched]:
         while self._unrecorded:  # sent before, but the journal could not be written then
             yield self._record(self._unrecorded[0])
-        is_digest_due = pacing.digest_is_due(self._journal.notices.last_digest(self._gateway), now)
         to_senders: dict[str, list[_Owed]] = {}
         to_administrator: list[_Owed] = []
-        due = list(self._due(now, with_digest=is_digest_due))
+        due = list(self._due(now))
         told_as_released = {copy_id for notice, _ in due if notice.kind == "released" for copy_id in notice.copies}
         for notice, facts in due:
             result = self._closed(policy, notice, facts, told_as_released)
@@ -139,19 +138,23 @@ class Dispatcher:
                 yield _result(DispatchStatus.FOR_ADMINISTRATOR, notice.kind, [owed], to.why)
             to_administrator.append(owed)
         # First the digest: one message, about mail that nobody knows of.
-        if is_digest_due and to_administrator:
+        if to_administrator and self._is_digest_due(now):
             yield self._send_many(policy, templates, to_administrator, "digest", now)
         if to_senders:
             yield from self._tell_senders(policy, templates, to_senders, now)
 
-    def _due(self, now: datetime, *, with_digest: bool) -> Iterator[tuple[Notice, Facts]]:
+    def _is_digest_due(self, now: datetime) -> bool:
+        return pacing.digest_is_due(self._journal.notices.last_digest(self._gateway), now)
+
+    def _due(self, now: datetime) -> Iterator[tuple[Notice, Facts]]:
         """The notices of this gateway whose time has come, with their facts, the oldest first."""
         due = [
             notice
             for notice in self._journal.notices.due(now)
-            if (with_digest or notice.addressee != "administrator")
-            and not (notice.id in self._retries and now < self._retries[notice.id].at)
+            if not (notice.id in self._retries and now < self._retries[notice.id].at)
         ]
+        if any(notice.addressee == "administrator" for notice in due) and not self._is_digest_due(now):
+            due = [notice for notice in due if notice.addressee != "administrator"]
         incidents = self._journal.incidents.several({notice.incident_id for notice in due})
         ids = {copy_id for notice in due for copy_id in notice.copies}
         modes = self._journal.held.release_modes(ids)

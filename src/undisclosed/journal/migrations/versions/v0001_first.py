@@ -82,8 +82,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notice")),
     )
+    op.create_index(op.f("ix_notice_addressee_sent_at"), "notice", ["addressee", "sent_at"], unique=False)
     op.create_index(op.f("ix_notice_incident_id"), "notice", ["incident_id"], unique=False)
-    op.create_index(op.f("ix_notice_sent_at"), "notice", ["sent_at"], unique=False)
     op.create_index(op.f("ix_notice_state_due"), "notice", ["state", "due"], unique=False)
     op.create_table(
         "queue_copy",
