@@ -25,6 +25,7 @@ from undisclosed.decision.obstacles import (
     PROTECTED,
     REPEATED,
     TNEF,
+    UUENCODED,
     Key,
     Obstacle,
     in_content_field,
@@ -46,7 +47,7 @@ _PART_LINE: Final = re.compile(
 _END_OF_HEADER: Final = re.compile(rb"\n(?:[ \t]*\n|--)")
 
 _SIGNS: Final = re.compile(
-    rb"""\n(?:
+    rb"""\n(?=[ \tBbQ7exAaHh])(?:  # of the first letters: most lines have none of them
         # A calendar in a part with another label: plain, or in base64 (with or without a byte order mark), or uuencode
         (?P<invitation> [ \t]*(?i:BEGIN:VCALENDAR) | (?:77u/)?QkVHSU46VkNBTEVOREFS
             | (?i:begin(?:-base64)?[ ][0-7]{3,4}[ ][^\n]*\.(?:ics|vcs)[ \t]*\n))
@@ -54,10 +55,17 @@ _SIGNS: Final = re.compile(
         | (?P<tnef> eJ8\+I | x\x9f>\" | (?i:begin(?:-base64)?[ ][0-7]{3,4}[ ][^\n]*win(?:mail)?\.dat))
         | (?P<gossip> (?i:autocrypt-gossip[ \t]*:))
         | (?P<protected> (?i:hp-outer[ \t]*:))
+        | (?P<uuencoded> (?i:begin(?:-base64)?[ ][0-7]{3,4}[ ][^\n]*\.[a-z0-9]{1,8}[ \t]*\n))
     )""",
     re.VERBOSE,
 )
-_SIGNIFIED: Final = {"invitation": INVITATION, "tnef": TNEF, "gossip": GOSSIP, "protected": PROTECTED}
+_SIGNIFIED: Final = {
+    "invitation": INVITATION,
+    "tnef": TNEF,
+    "gossip": GOSSIP,
+    "protected": PROTECTED,
+    "uuencoded": UUENCODED,
+}
 
 _LETTERS: Final = re.compile(rb"[^=]+")
 _NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))

@@ -49,6 +49,7 @@ GOSSIP: Final = Obstacle("Autocrypt-Gossip names the recipients")
 FRAGMENT: Final = Obstacle("a fragment of a message")
 ENCODED: Final = Obstacle("a part that is encoded as a whole cannot be read")
 REPEATED: Final = Obstacle("the text or an attachment repeats the recipients", ObstacleKind.REPEATED)
+UUENCODED: Final = Obstacle("an attachment in uuencode cannot be read")
 LONG_FIELD: Final = Obstacle("a part has a header field that is too long to be read")
 
 SIGNATURES: Final = {

@@ -28,9 +28,6 @@ STEP: Final = 16_384
 MAX_LOCAL: Final = 256
 """Bytes before an at sign that are looked at. A local part has at most 64 (RFC 5321, section 4.5.3.1)."""
 
-_BLANK: Final = re.compile(rb"(?<!=)[ \t\n]")
-"""A place where no address goes on. A line end behind `=` is none in quoted-printable."""
-
 _LABEL: Final = rb"[0-9A-Za-z\x80-\xff_-]++"
 _AT: Final = re.compile(rb"@(%b(?:\.%b)++\.?|\[[0-9A-Za-z.:]++\])" % (_LABEL, _LABEL))
 _AT_ANY: Final = re.compile(rb"@(%b(?:\.%b)*+\.?|\[[0-9A-Za-z.:]++\])" % (_LABEL, _LABEL))
@@ -57,8 +54,16 @@ def _without_encoded_words(text: bytes) -> bytes:
     return decoded(text.decode("latin-1")).encode("utf-8", "replace")
 
 
+_CONTROLS: Final = bytes({*range(1, 32), 127} - set(b"\t\n\r\f\x1b"))
+
+
+def _is_text(text: bytes) -> bool:
+    """Whether it may be a text: of compressed data, a tenth is control characters."""
+    sample = text[::16]
+    return len(sample) - len(sample.translate(None, _CONTROLS)) <= len(sample) // 32
+
+
 _READINGS: Final[tuple[tuple[Callable[[bytes], object], Callable[[bytes], bytes]], ...]] = (
-    (lambda text: b"\0" in text, lambda text: text.translate(None, b"\0")),  # UTF-16, UTF-32
     (_ENTITY.search, _without_entities),
     (lambda text: b"%40" in text, lambda text: text.replace(b"%40", b"@")),  # in links
     (lambda text: b">@" in text or b"@<" in text, lambda text: _TAG.sub(b"", text)),  # a@<span>x.test</span>
@@ -66,7 +71,7 @@ _READINGS: Final[tuple[tuple[Callable[[bytes], object], Callable[[bytes], bytes]
     (_ESCAPE.search, lambda text: _ESCAPE.sub(b" ", text)),  # ISO-2022, between its escape sequences
     (lambda text: b"\xef\xbc\xa0" in text, lambda text: text.replace(b"\xef\xbc\xa0", b"@")),  # the full-width at sign
 )
-"""How else a text can be read: whether it makes a difference, and the reading."""
+"""How else a text can be read: whether it makes a difference, and the reading. Attachments of other kinds have none."""
 
 
 class HiddenAddresses:
@@ -96,11 +101,16 @@ class HiddenAddresses:
         if not self._is_searched:
             return
         self._search_reading(text)
-        for differs, reading in _READINGS:
-            if differs(text):
-                self._search_reading(reading(text))
+        if b"\0" in text:  # UTF-16, UTF-32
+            self._search_reading(text.translate(None, b"\0"))
+        if _is_text(text):
+            for differs, reading in _READINGS:
+                if differs(text):
+                    self._search_reading(reading(text))
 
     def _search_reading(self, text: bytes) -> None:
+        if b"@" not in text:
+            return
         for at in self._at.finditer(text):
             for domain in _domains(at[1]):
                 if locals_there := self._by_domain.get(domain):
@@ -134,6 +144,16 @@ def _local_parts(before: str) -> Iterator[str]:
         yield name[mark.end() :]
 
 
+def _last_blank(text: bytes) -> int:
+    """The end of the last blank in a text, where no address goes on; 0 if there is none near its end."""
+    nearest = max(0, len(text) - OVERLAP)
+    blank = max(text.rfind(b" ", nearest), text.rfind(b"\t", nearest))
+    line_end = text.rfind(b"\n", nearest)
+    while line_end > blank and text.startswith(b"=", line_end - 1):  # none in quoted-printable
+        line_end = text.rfind(b"\n", nearest, line_end)
+    return max(blank, line_end) + 1
+
+
 class TextStream:
     """A text that comes in pieces, handed on in pieces that end at a blank."""
 
@@ -148,10 +168,9 @@ class TextStream:
 
     def _feed(self, piece: bytes) -> None:
         text = self._rest + piece
-        blanks = [blank.end() for blank in _BLANK.finditer(text, max(0, len(text) - OVERLAP))]
-        if blanks:
-            self._rest = text[blanks[-1] :]
-            self._take(text[: blanks[-1]])
+        if end := _last_blank(text):
+            self._rest = text[end:]
+            self._take(text[:end])
         elif len(text) > 2 * OVERLAP:
             self._rest = text[-OVERLAP:]
             self._take(text)

@@ -150,7 +150,7 @@ def _rewriting(policy: Policy) -> list[str]:
         "Instead, for `rewrite`, `split` and `delay` alike, a message whose recipients cannot be hidden (signed or"
         " encrypted, an invitation, winmail.dat, or two or more of the addresses in its text, in an attached message or"
         f" in a text file) {_effect(policy, Action(rewrite.when_unsafe))}.",
-        "The whole message is searched, whatever its size, but not PDF, office documents and other binary attachments.",
+        "The whole message is searched, whatever its size, but not inside compressed attachments (PDF and the like).",
     ]
 
 

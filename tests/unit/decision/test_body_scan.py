@@ -22,6 +22,7 @@ from undisclosed.decision.obstacles import (
     PROTECTED,
     REPEATED,
     TNEF,
+    UUENCODED,
     Obstacle,
 )
 
@@ -229,7 +230,10 @@ def test_a_body_that_is_encoded_as_a_whole() -> None:
         (b"begin 644 meeting.ics\r\n", INVITATION),
         (b"BEGIN:VCALENDAR\r\n", INVITATION),
         (b"Content-Type: text/calendar\r\n", None),
-        (b"begin 600 minutes.txt\r\n", None),
+        (b"begin 600 minutes.txt\r\n", UUENCODED),
+        (b"begin-base64 644 parents.csv\r\n", UUENCODED),
+        (b"begin 600 metres from the school. Then\r\n", None),
+        (b"They begin 644 times.txt\r\n", None),
     ],
 )
 def test_a_text_without_parts(first_line: bytes, line: bytes, expected: Obstacle | None) -> None:
