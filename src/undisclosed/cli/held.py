@@ -200,7 +200,7 @@ def _table(found: Iterable[Incident]) -> Table:
         row = (
             incident.reference,
             local_time(incident.at),
-            incidents.state_of(incident.leading),
+            incidents.state_of(soonest),
             incidents.end_of(soonest, now),
             str(incident.count),
             str(sum(copy.recipients for copy in copies if copy.repeat_of is None)),

@@ -143,8 +143,12 @@ class End(NamedTuple):
 
     @property
     def by(self) -> str:
-        """The person, or the steward, who did it; empty while it is held."""
-        return self.event.actor if self.event else ""
+        """The person, or the steward, who did it; `hand` past the steward; empty while it is held, or if not known."""
+        return _BY_HAND.get(self.event.what, self.event.actor) if self.event else ""
+
+
+_BY_HAND: Final = {"released by hand": "hand", "deleted by hand": "hand", "gone": ""}
+"""Ends that the steward only recorded."""
 
 
 def _with_ends(journal: Journal, incidents: Sequence[Incident]) -> Iterator[tuple[Incident, End]]:
@@ -266,7 +270,7 @@ def _facts(incident: Incident, end: End) -> Iterator[Fact]:
     yield Fact("leaves", [local_time(leading.leaves, "seconds")] if held and leading.leaves else [])
     yield Fact("until", [local_time(leading.until)] if held and leading.until and not leading.leaves else [])
     yield Fact("waits for a person", sorted({copy.waits for copy in held if copy.waits}))
-    yield Fact("ended", [f"{local_time(end.at, 'seconds')} by {end.by}"] if end.event else [])
+    yield Fact("ended", [local_time(end.at, "seconds") + (f" by {end.by}" if end.by else "")] if end.event else [])
     yield Fact("sender", [incident.sender or "<>"])
     yield Fact("subject", [incident.subject or "(not recorded)"])
     yield Fact("Message-ID", [incident.message_id or "(none)"])

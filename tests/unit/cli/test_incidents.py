@@ -100,6 +100,21 @@ def test_every_form_says_who_saw_the_list(journal: Journal, form: Form) -> None:
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", row["ended_at_utc"])
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(State.EXPIRED, "steward"), (State.DELETED_BY_HAND, "hand"), (State.RELEASED_BY_HAND, "hand"), (State.GONE, "")],
+)
+def test_the_steward_did_not_do_what_it_only_recorded(journal: Journal, state: State, expected: str) -> None:
+    """What was done past it, was done by hand; or nobody knows."""
+    copy = journal.filing.record(transaction())
+    journal.held.set_state(copy.id, State.HELD)
+    journal.held.set_state(copy.id, state)
+    out = io.StringIO()
+    show_list(journal, Filter(), "csv", Output(out, out))
+    [row] = csv.DictReader(io.StringIO(out.getvalue()))
+    assert (row["ended_by"], row["ended_at_utc"] != "") == (expected, True)
+
+
 def test_a_list_says_when_there_is_more(journal: Journal) -> None:
     """On standard error, so that it is no row; an empty list says so."""
     out, err = io.StringIO(), io.StringIO()
