@@ -299,8 +299,8 @@ class Incident:
 
     @property
     def recipients(self) -> int:
-        """The number of envelope recipients. A repeat has those of the copy that it repeats."""
-        return sum(copy.recipients for copy in self.copies if copy.repeat_of is None)
+        """The number of envelope recipients; those of a transaction that a client repeated are counted once."""
+        return sum({copy.recipients_hash: copy.recipients for copy in self.copies}.values())
 
     def narrowed_to(self, copy_ids: Collection[int]) -> Incident:
         """The incident with only these of its copies: all that is derived from copies is then that of these."""

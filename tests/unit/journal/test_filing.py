@@ -102,6 +102,15 @@ def test_the_same_message_hours_later_is_another_incident(journal: Journal) -> N
     assert len(journal.notices.due(NOON + timedelta(hours=2))) == 2
 
 
+@pytest.mark.parametrize("treatment", ["hold", "reject", "rewrite"])
+def test_recipients_of_a_repeated_transaction_are_counted_once(journal: Journal, treatment: str) -> None:
+    """Milter reports, row 13: a client that got no answer sends again, and people send a refused message again."""
+    for number, to in enumerate(("1f", "1f", "2e")):
+        journal.filing.record(transaction(treatment=treatment, queue_id=f"4dX{number}", recipients_hash=to))
+    [incident] = journal.incidents.search()
+    assert (len(incident.copies), incident.recipients) == (3, 4)
+
+
 def test_two_messages_with_one_message_id_are_two_incidents(journal: Journal) -> None:
     """Milter reports, row 8: "Trip" and "Exclusions", whose program gives each message the same Message-ID."""
     trip = journal.filing.record(transaction(subject="Trip"))

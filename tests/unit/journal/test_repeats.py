@@ -54,7 +54,7 @@ def test_the_first_copy_with_a_text_is_repeated_by_the_others(journal: Journal, 
         journal.repeats.record_text(copies[place], "one text")
     first = copies[0].id
     assert [current(journal, copy).repeat_of for copy in copies] == [None, first, first, None]
-    assert journal.incidents.get(copies[0].incident_id).recipients == 4
+    assert journal.incidents.get(copies[0].incident_id).recipients == 2
 
 
 def test_one_of_several_repeats_is_released(make_journal: MakeJournal) -> None:
