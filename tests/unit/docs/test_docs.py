@@ -13,6 +13,7 @@ import typer
 
 from support.paths import PROJECT
 from undisclosed import cli
+from undisclosed.cli.incidents import CSV_COLUMNS
 from undisclosed.config.load import load
 from undisclosed.policy import Policy, reference_page
 from undisclosed.policy.lint import not_used
@@ -100,3 +101,10 @@ def test_readme_names_every_command(command: str) -> None:
     *words, last = command.split()
     together = rf"{re.escape(' '.join(words))} (?:[\w-]+ \| )*{re.escape(last)}\b"
     assert re.search(together, readme)
+
+
+def test_the_columns_of_the_csv_are_documented_in_order() -> None:
+    """Spreadsheets and scripts depend on them."""
+    page = (PROJECT / "docs" / "held-mail.md").read_text()
+    sentence = page.partition("The columns of `incidents list --csv`:")[2].partition("\n\n")[0]
+    assert [name for name in re.findall(r"`(\w+)`", sentence) if name != "hand"] == list(CSV_COLUMNS)
