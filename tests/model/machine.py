@@ -117,7 +117,8 @@ class Machine(RuleBasedStateMachine):
         self.world.faults = Faults()
         self.world.postfix.listing = "whole"
         self.world.start()
-        for seconds in (60, 900, 4000, 4000, 1.1 * DAY):
+        behind = max(0.0, (self.world.latest - self.world.wall).total_seconds())  # notices are due by the wall clock
+        for seconds in (60, behind, 900, 4000, 4000, 1.1 * DAY):
             self.world.work_long(seconds, pieces=1 + int(seconds / DAY))
             self.sums.check()
         if CHECK_TOLD:
@@ -305,5 +306,6 @@ class Machine(RuleBasedStateMachine):
             self.world.start_another()
         else:
             self.world.postfix.rename()
+            self.world.wandered = True
         self._count(what)
         self._done()

@@ -137,7 +137,8 @@ class Sums:
                 continue  # the person who did it knows
             addressee = expected_addressee(taken.letter)
             told = [told for told in self._world.told if taken.letter.name in told.text]
-            right = {addressee, ADMINISTRATOR} if self._world.wandered else {addressee}
+            is_known = taken.recorded and not self._world.wandered
+            right = {addressee} if is_known else {addressee, ADMINISTRATOR}
             assert any(each.recipient in right for each in told), (
                 f"nobody was told: {taken.name}, {taken.fate}, {addressee}, but {[(t.kind, t.recipient) for t in told]}"
             )

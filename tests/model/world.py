@@ -81,6 +81,8 @@ class World:
         self.journal_settings = {"url": f"sqlite:///{directory}/journal.db"}
         self.event = event
         self.wall = START
+        self.latest = START
+        """The latest time that the wall clock has shown."""
         self.running = 0.0
         """The monotonic clock, in seconds."""
         self.postfix = SimulatedPostfix(lambda: self.wall, directory / "mail.log")
@@ -88,7 +90,7 @@ class World:
         self.policy = make_policy(0, self.journal_settings, hold={"on_expiry": "keep"})
         self.templates = _templates()
         self.wandered = False
-        """Whether notices may be owed for more than 14 days by the wall clock: then the administrator is told."""
+        """Whether notices may be 14 days late by the wall clock, or a record is missed: the administrator is told."""
         self.faults = Faults()
         self.taken: list[Taken] = []
         self.told: list[Told] = []
@@ -123,6 +125,7 @@ class World:
         """Time passes on both clocks."""
         self.running += seconds
         self.wall += timedelta(seconds=seconds)
+        self.latest = max(self.latest, self.wall)
 
     # -- mail
 

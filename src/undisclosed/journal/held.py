@@ -30,6 +30,7 @@ from undisclosed.journal.notices import add_notice, drop_due_notices
 from undisclosed.journal.rows import add_event, as_record, now, portions
 from undisclosed.journal.tables import UNANSWERED
 from undisclosed.journal.write_transaction import EngineTransaction
+from undisclosed.policy import Action
 
 
 class Held:
@@ -166,18 +167,7 @@ class Held:
         One for each copy that is open and has no request without an answer: a request that the steward made for a rule,
         and has not begun, is withdrawn for that of a person.
         """
-        values: dict[str, Any] = {
-            "verb": verb,
-            "mode": mode,
-            "actor": clean(actor),
-            "reason": clean(reason),
-            "state": "open",
-            "answer": None,
-            "at": now(),
-            "not_before": not_before,
-            "taken_by": None,
-            "taken_at": None,
-        }
+        values = _new_request(verb, mode, actor, reason, not_before)
         made: list[Request] = []
         with self._database.write(notify=True) as connection:
             for some in portions(copy_ids):
@@ -187,23 +177,14 @@ class Held:
                 made += [Request(id=row.id, incident_id=row.incident_id, copy_id=row.copy_id, **values) for row in rows]
             made.sort(key=lambda request: request.id)
             for request in made:
-                detail: dict[str, Any] = {"request": request.id, "mode": mode}
-                if not_before is not None:
-                    detail["not_before"] = not_before.isoformat()
-                event = Event(
-                    incident_id=request.incident_id,
-                    copy_id=request.copy_id,
-                    at=request.at,
-                    actor=actor,
-                    what=f"asked to {verb}",
-                    why=reason,
-                    detail=detail,
-                )
-                add_event(EngineTransaction(connection), event)
+                add_event(EngineTransaction(connection), _asked(request))
         return made
 
     def withdraw(self, copy_ids: Collection[int], *, actor: str, reason: str) -> list[Request]:
-        """Take back the requests of persons for these copies that no steward has taken, with an event for each."""
+        """Take back the requests of persons for these copies that no steward has taken, with an event for each.
+
+        Whatever a rule says of the copies holds again.
+        """
         table = tables.request
         withdrawn: list[Request] = []
         with self._database.write() as connection:
@@ -211,6 +192,7 @@ class Held:
                 theirs = table.c.copy_id.in_(some), table.c.state == "open", table.c.actor != STEWARD
                 update = sa.update(table).where(*theirs).values(state="withdrawn").returning(table)
                 withdrawn += [as_record(Request, row) for row in connection.execute(update)]
+            _give_back(connection, [request.copy_id for request in withdrawn])
             for request in withdrawn:
                 event = Event(
                     incident_id=request.incident_id,
@@ -273,7 +255,11 @@ class Held:
         return found
 
     def answer(self, request_id: int, state: RequestState, answer: str, *, actor: str = "steward") -> None:
-        """Answer a request, with an event. Does nothing where it has an answer already: the first one is kept."""
+        """Answer a request, with an event. Does nothing where it has an answer already: the first one is kept.
+
+        After one of a person that was not carried out the steward's own is asked again, whose place it took: else the
+        message would stay on hold, and its sender was told that it leaves. Not after a deletion that failed.
+        """
         table = tables.request
         with self._database.write() as connection:
             # Two gateways may finish at the same time, and both would answer.
@@ -285,6 +271,9 @@ class Held:
                 return
             values = {"state": state, "answer": clean(answer)}
             connection.execute(sa.update(table).where(table.c.id == request_id).values(**values))
+            failed = state == "refused" or (state == "failed" and row.verb != "delete")
+            if failed and row.actor != STEWARD:
+                _give_back(connection, [row.copy_id])
             event = Event(
                 incident_id=row.incident_id,
                 copy_id=row.copy_id,
@@ -306,6 +295,55 @@ def _withdraw(connection: Connection, copy_ids: Collection[int]) -> None:
     )
     if withdrawn:
         connection.execute(sa.update(copy).where(copy.c.id.in_(withdrawn)).values(leaves=None))
+
+
+def _give_back(connection: Connection, copy_ids: Collection[int]) -> None:
+    """Ask for the release that the rule of each copy wants, unless the copy waits for a person or is asked for."""
+    table, copy = tables.request, tables.queue_copy
+    for row in connection.execute(sa.select(copy).where(copy.c.id.in_(copy_ids), copy.c.waits.is_(None))).all():
+        mode = Action(row.action).effect.release_mode
+        if mode is None:
+            continue
+        earlier = table.c.copy_id == row.id, table.c.actor == STEWARD
+        leaves = connection.scalars(sa.select(table.c.not_before).where(*earlier).order_by(table.c.id.desc())).first()
+        reason = f"the rule {row.rule!r} says {row.action}"
+        values = _new_request("release", mode, STEWARD, reason, leaves)
+        for made in connection.execute(_ask([row.id], values)).all():
+            connection.execute(sa.update(copy).where(copy.c.id == row.id).values(leaves=leaves))
+            add_event(EngineTransaction(connection), _asked(Request(**made._mapping, **values)))
+
+
+def _new_request(
+    verb: Verb, mode: ReleaseMode | None, actor: str, reason: str, not_before: datetime | None
+) -> dict[str, Any]:
+    """The values of an open request, without its copy."""
+    return {
+        "verb": verb,
+        "mode": mode,
+        "actor": clean(actor),
+        "reason": clean(reason),
+        "state": "open",
+        "answer": None,
+        "at": now(),
+        "not_before": not_before,
+        "taken_by": None,
+        "taken_at": None,
+    }
+
+
+def _asked(request: Request) -> Event:
+    detail: dict[str, Any] = {"request": request.id, "mode": request.mode}
+    if request.not_before is not None:
+        detail["not_before"] = request.not_before.isoformat()
+    return Event(
+        incident_id=request.incident_id,
+        copy_id=request.copy_id,
+        at=request.at,
+        actor=request.actor,
+        what=f"asked to {request.verb}",
+        why=request.reason,
+        detail=detail,
+    )
 
 
 def _ask(copy_ids: Collection[int], values: Mapping[str, Any]) -> sa.Executable:

@@ -166,6 +166,8 @@ class Requests:
         if result.state == "done":
             # The notice before the answer: an interrupted request comes again, an answered one does not.
             self._add_notice(request, copy, now)
+        elif result.state == "failed" and request.verb == "delete" and copy.action.effect.release_mode is not None:
+            self._journal.held.wait_for_person(copy, result.why, now=now)  # nobody wants the rule's release any more
         self._answer(request, incident, result)
 
     def _look_for_released(self, context: Context, now: datetime) -> None:

@@ -21,6 +21,7 @@ from undisclosed.incidents.records import (
     parts_for,
 )
 from undisclosed.journal.journal import Journal
+from undisclosed.policy import Action
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -104,9 +105,32 @@ def test_a_person_supersedes_the_stewards_own_request(journal: Journal) -> None:
     assert [request.state for request in journal.held.answered([own.id])] == ["withdrawn"]
     assert journal.held.requests(gateway=copy.gateway) == [person]
     journal.held.answer(person.id, "failed", "no listener")
+    assert journal.held.requests(gateway=copy.gateway) == []  # the rule is a quarantine
     [again] = ask(journal, copy, actor=STEWARD)
     assert journal.held.take([again.id], gateway=copy.gateway) == {again.id}
     assert ask(journal, copy) == []
+
+
+@pytest.mark.parametrize("end", ["refused", "failed", "withdrawn"])
+def test_a_persons_request_that_comes_to_nothing_gives_back_the_rules_own(journal: Journal, end: str) -> None:
+    """Found by the model test: a delayed message stayed on hold after a request that the policy refused."""
+    copy = journal.filing.record(transaction(action=Action.DELAY))
+    ask(journal, copy, actor=STEWARD, not_before=NOON)
+    [person] = ask(journal, copy, mode="unchanged")
+    if end == "withdrawn":
+        journal.held.withdraw([copy.id], actor="admin", reason="")
+    else:
+        journal.held.answer(person.id, "refused" if end == "refused" else "failed", "no")
+    [own] = journal.held.requests(gateway=copy.gateway)
+    assert (own.actor, own.mode, own.not_before, own.state) == (STEWARD, "bcc", NOON, "open")
+
+
+def test_a_deletion_that_failed_does_not_give_it_back(journal: Journal) -> None:
+    """The person wanted the message to go nowhere."""
+    copy = journal.filing.record(transaction(action=Action.DELAY))
+    [person] = ask(journal, copy, verb="delete", mode=None)
+    journal.held.answer(person.id, "failed", "postsuper")
+    assert journal.held.requests(gateway=copy.gateway) == []
 
 
 def test_a_request_is_taken_once(make_journal: MakeJournal) -> None:
