@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import struct
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,42 +11,7 @@ from faults.trial import Trial, fresh
 from lab.milter import Milter, unprivileged_user
 from lab.waiting import until
 from live_postfix.stage import Stage
-
-SOURCE = Path(__file__).with_name("clock.c")
-
-
-class Clock:
-    """The wall clock of a milter."""
-
-    def __init__(self, directory: Path) -> None:
-        self.library = directory / "clock.so"
-        self.control = directory / "control"
-        self.control.write_bytes(bytes(16))
-        command = [
-            "gcc",
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            "-o",
-            str(self.library),
-            str(SOURCE),
-        ]
-        subprocess.run([*command, "-ldl"], check=True)
-
-    def jump(self, by: timedelta) -> None:
-        """Set it so much ahead of the machine's."""
-        self._write(int(by.total_seconds()), 0)
-
-    def stop(self) -> None:
-        """Stop the clock."""
-        self._write(0, int(time.time()))
-
-    def _write(self, offset: int, standing: int) -> None:
-        with self.control.open("r+b") as file:
-            file.write(struct.pack("=qq", offset, standing))
+from support.wall_clock import Clock
 
 
 class ClockedMilter(Milter):
@@ -61,17 +20,14 @@ class ClockedMilter(Milter):
     clock: Clock
 
     def _environment(self) -> dict[str, str]:
-        library, control = str(self.clock.library), str(self.clock.control)
-        return {**super()._environment(), "LD_PRELOAD": library, "CLOCK_CONTROL": control}
+        return super()._environment() | self.clock.environment
 
 
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     """The clock of this test's milter."""
-    directory = Path(tempfile.mkdtemp(prefix="udc", dir="/tmp"))  # the milter's user must be able to pass through
-    directory.chmod(0o755)
-    yield Clock(directory)
-    shutil.rmtree(directory)
+    with Clock() as clock:
+        yield clock
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ def reported(journal: Journal, queue: HoldQueue, report: Report) -> Iterator[Non
         (journal.held, "answer"),
         (journal.repeats, "begin_release"),
         (journal.notices, "add"),
+        (journal.expiring, "add_reminder"),
+        (journal.expiring, "record_seen"),
         (journal.filing, "record_found"),
         (journal.filing, "adopt"),
         (Reinjector, "send"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from lab import milter, processes
 from lab.gateway import Gateway
@@ -33,6 +36,9 @@ from undisclosed.steward.rounds import Steward
 SENDER = "clerk@council.test"
 PARENTS = [f"parent{number}@family{number}.example" for number in range(12)]
 COLLEAGUE = "head@school.council.test"
+
+STORED = "%Y-%m-%d %H:%M:%S.%f"
+"""A time as SQLite has it, in UTC."""
 
 NUMBERS = count(1000)
 """Numbers of letters: two letters with one Message-ID would be one incident."""
@@ -95,14 +101,16 @@ class Office:
         self.journal = Journal(policy.journal, key)
 
     @contextmanager
-    def steward(self, report: Report = lambda _: None) -> Iterator[Steward]:
+    def steward(
+        self, report: Report = lambda _: None, monotonic: Callable[[], float] = time.monotonic
+    ) -> Iterator[Steward]:
         """A new steward, in this process. Its calls are reported."""
         with (
             closing(Journal(self.context.policy.journal, self.context.key)) as journal,
             HoldQueue(self.context.policy.postfix.config_dir) as queue,
             reported(journal, queue, report),
         ):
-            yield Steward(self.context, journal, queue, log.get(), lambda _: None)
+            yield Steward(self.context, journal, queue, log.get(), lambda _: None, monotonic)
 
     def round(self, later: timedelta = timedelta()) -> None:
         """One round of a new steward, at a later time."""
@@ -159,10 +167,36 @@ class Office:
 
     def ends(self, incident: Incident, at: datetime) -> None:
         """Set the time of expiry in the journal; a running steward notices."""
-        journal = self.context.policy.journal.url.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(journal, timeout=10)) as database, database:
-            until = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-            database.execute("UPDATE queue_copy SET until = ? WHERE incident_id = ?", [until, incident.id])
+        self.change("UPDATE queue_copy SET until = ? WHERE incident_id = ?", at, incident.id)
+
+    def was_seen(self, incident: Incident, longer: timedelta) -> None:
+        """Let stewards have seen it held for so much longer."""
+        seconds = longer.total_seconds()
+        self.change("UPDATE queue_copy SET seen_seconds = seen_seconds + ? WHERE incident_id = ?", seconds, incident.id)
+
+    def tell(self, at: datetime) -> None:
+        """Let sendmail(1) have taken every notice that is due, at this time."""
+        self.change("UPDATE notice SET state = 'sent', sent_at = ? WHERE state = 'due' AND due <= ?", at, at)
+
+    def nearly_expired(self, incident: Incident) -> None:
+        """Let its time be over, its sender be told and reminded, and a day have passed: the next round deletes it."""
+        self.ends(incident, datetime.now(UTC) - timedelta(minutes=1))
+        for _ in range(2):
+            self.round()
+            self.tell(datetime.now(UTC))
+        self.round()
+        self.was_seen(incident, timedelta(days=1))
+
+    def change(self, statement: str, *values: object) -> None:
+        """Change rows of the journal; a running steward notices. Each `?` stands for a value."""
+        url = self.context.policy.journal.url
+        if not url.startswith("sqlite:"):
+            with psycopg.connect(url.replace("+psycopg", "", 1)) as database:
+                database.execute(statement.replace("?", "%s").encode(), values)
+            return
+        stored = [value.astimezone(UTC).strftime(STORED) if isinstance(value, datetime) else value for value in values]
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as file, file:
+            file.execute(statement, stored)
 
     def on_hold(self) -> list[str]:
         """The queue ids on hold."""

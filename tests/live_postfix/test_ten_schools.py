@@ -173,12 +173,20 @@ def _by_name(office: Office) -> dict[str, Incident]:
 
 
 def _expire(office: Office, incident: Incident) -> None:
-    """Let thirteen days and a half pass for one message, and then the rest of its fourteen."""
+    """Let thirteen days and a half pass for one message, then the rest of its fourteen, and a day of sight."""
     now = datetime.now(UTC)
     office.ends(incident, now + timedelta(hours=12))
     until(lambda: (incident.message_id, REMINDER) in _notices(office), within=WITHIN, what="the reminder")
     office.ends(incident, now - timedelta(seconds=1))
+    for mark in ("seen_at_reminder", "seen_at_until"):
+        until(lambda mark=mark: _copy(office, incident, mark) is not None, within=WITHIN, what=mark)  # type: ignore[misc]
+    office.was_seen(incident, timedelta(days=1))
     until(lambda: office.state(incident) is State.EXPIRED, within=WITHIN, what="the message to expire")
+
+
+def _copy(office: Office, incident: Incident, field: str) -> object:
+    [copy] = office.journal.incidents.get(incident.id).copies
+    return getattr(copy, field)
 
 
 def _notices(office: Office) -> Counter[tuple[str, str]]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from undisclosed.incidents.records import OPEN
 from undisclosed.journal import changes, tables
 from undisclosed.journal.database import Database
+from undisclosed.journal.expiring import Expiring
 from undisclosed.journal.filing import Filing
 from undisclosed.journal.gateways import Gateways
 from undisclosed.journal.held import Held
@@ -37,6 +38,7 @@ class Journal:
         self.filing = Filing(database, settings, key)
         self.held = Held(database)
         self.notices = Notices(database)
+        self.expiring = Expiring(database)
         self.gateways = Gateways(database)
         self.repeats = Repeats(database)
         self.inbox = Inbox(database, self.filing, self.held)

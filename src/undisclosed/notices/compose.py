@@ -75,6 +75,8 @@ def render(
     reference = plain(incident.reference)
     first = min((copy.id for copy in facts.copies), default=0)
     name = f"{facts.kind}.{_for_id(reference)}.{incident.at:%Y%m%d%H%M%S}.{first}"
+    if facts.kind == "reminder":
+        name += f".{now:%Y%m%d}"  # one that was sent too early is sent again, and is no duplicate
     parts = _parts(templates, facts.kind, lambda: variables_of(policy, facts, now), zone)
     message = _header(policy, to, name, subject=_subject(parts, reference), date=now.astimezone(zone))
     if incident.message_id is not None and _MESSAGE_ID.fullmatch(incident.message_id):

@@ -275,6 +275,7 @@ def samples() -> Iterator[dict[str, Value]]:
         "redirected": (True,),
         "some_received": (True,),
         "on_expiry": ("keep",),
+        "until": (None,),
         "number": (1,),
         "groups": (
             tuple(Group(what, (Listed("K7QF-3M2D", at, "", "", None),) * 2, 2, 0) for what in GROUPS),

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from undisclosed.addresses import addresses
+from undisclosed.incidents.expiry import day_named
 from undisclosed.incidents.records import ADOPTED, Incident, NoticeKind, QueueCopy, State
 from undisclosed.notices.addressee import domain_of, is_ours
 from undisclosed.policy import Policy
@@ -90,7 +91,7 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
         "confirmed": "whether Postfix is known to have queued a message that was sent at once (`rewrite`, `warn`)",
         "redirected": "whether Postfix sends the released message to another address than its recipients'",
         "some_received": "whether some recipients have already received it",
-        "until": "the day on which held mail expires: a date, as the language writes it",
+        "until": "the day on which held mail expires: a date, as the language writes it; empty where it does not",
         "release_at": "when a delayed message is sent: date and time, as the language writes them",
         "on_expiry": "what happens to held mail then: `delete` or `keep`",
         "number": "`summary` and `digest`: the number of messages",
@@ -267,8 +268,10 @@ def _some_received(facts: Facts) -> bool:
     return (bool(facts.release_modes) or went_out) and not facts.is_redirected
 
 
-def _until(policy: Policy, copies: Collection[QueueCopy], now: datetime) -> datetime:
-    """When the first of the copies expires: not before its sender had a day from this notice on."""
+def _until(policy: Policy, copies: Collection[QueueCopy], now: datetime) -> datetime | None:
+    """The day of the first end; None if there is none, since adopted mail does not expire."""
     known = [copy.until for copy in copies if copy.until is not None]
+    if not known and all(copy.adopted for copy in copies):
+        return None
     first = min(copy.arrived for copy in copies)
-    return max(min(known, default=first + timedelta(days=policy.hold.expire_days)), now + timedelta(days=1))
+    return day_named(min(known, default=first + timedelta(days=policy.hold.expire_days)), now)

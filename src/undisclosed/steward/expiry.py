@@ -1,13 +1,20 @@
-"""Deletes or keeps expired messages, and adds a reminder a day before."""
+"""Reminds of held messages whose time is nearly over, and deletes or keeps them then (`incidents/expiry.py` says when).
+
+The hours of a copy are counted from two days before its `until`, since nothing depends on them before: an idle steward
+does not write. They are written about once a minute; a steward that is killed between loses that minute.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
 
+from undisclosed.incidents import expiry
+from undisclosed.incidents.expiry import Seen, Told
 from undisclosed.incidents.records import STEWARD, QueueCopy, State
 from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
@@ -15,8 +22,9 @@ from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.release import RELEASABLE, Job, JobResult, JobRunner
 
-REMINDER: Final = timedelta(days=1)
-"""The time between the reminder and the end of the hold."""
+WRITE_INTERVAL: Final = 60.0
+"""Seconds between two records of the time seen. Each wakes the steward itself for one round: SQLite's counter does not
+tell who wrote."""
 
 
 class Expiry:
@@ -27,26 +35,94 @@ class Expiry:
         self._jobs = jobs
         self._due_notices = due_notices
         self._log = log
+        self._round_at: float | None = None
+        self._written_at = 0.0
+        self._unwritten: dict[int, float] = {}
+        """Of the copies near their end that the last round saw held: the seconds that the journal does not have yet."""
 
-    def expire(self, context: Context, now: datetime) -> None:
-        """Add reminders, and delete the messages whose time is over."""
-        policy = context.policy
-        expired: list[Job] = []
+    def expire(self, context: Context, held: Collection[int], now: datetime, monotonic: float) -> None:
+        """Count the round, add reminders, and delete the messages whose time is over.
+
+        `held`: the ids of the copies that the listing of this round has on hold. `monotonic`: time.monotonic(), the
+        clock that nobody can set. It stands still while the host is suspended: nobody could have answered then.
+        """
+        copies = self._near(context, held, now)
+        told = self._journal.expiring.told(
+            [copy.id for copy in copies], expiry.reminders(context.policy.hold.expire_days)
+        )
+        seen = self._count(copies, told, now, monotonic)
+        over = []
+        for copy in copies:
+            assert copy.until is not None
+            if expiry.owes_reminder(told[copy.id], copy.until, now):
+                self._journal.expiring.add_reminder(copy, now)
+            if context.policy.hold.on_expiry == "keep":
+                if seen[copy.id].is_past_until:
+                    self._due_notices.add(copy, "kept", now)
+            elif seen[copy.id].is_over:
+                over.append(copy)
+        self._delete(context, over, now)
+
+    def _near(self, context: Context, held: Collection[int], now: datetime) -> list[QueueCopy]:
+        """The copies that can expire, and whose time is nearly over or was before the clock changed."""
+        found = self._journal.incidents.copies(gateway=context.gateway, states=RELEASABLE)
+        return [
+            copy
+            for copy in found
+            if copy.id in held
+            and copy.until is not None
+            and not copy.adopted
+            and not (copy.leaves is not None and copy.leaves > now)
+            and authorize.why_copy_refused(copy) is None
+            and (expiry.is_near(copy.until, now) or any(mark is not None for mark in Seen.of(copy).marks))
+        ]
+
+    def _count(
+        self, copies: Collection[QueueCopy], told: Mapping[int, Collection[Told]], now: datetime, monotonic: float
+    ) -> dict[int, Seen]:
+        """Add the time since the last round to each copy that both rounds saw held, and write it from time to time."""
+        passed = 0.0 if self._round_at is None else monotonic - self._round_at
+        self._round_at = monotonic
+        seen: dict[int, Seen] = {}
+        changed: dict[int, Seen] = {}
+        is_news = False
+        for copy in copies:
+            assert copy.until is not None
+            written = Seen.of(copy)
+            unwritten = self._unwritten.get(copy.id)
+            new = expiry.seen(
+                written,
+                copy.until,
+                now=now,
+                elapsed=0.0 if unwritten is None else unwritten + min(passed, expiry.MAX_ROUND),
+                is_reminded=expiry.is_reminded(told[copy.id], copy.until, now),
+            )
+            seen[copy.id] = new
+            if new != written:
+                changed[copy.id] = new
+            is_news = is_news or new.marks != written.marks
+        self._unwritten = {copy.id: seen[copy.id].seconds - copy.seen_seconds for copy in copies}
+        if changed and (is_news or monotonic - self._written_at >= WRITE_INTERVAL):
+            self._journal.expiring.record_seen(changed)
+            self._written_at = monotonic
+            self._unwritten = dict.fromkeys(self._unwritten, 0.0)
+        return seen
+
+    def _delete(self, context: Context, over: Collection[QueueCopy], now: datetime) -> None:
+        """Delete messages, unless a person's request for one waits: then somebody has decided."""
+        if not over:
+            return
+        requests = self._journal.held.requests(gateway=context.gateway)
+        asked = {request.copy_id for request in requests if request.actor != STEWARD}
+        jobs: list[Job] = []
         references: dict[int, str] = {}
-        for copy in self._journal.incidents.copies(gateway=context.gateway, states=RELEASABLE):
-            if copy.until is None:
-                continue
-            if copy.until > now:
-                if copy.until - REMINDER <= now and policy.hold.expire_days > REMINDER.days:
-                    self._due_notices.add(copy, "reminder", now)
-            elif policy.hold.on_expiry == "keep":
-                self._due_notices.add(copy, "kept", now)
-            elif authorize.why_copy_refused(copy) is None:
+        for copy in over:
+            if copy.id not in asked:
                 # Before the deletion, so that a crash cannot lose it. It is not sent before the message is deleted.
                 self._due_notices.add(copy, "expired", now)
                 references[copy.id] = self._journal.incidents.get(copy.incident_id).reference
-                expired.append(_job(copy, policy.hold.expire_days))
-        with closing(self._jobs.run(policy, expired)) as results:
+                jobs.append(_job(copy, context.policy.hold.expire_days))
+        with closing(self._jobs.run(context.policy, jobs)) as results:
             for job, result in results:
                 self._log_result(job, result, references[job.copy.id])
 

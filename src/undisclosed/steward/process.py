@@ -142,7 +142,8 @@ class _RoundLoop:
                 self._reload()
             try:
                 self._queue.lock()  # nothing is done without it; it is taken once
-                self._wait_until(self._steward.round(datetime.now(UTC)))
+                began, now = time.monotonic(), datetime.now(UTC)
+                self._wait_until(began + (self._steward.round(now) - now).total_seconds())
             except (RootHalfGoneError, AnotherStewardError):
                 raise
             except (JournalError, HoldQueueError) as error:
@@ -177,10 +178,10 @@ class _RoundLoop:
     def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
         self._must_reload = True
 
-    def _wait_until(self, moment: datetime) -> None:
-        """Wait until this time, a change of the journal, or a signal."""
+    def _wait_until(self, moment: float) -> None:
+        """Wait until this time of the monotonic clock, a change of the journal, or a signal."""
         while not (self._is_ending or self._must_reload):
-            left = (moment - datetime.now(UTC)).total_seconds()
+            left = moment - time.monotonic()
             if left <= 0 or self._journal.wait(min(left, MAX_WAIT)):
                 return
 

@@ -114,6 +114,11 @@ def compare(
     return Comparison(tuple(changes), tuple(unrecorded.values()), missing)
 
 
+def _is_listed(copy: QueueCopy, listing: Listing) -> bool:
+    entry = listing.held.get(copy.queue_id)
+    return entry is not None and why_other_message(copy, entry) is None
+
+
 def _finished(copy: QueueCopy, history: History) -> StateChange | None:
     """The final state of a copy that a steward finished without recording it: it was interrupted."""
     if copy.state is State.RELEASING and is_complete(history.accepted):
@@ -147,6 +152,8 @@ class Reconciler:
         self._unreadable: frozenset[UnreadableRow] = frozenset()
         self.missing_since: Mapping[int, datetime] = {}
         """Copies by id whose state is unknown until a later round."""
+        self.held: frozenset[int] = frozenset()
+        """The ids of the copies that the last listing has on hold."""
 
     def reconcile(self, context: Context, now: datetime) -> datetime | None:
         """Compare once; returns the time of the next round if a message is expected to appear or to be gone."""
@@ -160,6 +167,7 @@ class Reconciler:
         histories = {copy.id: self._history(copy) for copy in absent if copy.state is not State.PENDING}
         comparison = compare(listing, copies, histories, now=now, missing_since=self.missing_since)
         self.missing_since = comparison.missing_since
+        self.held = frozenset(copy.id for copy in copies if _is_listed(copy, listing))
         for change in comparison.changes:
             self._record(context, change, listing, now)
         if is_filed:
@@ -171,7 +179,8 @@ class Reconciler:
     def _file_inbox(self) -> bool:
         """File the milter's records. Without that, a listed message that is recorded could seem to have no record."""
         try:
-            self._journal.inbox.file()
+            if not self._journal.inbox.is_empty():  # filing wakes the steward on PostgreSQL, also if there is nothing
+                self._journal.inbox.file()
         except JournalError as error:
             self._log.warning("adoption_postponed", reason=str(error))
             return False
@@ -221,11 +230,13 @@ class Reconciler:
         elif obstacle is None and mode is not None:
             leaves = authorize.release_time(context.policy, copy)
             self._ask_for_release(copy, mode, leaves)
-        until = entry.arrived + timedelta(days=context.policy.hold.expire_days)
+        # Adopted mail does not expire: it may be on hold for another reason, and longer than the steward knows.
+        until = None if copy.adopted else entry.arrived + timedelta(days=context.policy.hold.expire_days)
         self._journal.held.set_state(
             copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until, leaves=leaves
         )
-        self._log.info("copy_held", queue_id=copy.queue_id, reference=incident.reference, until=until.isoformat())
+        expires = until.isoformat() if until else None
+        self._log.info("copy_held", queue_id=copy.queue_id, reference=incident.reference, until=expires)
 
     def _obstacle(self, context: Context, copy: QueueCopy) -> str | None:
         """Why the steward cannot release a copy itself. Asked before the first notice, which says that it will."""

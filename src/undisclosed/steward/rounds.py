@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,6 +15,7 @@ from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.expiry import Expiry
 from undisclosed.steward.heartbeat import Heartbeat
 from undisclosed.steward.hold_queue import HoldQueue
+from undisclosed.steward.pruning import Pruning
 from undisclosed.steward.reconcile import Reconciler
 from undisclosed.steward.release import JobRunner
 from undisclosed.steward.repeats import RepeatFinder
@@ -22,14 +24,15 @@ from undisclosed.steward.requests import Requests
 IDLE: Final = timedelta(seconds=15)
 """The time between two rounds if nothing is expected. Changes made by hand are noticed within this time."""
 
-PRUNE_INTERVAL: Final = timedelta(days=1)
+FORGET_INTERVAL: Final = 24 * 3600.0
+"""Seconds after which the memory of added notices is emptied."""
 
 Dispatch = Callable[[datetime], None]
 """Sends the notices that are due at this time. Raises JournalError; a notice that cannot be sent stays due."""
 
 
 class Steward:
-    """Takes care of the held mail of one gateway. The caller passes the time."""
+    """Takes care of the held mail of one gateway. The caller passes the time, and the clock that nobody can set."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Steward:
         queue: HoldQueue,
         log: structlog.BoundLogger,
         dispatch: Dispatch,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.context = context
         """May be replaced between two rounds."""
@@ -50,7 +54,9 @@ class Steward:
         self._repeats = RepeatFinder(journal, queue, log)
         self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
-        self._pruned_at: datetime | None = None
+        self._pruning = Pruning(journal, log)
+        self._monotonic = monotonic
+        self._forgot_at = monotonic()
 
     def round(self, now: datetime) -> datetime:
         """Do everything that can be done now; returns the time of the next round.
@@ -58,17 +64,15 @@ class Steward:
         Raises JournalError and HoldQueueError: the next round continues where this one was interrupted.
         """
         self._heartbeat.begin(self.context, now)
+        monotonic = self._monotonic()
+        self._pruning.prune(now, monotonic)
         reconcile_at = self._reconciler.reconcile(self.context, now)
         self._repeats.find(self.context)
         # After the reconciliation: it tells which copies are missing, and a request for these waits.
         carry_out_at = self._requests.carry_out(self.context, now, self._reconciler.missing_since)
-        self._expiry.expire(self.context, now)
+        self._expiry.expire(self.context, self._reconciler.held, now, monotonic)
         self._dispatch(now)
-        self._prune(now)
-        return min(filter(None, (now + IDLE, reconcile_at, carry_out_at)))
-
-    def _prune(self, now: datetime) -> None:
-        if self._pruned_at is None or now - self._pruned_at >= PRUNE_INTERVAL:
-            self._journal.prune(now)
+        if monotonic - self._forgot_at >= FORGET_INTERVAL:
             self._due_notices.forget()
-            self._pruned_at = now
+            self._forgot_at = monotonic
+        return min(filter(None, (now + IDLE, reconcile_at, carry_out_at)))

@@ -1,0 +1,59 @@
+"""Reminders, and the time for which copies were seen held; in SQLite and in PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from support.factories import transaction
+from undisclosed.incidents.expiry import Seen, Told
+from undisclosed.incidents.records import State
+from undisclosed.journal.journal import Journal
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def test_the_seconds_seen_are_kept(journal: Journal) -> None:
+    """A later steward goes on counting from them; other copies are left as they are."""
+    first, second = journal.filing.record(transaction()), journal.filing.record(transaction(queue_id="4dX2"))
+    assert Seen.of(first) == Seen(0.0, None, None)
+    journal.expiring.record_seen({first.id: Seen(61.5, 1.25, None)})
+    copies = journal.incidents.copies(gateway=first.gateway, states=list(State))
+    assert {copy.id: Seen.of(copy) for copy in copies} == {first.id: Seen(61.5, 1.25, None), second.id: Seen.of(second)}
+    journal.expiring.record_seen({first.id: Seen(62.0, None, 62.0)})
+    assert Seen.of(journal.incidents.get(first.incident_id).copies[0]) == Seen(62.0, None, 62.0)
+
+
+def test_a_reminder_can_be_owed_again(journal: Journal) -> None:
+    """While one is due, a copy joins it; after it was sent, another is owed."""
+    first, second = journal.filing.record(transaction()), journal.filing.record(transaction(queue_id="4dX2"))
+    assert first.incident_id == second.incident_id
+    for copy in (first, second, first):
+        journal.expiring.add_reminder(copy, NOON)
+    [notice] = [due for due in journal.notices.due(NOON) if due.kind == "reminder"]
+    assert notice.copies == (first.id, second.id)
+    assert journal.expiring.told([first.id], ["reminder"]) == {first.id: [Told("due", None)]}
+    journal.notices.mark_sent([notice.id], "sender", "<n@council.test>", NOON)
+    journal.expiring.add_reminder(second, NOON)
+    told = journal.expiring.told([first.id, second.id], ["reminder"])
+    assert [state for state, _ in told[first.id]] == ["sent"]
+    assert [state for state, _ in told[second.id]] == ["sent", "due"]
+    assert told[first.id][0].sent_at is not None
+
+
+def test_only_the_kinds_that_are_asked_for(journal: Journal) -> None:
+    """The first notice is a reminder only where mail is held for a day."""
+    copy = journal.filing.record(transaction())
+    assert journal.expiring.told([copy.id], ["reminder"]) == {copy.id: []}
+    assert journal.expiring.told([copy.id], ["reminder", "held"]) == {copy.id: [Told("due", None)]}
+    assert journal.expiring.told([], ["reminder"]) == {}
+
+
+def test_the_newest_event(journal: Journal) -> None:
+    """None in an empty journal."""
+    assert journal.expiring.newest_event() is None
+    copy = journal.filing.record(transaction())
+    journal.held.add_event(copy.incident_id, copy.id, "ann", "looked")
+    journal.filing.record(transaction(queue_id="4dX2", identity="old", at=NOON))  # recorded last, and older
+    newest = journal.expiring.newest_event()
+    assert newest is not None
+    assert abs(datetime.now(UTC) - newest).total_seconds() < 60
