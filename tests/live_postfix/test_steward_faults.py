@@ -26,7 +26,7 @@ from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, att
 from support import broken_journals
 from support.limits import limited
 from undisclosed.incidents.records import Incident, JournalError, State
-from undisclosed.steward.rounds import HEARTBEAT
+from undisclosed.steward.heartbeat import INTERVAL
 from undisclosed.steward.rounds import Steward as Rounds
 
 WITHIN = 60.0
@@ -135,7 +135,7 @@ def test_the_file_becomes_read_only_in_the_middle_of_a_release(office: Office, p
 
 def two_rounds(steward: Rounds) -> None:
     """After its last write a round ends well: the next one writes that the steward was seen."""
-    for later in (timedelta(), 2 * HEARTBEAT):
+    for later in (timedelta(), 2 * INTERVAL):
         steward.round(datetime.now(UTC) + later)
 
 
