@@ -308,7 +308,10 @@ def test_the_second_message_of_a_message_id_has_an_end_of_its_own(office: Office
 
 
 def test_a_steward_that_is_started_15_days_late(office: Office, clock: Clock) -> None:
-    """Both messages are told and reminded of, and still held: formerly its first round deleted them (1 A)."""
+    """Both messages are told and reminded of, and still held: formerly its first round deleted them (1 A).
+
+    The sender gets the reminder; the first notice is too old by now, and goes to the administrator.
+    """
     messages = [office.send(), office.send()]
     clock.jump(15 * DAY)
     with clocked(office, clock) as steward:
@@ -326,7 +329,8 @@ def test_a_steward_that_is_started_15_days_late(office: Office, clock: Clock) ->
         until(lambda: len(steward.log(event="notice_sent", kind="expired")) == 2, what="two notices of the end")
     assert [office.state(incident) for incident in incidents] == [State.EXPIRED] * 2
     office.gateway.settle()
-    assert {recipient for told in office.gateway.sink.deliveries for recipient in told.recipients} == {SENDER}
+    told = {recipient for notice in office.gateway.sink.deliveries for recipient in notice.recipients}
+    assert told == {SENDER, office.context.policy.administrator}
 
 
 def test_a_clock_that_jumps_ahead_by_20_days_for_some_rounds(office: Office, clock: Clock) -> None:
