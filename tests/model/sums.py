@@ -25,7 +25,7 @@ class Sums:
         self._world = world
         self._delivered = 0
         self._served: set[tuple[int, str]] = set()
-        """Letter and recipient."""
+        """Letter and recipient who got it, in one transaction or in a repeat of it."""
         self._times: Counter[tuple[int, str]] = Counter()
         """How often the recipient of a transaction got it, except by hand."""
         self._ended: set[Taken] = set()
@@ -36,16 +36,23 @@ class Sums:
     def check(self) -> None:
         """Shown more than allowed, delivered twice, taken and lost: none."""
         self._take_all()
-        queued = self._queued()
-        for taken in self._world.taken:
-            if taken not in self._ended:
-                for recipient in taken.recipients:
-                    is_safe = (taken.number, recipient) in queued or self._is_served(taken, recipient)
-                    assert is_safe, f"taken and lost: {taken.name} for {recipient}"
-
-    def _queued(self) -> set[tuple[int | None, str]]:
         files = self._world.postfix.files.values()
-        return {(transaction_number(file.content), recipient) for file in files for recipient in file.recipients}
+        safe = self._safe()
+        for taken in self._world.taken:
+            if taken not in self._ended and taken.file not in files:
+                lost = [recipient for recipient in taken.recipients if (taken.letter.number, recipient) not in safe]
+                assert not lost, f"taken and lost: {taken.name} for {lost}"
+
+    def _safe(self) -> set[tuple[int, str]]:
+        """Letter and recipient who got it, or will get it from a file that Postfix has taken from the steward."""
+        originals = {id(taken.file) for taken in self._world.taken}
+        on_the_way = {
+            (taken.letter.number, recipient)
+            for file in self._world.postfix.files.values()
+            if id(file) not in originals and (taken := self._taken(file.content)) is not None
+            for recipient in file.recipients
+        }
+        return self._served | on_the_way
 
     def _take_all(self) -> None:
         deliveries = self._world.postfix.deliveries
@@ -83,10 +90,6 @@ class Sums:
         number = transaction_number(content)
         return next((taken for taken in self._world.taken if taken.number == number), None)
 
-    def _is_served(self, taken: Taken, recipient: str) -> bool:
-        """Whether the recipient got this text, in this transaction or in a repeat of it."""
-        return (taken.letter.number, recipient) in self._served
-
     # -- deletions
 
     def deleted(self, file: File, by_steward: bool) -> None:
@@ -99,13 +102,8 @@ class Sums:
             self._ended.add(taken)
             return
         self._take_all()
-        queued = self._queued()  # what the listener has taken counts
-        repeats = [other.number for other in self._world.taken if other.letter is taken.letter]
-        unserved = [
-            recipient
-            for recipient in taken.recipients
-            if not self._is_served(taken, recipient) and not any((number, recipient) in queued for number in repeats)
-        ]
+        safe = self._safe()
+        unserved = [recipient for recipient in taken.recipients if (taken.letter.number, recipient) not in safe]
         if unserved and "delete" not in taken.asked:
             why = self._why_not_expired(taken)
             assert why is None, f"taken and lost: {taken.name} was deleted for {unserved}, and {why}"
