@@ -62,7 +62,7 @@ several = st.integers(0, 7)
 senders = st.sampled_from(SENDERS_OF_ALL_KINDS)
 recipients = st.sampled_from(RECIPIENTS)
 signs = st.sampled_from(("", "", "", "Precedence: bulk", "List-Id: <a.council.test>", "Auto-Submitted: auto-generated"))
-ways = st.sampled_from(("smtp", "smtp", "smtp", "smtp", "smtp", "sendmail", "access", "gone", "unrecorded"))
+ways = st.sampled_from(("smtp", "smtp", "smtp", "smtp", "smtp", "sendmail", "access", "gone", "unrecorded", "used id"))
 bodies = st.sampled_from(("plain", "plain", "plain", "encrypted"))
 troubles = st.one_of(
     st.just(("none",)),
@@ -161,9 +161,21 @@ class Machine(RuleBasedStateMachine):
 
     def _send(self, letter: Letter, to: tuple[str, ...], way: str) -> None:
         self.world.faults.milter_journal_fails = way == "unrecorded"
-        self.world.send(letter, to, by_access=way == "access", by_sendmail=way == "sendmail", leaves=way == "gone")
+        self.world.send(
+            letter,
+            to,
+            by_access=way == "access",
+            by_sendmail=way == "sendmail",
+            leaves=way == "gone",
+            reuse=self._free_id() if way == "used id" else "",
+        )
         self.world.faults.milter_journal_fails = False
         self._done()
+
+    def _free_id(self) -> str:
+        """A queue id that an earlier file had: Postfix uses short ones again."""
+        used = {taken.file.queue_id for taken in self.world.taken} - set(self.world.postfix.files)
+        return max(used, default="")
 
     # -- time
 

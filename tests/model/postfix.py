@@ -29,7 +29,7 @@ class ToolError(OSError):
     """A tool of Postfix ended with a status other than 0."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class File:
     """One queue file."""
 
