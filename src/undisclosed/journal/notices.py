@@ -150,6 +150,7 @@ def add_notice(
 
 def drop_due_notices(write: WriteTransaction, copy: QueueCopy) -> None:
     """Take a copy out of the notices that are due: they would not be true of it. One without copies then goes."""
+    write.lock(f"notices of {copy.incident_id}")  # before any row, as `add_notice`: otherwise the two could deadlock
     write.first(_UNTELL, {"untold_copy": copy.id})
     write.first(_DROP_EMPTY, {"incident": copy.incident_id})
 
