@@ -26,8 +26,6 @@ MEMORY: Final = Path("/dev/shm")
 """A directory in memory, if there is one: the journal syncs each transaction."""
 
 DAY: Final = 86400.0
-CHECK_TOLD = True
-EXPIRE = False
 
 SENDERS_OF_ALL_KINDS: Final = (*SENDERS, *SENDERS[:3], "", OUTSIDER)
 RECIPIENTS: Final = ((CROWD[0],), CROWD[:2], CROWD[:3], (*CROWD[:3], COLLEAGUE), CROWD[2:5])
@@ -121,8 +119,7 @@ class Machine(RuleBasedStateMachine):
         for seconds in (60, behind, 900, 4000, 4000, 1.1 * DAY):
             self.world.work_long(seconds, pieces=1 + int(seconds / DAY))
             self.sums.check()
-        if CHECK_TOLD:
-            self.sums.check_told()
+        self.sums.check_told()
 
     def _done(self) -> None:
         self._count("step")
@@ -301,7 +298,7 @@ class Machine(RuleBasedStateMachine):
     )
     def policy_changes(self, turn: int, days: int, end: str) -> None:
         """Another policy comes into force."""
-        hold = {"expire_days": days, "on_expiry": end if EXPIRE else "keep"}
+        hold = {"expire_days": days, "on_expiry": end}
         self.world.policy = make_policy(turn, self.world.journal_settings, hold=hold)
         self.world.shortest_hold = min(self.world.shortest_hold, days)
         self._done()

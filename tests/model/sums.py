@@ -14,6 +14,9 @@ from model.postfix import Delivery, File
 from model.world import World
 
 STOPPED = True
+PAST: Final = 3600.0
+"""Seconds for which the wall clock has been past the end of the hold."""
+
 REMINDED: Final = 24 * 3600.0
 """Seconds of a running steward between the reminder and the deletion."""
 
@@ -116,8 +119,9 @@ class Sums:
         world = self._world
         if taken.fate != "held" or not taken.recorded:
             return "nobody asked for it, and mail without a record never expires"
-        if world.wall < taken.arrived + timedelta(days=world.shortest_hold):
-            return "its time is not over"
+        until = taken.arrived + timedelta(days=world.shortest_hold)
+        if not any(world.running - at >= PAST and wall >= until for at, wall in world.rounds) or world.wall < until:
+            return "its time was not over in two rounds an hour apart"
         kinds = {"reminder", "summary", "digest"} | ({"held", "delayed"} if world.shortest_hold == 1 else set())
         reminders = [told.running for told in world.told if told.kind in kinds and taken.letter.name in told.text]
         if not any(world.running - at >= REMINDED for at in reminders):

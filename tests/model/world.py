@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from support.factories import policy
 from undisclosed import notices
 from undisclosed.decision.edits import apply
 from undisclosed.decision.header_bytes import as_field, split
+from undisclosed.incidents import expiry
 from undisclosed.incidents.records import JournalError, Transaction
 from undisclosed.journal import rows
 from undisclosed.journal.journal import Journal
@@ -38,6 +39,9 @@ from undisclosed.steward.rounds import Steward
 KEY: Final = b"0123456789abcdef0123456789abcdef"
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GATEWAY: Final = "mx1"
+LONGEST_PAUSE: Final = 8 * 3600.0
+"""Seconds between two rounds at most, as `work_long` makes them."""
+
 SILENT: Final = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: ""])
 
 
@@ -87,11 +91,13 @@ class World:
         """The monotonic clock, in seconds."""
         self.postfix = SimulatedPostfix(lambda: self.wall, directory / "mail.log")
         self.turn = 0
-        self.policy = make_policy(0, self.journal_settings, hold={"on_expiry": "keep"})
+        self.policy = make_policy(0, self.journal_settings)
         self.templates = _templates()
         self.wandered = False
         """Whether notices may be 14 days late by the wall clock, or a record is missed: the administrator is told."""
         self.faults = Faults()
+        self.rounds: list[tuple[float, datetime]] = []
+        """The times of all rounds, by both clocks."""
         self.taken: list[Taken] = []
         self.told: list[Told] = []
         self.on_deleted: Callable[[File, bool], None] = lambda _file, _by_steward: None
@@ -102,6 +108,7 @@ class World:
         self._numbers = iter(range(1, 1_000_000))
         self._stack = ExitStack()
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(expiry, "MAX_ROUND", LONGEST_PAUSE)  # a day has four rounds here, and not thousands
         patch.setattr(privileged, "LOCK_TIMEOUT", 0.0)  # nothing else runs while it waits
         patch.setattr(release_check, "listener_filter", lambda _config_dir: "")  # it asks postconf(1)
         patch.setattr(rows, "datetime", _clock_of(self))
@@ -224,13 +231,11 @@ class World:
         life.callback(journal.close)
         self._watch(journal)
         dispatcher = notices.Dispatcher(journal, GATEWAY, self._sendmail)
-        self._steward = Steward(
-            self._context(),
-            journal,
-            queue,
-            SILENT,
-            lambda now: _ignore(dispatcher.dispatch(self.policy, self.templates, now)),
-        )
+        dispatch = partial(self._dispatch, dispatcher)
+        self._steward = Steward(self._context(), journal, queue, SILENT, dispatch, lambda: self.running)
+
+    def _dispatch(self, dispatcher: notices.Dispatcher, now: datetime) -> None:
+        dispatcher.dispatch(self.policy, self.templates, now)
 
     def _context(self) -> Context:
         return Context(self.policy, KEY, GATEWAY)
@@ -265,6 +270,7 @@ class World:
         if self._steward is None:
             return 15.0
         self._steward.context = self._context()
+        self.rounds.append((self.running, self.wall))
         try:
             soon = self._steward.round(self.wall)
         except Killed:
@@ -412,7 +418,3 @@ def _clock_of(world: World) -> type[datetime]:
             return world.wall.astimezone(tz)
 
     return Clock
-
-
-def _ignore(_: object) -> None:
-    """Dispatched notices are logged by the process."""
