@@ -102,7 +102,7 @@ class BodyScan:
         """The first obstacle that was found: the rest of the body changes nothing."""
         self._has_parts = search.has_parts
         self._hidden = HiddenAddresses(search.hidden)
-        self._text = TextStream(self._hidden.search_encoded)
+        self._text = TextStream(self._hidden.search)
         self._base64 = _Base64(self._take_decoded)
         self._decoded_begins_line = True
         self._place = _Place.DATA if search.is_base64 and not search.has_parts else _Place.TEXT

@@ -2,7 +2,7 @@
 
 A body comes in pieces of any size. Text is kept up to the next blank, so no address is cut. Each text is read as it is
 and in the ways in which mail programs would show it: without quoted-printable, encoded words, HTML's entities and tags,
-the NULs of UTF-16. So it makes no difference how a part is labelled. The cost is linear.
+invisible characters, the NULs of UTF-16. So it makes no difference how a part is labelled. The cost is linear.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from undisclosed.addresses.domains import MAX_NAME, to_ascii
 from undisclosed.addresses.encoded_words import decoded
@@ -40,14 +41,30 @@ _MARK: Final = re.compile(r"[^0-9a-z.+-]")
 """A character that may be before an address: `'a@x'`, `*a@x*`, `_a@x_`, `?to=a@x`, a word of another script."""
 
 _QUOTED_PRINTABLE: Final = re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]*\n)")
-_ENTITY: Final = re.compile(rb"&(?:#0*+(?:64|46)|#[xX]0*+(?:40|2[eE])|commat|period);?")
+_AT_ENTITY: Final = re.compile(rb"&(?:#0*+64|#[xX]0*+40|commat)")
+_PERCENT: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
+_BREAK: Final = re.compile(
+    rb"(?i)</?(?:address|article|blockquote|body|br|center|d[dlt]|div|h[1-6r]|li|[ou]l|option|p|pre|section"
+    rb"|t(?:able|body|[dhr]))\b[^<>]*>"
+)
+"""A tag of HTML that separates words; the others may be within a word."""
 _TAG: Final = re.compile(rb"<[^<>]*>")
+_INVISIBLE: Final = re.compile(rb"\xc2\xad|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf")
+"""Soft hyphen, blanks without width, marks of direction. They keep a mail program from making a link of an address."""
 _ESCAPE: Final = re.compile(rb"\x1b[$(]{1,2}[@-Z]")
 _ENCODED_WORD: Final = re.compile(rb"=\?[^?\s]++\?[bBqQ]\?")
 
 
+def _shows_at(text: bytes) -> bool:
+    return b"@" in text or _AT_ENTITY.search(text) is not None
+
+
 def _without_entities(text: bytes) -> bytes:
-    return html.unescape(text.decode("latin-1")).encode("utf-8", "replace")
+    return _INVISIBLE.sub(b"", html.unescape(text.decode("utf-8", "replace")).encode("utf-8", "replace"))
+
+
+def _without_tags(text: bytes) -> bytes:
+    return _without_entities(_TAG.sub(b"", _BREAK.sub(b" ", text)))
 
 
 def _without_encoded_words(text: bytes) -> bytes:
@@ -64,11 +81,12 @@ def _is_text(text: bytes) -> bool:
 
 
 _READINGS: Final[tuple[tuple[Callable[[bytes], object], Callable[[bytes], bytes]], ...]] = (
-    (_ENTITY.search, _without_entities),
-    (lambda text: b"%40" in text, lambda text: text.replace(b"%40", b"@")),  # in links
-    (lambda text: b">@" in text or b"@<" in text, lambda text: _TAG.sub(b"", text)),  # a@<span>x.test</span>
+    (lambda text: b"&" in text and _shows_at(text), _without_entities),  # o&#39;neil@x.test, a&#64;x.test
+    (lambda text: b"<" in text and _shows_at(text), _without_tags),  # a@<span>x</span>.test
+    (_PERCENT.search, unquote_to_bytes),  # in links: o%27neil@x.test, a%40x.test
     (_ENCODED_WORD.search, _without_encoded_words),  # in the header of a forwarded message
     (_ESCAPE.search, lambda text: _ESCAPE.sub(b" ", text)),  # ISO-2022, between its escape sequences
+    (_INVISIBLE.search, lambda text: _INVISIBLE.sub(b"", text)),
     (lambda text: b"\xef\xbc\xa0" in text, lambda text: text.replace(b"\xef\xbc\xa0", b"@")),  # the full-width at sign
 )
 """How else a text can be read: whether it makes a difference, and the reading. Attachments of other kinds have none."""
@@ -90,19 +108,19 @@ class HiddenAddresses:
         """Whether the body repeats the list."""
         return len(self._found) >= A_LIST
 
-    def search_encoded(self, text: bytes) -> None:
-        """Look for them in a text that may be in quoted-printable."""
-        self.search(text)
-        if self._is_searched and b"=" in text and _QUOTED_PRINTABLE.search(text):
-            self.search(binascii.a2b_qp(text))
-
     def search(self, text: bytes) -> None:
-        """Look for them in a text, in all its readings."""
+        """Look for them in a text, which may be in quoted-printable, in all its readings."""
         if not self._is_searched:
             return
+        self._search_readings(text)
+        if b"=" in text and _is_text(text) and _QUOTED_PRINTABLE.search(text):
+            self._search_readings(binascii.a2b_qp(text))
+
+    def _search_readings(self, text: bytes) -> None:
         self._search_reading(text)
         if b"\0" in text:  # UTF-16, UTF-32
-            self._search_reading(text.translate(None, b"\0"))
+            text = text.translate(None, b"\0")
+            self._search_reading(text)
         if _is_text(text):
             for differs, reading in _READINGS:
                 if differs(text):
@@ -140,6 +158,7 @@ def _local_parts(before: str) -> Iterator[str]:
     assert word is not None
     name = unicodedata.normalize("NFC", word[0][::-1].casefold())
     yield name
+    yield name.lstrip("0123456789.+-")  # of a list: `-a@x`, `1.a@x`
     for mark in _MARK.finditer(name):
         yield name[mark.end() :]
 

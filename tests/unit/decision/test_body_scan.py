@@ -152,6 +152,26 @@ REPETITIONS = {
     "HTML as Word writes it": part(
         b"text/html", b"parent0@<span class=SpellE>family0.example</span> <i>parent1</i>@family1.example"
     ),
+    "HTML as Word writes it, within a domain": part(
+        b"text/html", b"<p>parent0@<span class=SpellE>family0</span>.example</p><p>parent1@<b>family1</b>.example</p>"
+    ),
+    "HTML that hides at signs from programs": part(
+        b"text/html", b"parent0<b>&#64;</b>family0.example " * 2 + b"parent1&#8203;@family1.e&shy;xample"
+    ),
+    "HTML with entities for letters": part(b"text/html", b"par&#101;nt0@family0.example &#x70;arent1@family1.example"),
+    "HTML in UTF-16": part(
+        b"text/html; charset=utf-16",
+        encoded("<i>parent0</i>@family0.example parent1&#64;family1.example".encode("utf-16")),
+        b"base64",
+    ),
+    "blanks without width": "parent0\u200b@family0.example parent1@fam\u00adily1.example".encode(),
+    "links with more letters in hexadecimal": b"mailto:%70arent0%40family0%2Eexample%2Cparent1%40family1.example",
+    "a forwarded message as a file, in quoted-printable": part(
+        b"application/octet-stream; name=sent.eml",
+        encoded(b"Dear all,\nparent0@fam=\nily0.example, parent1=40family1.example"),
+        b"base64",
+    ),
+    "a list with dashes": b"-parent0@family0.example\r\n2.parent1@family1.example\r\n",
     "links": b"https://council.test/leave?who=parent0%40family0.example&or=parent1%40family1.example\r\n",
     "quoted-printable": part(
         b"text/plain",
@@ -300,6 +320,7 @@ def test_pieces_never_change_the_answer(units: list[bytes], data: st.DataObject,
 HOSTILE = [
     b" ", b"\t", b"\r", b"\n", b"\r\n", b"x", b"=", b"=\n", b"=40", b"@", b"a@", b"@family1.example ",
     b"a'a'@family1.example|", b"--\n", b"\n--", b"--x\n y\n", b" x\n", b"<", b"<@", b">@<", b"&#64;", b"&#0", b"%40",
+    b"@&amp;", b"@<p ", b"<p>@", b"@</h1", b"%41", b"\xc2\xad", b"&#64;<b>",
     b"=?utf-8?q?a=40b?=", b"=?", b'"', b"\0", b"\x1b$B", b"\xff", b"\xef\xbc\xa0", b"content-type:\n",
     b"content-type: text/plain;hp ", b"content-type: text/plain\n\n", b"content-transfer-encoding: base64\n\n",
     b"content-transfer-encoding: base64\n\n--\n", b"begin 600 ", b"QUJD=", b"QUJD", b"autocrypt-gossip ",
