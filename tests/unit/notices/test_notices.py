@@ -325,6 +325,13 @@ def test_the_day_of_expiry_is_the_earliest_one() -> None:
     assert "on 22 November 2026 without" in words(notice("held", about=unknown, hold={"expire_days": 3}))
 
 
+def test_adopted_mail_is_never_deleted_by_itself() -> None:
+    """It may be on hold for another reason: neither the notice nor the digest announces a deletion."""
+    adopted = incident(copies=(copy(adopted=True, waits=ADOPTED, until=None),))
+    assert "it stays on hold until an administrator decides" in words(notice("held", about=adopted))
+    assert "deleted on" not in words(several("digest", [facts(adopted, "held")]))
+
+
 def test_a_late_notice_names_no_day_before_tomorrow() -> None:
     """The steward was away: a message is deleted a day after its reminder at the earliest."""
     over = incident(copies=(copy(until=SENT - timedelta(days=3)),))
