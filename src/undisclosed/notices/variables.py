@@ -140,7 +140,6 @@ def variables_of(policy: Policy, facts: Facts, now: datetime) -> dict[str, Value
         "redirected": facts.is_redirected,
         "some_received": facts.kind in NOT_SENT and _some_received(facts),
         "until": _until(policy, copies, now),
-        "on_expiry": "keep" if all(copy.adopted for copy in copies) else policy.hold.on_expiry,
         "release_at": max((copy.leaves for copy in copies if copy.leaves), default=incident.at + policy.hold.delay),
     }
 

@@ -328,7 +328,7 @@ def test_the_day_of_expiry_is_the_earliest_one() -> None:
 def test_adopted_mail_is_never_deleted_by_itself() -> None:
     """It may be on hold for another reason: neither the notice nor the digest announces a deletion."""
     adopted = incident(copies=(copy(adopted=True, waits=ADOPTED, until=None),))
-    assert "it stays on hold until an administrator decides" in words(notice("held", about=adopted))
+    assert "It stays on hold until somebody decides." in words(notice("held", about=adopted))
     assert "deleted on" not in words(several("digest", [facts(adopted, "held")]))
 
 
