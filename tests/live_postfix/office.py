@@ -83,8 +83,8 @@ def emptied(gateway: Gateway) -> Iterator[Office]:
     gateway.sink.clear()
     office = Office(gateway)
     with office.steward() as steward:  # the first listing that lacks a copy is not enough to close it
-        for _ in range(2):
-            steward.round(datetime.now(UTC) + timedelta(minutes=10))
+        for minutes in (10, 20):
+            steward.round(datetime.now(UTC) + timedelta(minutes=minutes))
     yield office
     office.journal.close()
     gateway.settle()
@@ -110,7 +110,9 @@ class Office:
             HoldQueue(self.context.policy.postfix.config_dir) as queue,
             reported(journal, queue, report),
         ):
-            yield Steward(self.context, journal, queue, log.get(), lambda _: None, monotonic)
+            steward = Steward(self.context, journal, queue, log.get(), lambda _: None, monotonic)
+            yield steward
+            steward.close()
 
     def round(self, later: timedelta = timedelta()) -> None:
         """One round of a new steward, at a later time."""

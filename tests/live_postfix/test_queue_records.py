@@ -164,7 +164,7 @@ def test_a_message_that_the_steward_cannot_release_waits_for_a_person(
     with capture_logs() as lines:
         incident = held(office_under, **options)
         office_under.round(timedelta(minutes=5))
-    assert [line["reference"] for line in lines if line["event"] == "copy_waits"] == [incident.reference]
+    assert [line["reference"] for line in lines if line["event"] == "copy_not_releasable"] == [incident.reference]
     assert not [line for line in lines if line["event"].startswith(("request_", "release_"))]
     due = office_under.journal.notices.due(datetime.now(UTC))
     assert [notice.kind for notice in due if notice.incident_id == incident.id] == ["held"]

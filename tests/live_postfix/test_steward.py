@@ -25,9 +25,9 @@ from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, em
 from support.factories import transaction
 from undisclosed import log
 from undisclosed.incidents.records import Incident, ReleaseMode, State
+from undisclosed.steward.comparison import ARRIVAL_TIME, SOON
 from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.hold_queue import HoldQueue
-from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON
 from undisclosed.steward.release import JobRunner
 from undisclosed.steward.requests import Requests
 
@@ -229,7 +229,7 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
         steward.round(datetime.now(UTC))
         steward.round(datetime.now(UTC) + SOON)
     assert office.state(incident) is State.RELEASED_BY_HAND
-    assert [event.get("state") for event in events if event["event"] == "copy_closed"] == ["released by hand"]
+    assert [event.get("state") for event in events if event["event"] == "copy_left_by_hand"] == ["released by hand"]
     assert office.answer(request) == ("refused", "it is not held any more: released by hand")
 
 
@@ -306,7 +306,7 @@ def test_forged_rows_are_refused(office: Office, change: str, words: str) -> Non
             DueNotices(office.journal),
             log.get(),
         )
-        requests.carry_out(office.context, datetime.now(UTC), missing=())
+        requests.carry_out(office.context, datetime.now(UTC), missing=(), cleared=())
     state, why = office.answer(request)
     assert (state, len(office.on_hold()), office.received()) == ("refused", 1, {})
     assert words in why

@@ -172,7 +172,7 @@ def test_an_obstacle_that_only_the_steward_can_see_is_told(office: Office, actio
     incident = office.incident(message_id)
     assert office.state(incident) is State.HELD
     assert due(office, message_id) == ["held"]
-    waits = [line["log_level"] for line in lines if line["event"] == "copy_waits"]
+    waits = [line["log_level"] for line in lines if line["event"] == "copy_not_releasable"]
     assert waits == ["error"]
     assert len([line for line in lines if line["event"] == "request_refused"]) == 1
     assert office.received() == {}
@@ -194,7 +194,9 @@ def test_a_release_that_fails_for_half_an_hour_is_told(office: Office, action: s
                 elapsed += RETRY * 2**attempt
     finally:
         postfix.run("postconf", "-X", "undisclosed_release_milters")
-    events = [line["event"] for line in lines if line["event"] in ("release_failed", "copy_waits", "request_failed")]
-    assert events == ["release_failed"] * (ATTEMPTS - 1) + ["copy_waits", "request_failed"]
+    events = [
+        line["event"] for line in lines if line["event"] in ("release_failed", "copy_not_releasable", "request_failed")
+    ]
+    assert events == ["release_failed"] * (ATTEMPTS - 1) + ["copy_not_releasable", "request_failed"]
     assert office.state(office.incident(message_id)) is State.HELD
     assert due(office, message_id) == ["held"]

@@ -31,7 +31,8 @@ from undisclosed.journal.journal import Journal
 from undisclosed.milter import answers, session
 from undisclosed.notices import NoticeError, Templates
 from undisclosed.policy import Action, Mode
-from undisclosed.steward import privileged, release_check
+from undisclosed.postfix.mail_log import LogSettings
+from undisclosed.steward import alone, log_reader, privileged, release_check
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueueError
 from undisclosed.steward.rounds import Steward
@@ -110,7 +111,11 @@ class World:
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(expiry, "MAX_ROUND", LONGEST_PAUSE)  # a day has four rounds here, and not thousands
         patch.setattr(privileged, "LOCK_TIMEOUT", 0.0)  # nothing else runs while it waits
-        patch.setattr(release_check, "listener_filter", lambda _config_dir: "")  # it asks postconf(1)
+        # These ask postconf(1).
+        patch.setattr(release_check, "listener_filter", lambda _config_dir: "")
+        settings = LogSettings(self.postfix.log, "postfix", frozenset({"postfix"}), "mail")
+        patch.setattr(log_reader, "settings_of", lambda _config_dir: settings)
+        patch.setattr(alone, "other_holders", lambda _policy: ["an access table"])
         patch.setattr(rows, "datetime", _clock_of(self))
         patch.setattr(session, "datetime", _clock_of(self))
         self.journal = Journal(self.policy.journal, KEY)
@@ -233,6 +238,7 @@ class World:
         dispatcher = notices.Dispatcher(journal, GATEWAY, self._sendmail)
         dispatch = partial(self._dispatch, dispatcher)
         self._steward = Steward(self._context(), journal, queue, SILENT, dispatch, lambda: self.running)
+        life.callback(self._steward.close)
 
     def _dispatch(self, dispatcher: notices.Dispatcher, now: datetime) -> None:
         dispatcher.dispatch(self.policy, self.templates, now)

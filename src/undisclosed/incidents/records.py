@@ -243,6 +243,9 @@ class QueueCopy:
     """The time at which the steward releases a delayed copy by itself; None if it does not."""
     waits: str | None = None
     """The reason why the steward must not act alone on it: it waits for a person. None: the steward may act."""
+    confirmed: bool = False
+    """Whether Postfix is known to have queued a message that was delivered at once: a milter behind ours may still
+    refuse it."""
     body_hash: str | None = None
     """A keyed hash of all that is sent, without Received fields; None until the steward has read it."""
     repeat_of: int | None = None

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from undisclosed.addresses import Address
@@ -41,6 +41,9 @@ FIRST_STATE: Final[Mapping[Treatment, State]] = {
     "monitor": State.MONITORED,
 }
 """The state of a copy when it is recorded."""
+
+CONFIRMATION_TIME: Final = timedelta(seconds=10)
+"""The time in which Postfix's queue or log shows a message that was delivered at once; then it is told all the same."""
 
 QUARANTINED: Final[NoticeKind] = "held"
 """The first notice about a copy that waits for a person, whatever its rule says."""
@@ -166,8 +169,10 @@ class Filing:
                 copies.close_replaced(write, found)
             copy = copies.add(write, _incident_values(transaction), visible, copy)
         if (kind := first_notice(transaction.action, transaction.treatment)) is not None:
+            confirmed_by = CONFIRMATION_TIME if copy.state is State.DELIVERED else timedelta()
             # Anew, if only the administrator can have been told: of mail that no rule seemed to hold.
-            add_notice(write, copy, kind, transaction.at, anew=found is not None and was_found and not found.rule)
+            is_anew = found is not None and was_found and not found.rule
+            add_notice(write, copy, kind, transaction.at + confirmed_by, anew=is_anew)
         add_event(write, _recorded_event(transaction, copy))
         return copy
 

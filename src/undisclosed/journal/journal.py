@@ -18,6 +18,7 @@ from undisclosed.journal.held import Held
 from undisclosed.journal.inbox import Inbox
 from undisclosed.journal.notices import Notices
 from undisclosed.journal.queries import Incidents
+from undisclosed.journal.queue_facts import QueueFacts
 from undisclosed.journal.repeats import Repeats
 from undisclosed.journal.rows import IDS_PER_QUERY
 from undisclosed.policy.sections import JournalSection
@@ -39,6 +40,7 @@ class Journal:
         self.held = Held(database)
         self.notices = Notices(database)
         self.expiring = Expiring(database)
+        self.queue_facts = QueueFacts(database)
         self.gateways = Gateways(database)
         self.repeats = Repeats(database)
         self.inbox = Inbox(database, self.filing, self.held)

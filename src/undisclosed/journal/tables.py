@@ -121,6 +121,7 @@ queue_copy = Table(
     Column("until", UtcDateTime),
     Column("leaves", UtcDateTime),
     Column("waits", Text),
+    Column("confirmed", Boolean, nullable=False),
     Column("body_hash", Text),
     Column("repeat_of", BigInteger),
     Column("seen_seconds", Double, nullable=False),

@@ -9,7 +9,7 @@ from email.message import EmailMessage
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from undisclosed.incidents.records import REDIRECTED, Incident, Notice
+from undisclosed.incidents.records import REDIRECTED, Incident, Notice, State
 from undisclosed.notices import pacing
 from undisclosed.notices.addressee import Addressee, addressee
 from undisclosed.notices.compose import render, render_many
@@ -172,6 +172,7 @@ class Dispatcher:
                     copies,
                     frozenset().union(*(modes.get(copy.id, frozenset()) for copy in copies)),
                     is_redirected=any(copy.id in redirected for copy in copies),
+                    is_confirmed=all(copy.confirmed for copy in copies if copy.state is State.DELIVERED),
                 ),
             )
 

@@ -41,7 +41,7 @@ from undisclosed.postfix.probe import find_account, probe
 from undisclosed.postfix.reachability import targets
 from undisclosed.postfix.tables import read_tables
 
-__all__ = ["Finding", "Level", "ParameterChange", "Plan", "PostfixError", "attach", "detach", "status"]
+__all__ = ["Finding", "Level", "ParameterChange", "Plan", "PostfixError", "attach", "detach", "other_holders", "status"]
 
 LISTS = ("smtpd_milters", "non_smtpd_milters")
 LONG_IDS = "enable_long_queue_ids"
@@ -163,11 +163,18 @@ def status(policy: Policy, config_dir: Path) -> list[Finding]:
     postconf.check()
     config = postconf.config()
     ours = _our_milter(policy, config, None, postconf)
-    return [*_findings(policy, postconf, config, ours), check_log(postconf, len(others_that_hold(config, ours)))]
+    return [*_findings(policy, postconf, config, ours), check_log(postconf, len(_that_can_hold(config, ours)))]
 
 
-def others_that_hold(config: PostfixConfig, ours: OurMilter) -> list[other_holds.Holder]:
-    """All that can put mail on hold beside our milter, and tables that cannot be read."""
+def other_holders(policy: Policy) -> list[str]:
+    """The names of all that can put mail on hold beside our milter. Raises PostfixError."""
+    postconf = Postconf(policy.postfix.config_dir)
+    config = postconf.config()
+    found = _that_can_hold(config, _our_milter(policy, config, None, postconf))
+    return [holder.name for holder in found]
+
+
+def _that_can_hold(config: PostfixConfig, ours: OurMilter) -> list[other_holds.Holder]:
     found = other_holds.holders(config, ours)
     return other_holds.may_hold(found, read_tables(other_holds.tables(found)))
 

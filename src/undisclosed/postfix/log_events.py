@@ -184,11 +184,12 @@ class LogEvents:
                 self._last_placed = self._lines
 
     def _begin(self, queue_id: str) -> None:
+        new = QueueFile({What.BEGUN: self._lines})
         if queue_id in self._kept:
-            self._kept[queue_id] = QueueFile()
+            self._kept[queue_id] = new
         else:
             self._files.pop(queue_id, None)
-            self._files[queue_id] = QueueFile()
+            self._files[queue_id] = new
 
     def _file(self, queue_id: str) -> QueueFile:
         if (kept := self._kept.get(queue_id)) is not None:
@@ -225,8 +226,11 @@ class LogEvents:
         """Whether a milter refused or discarded the message at its end."""
         return self.of(queue_id).has(What.REFUSED, What.DISCARDED)
 
-    def fate(self, queue_id: str) -> Fate | None:
-        """What became of a message that has left the hold queue; None if the log does not say."""
+    def fate(self, queue_id: str, *, was_held: bool = True) -> Fate | None:
+        """What became of a message that has left the hold queue; None if the log does not say.
+
+        `was_held`: it was seen on hold. Otherwise an act without queue ids may have been on others.
+        """
         found = self.of(queue_id)
         if found.new_id is not None:
             return Fate(What.REQUEUED, found.new_id)
@@ -240,11 +244,13 @@ class LogEvents:
             return Fate(What.LET_GO)
         if found.has(What.REQUEUED):
             return Fate(What.REQUEUED)
-        return self._unnamed_fate(found)
+        return self._unnamed_fate(found) if was_held or found.has(What.HELD_BY_MILTER) else None
 
     def _unnamed_fate(self, found: QueueFile) -> Fate | None:
         """The same by lines without queue ids: if only one kind of act can have been it."""
-        since = found.at.get(What.HELD_BY_MILTER, 0)
+        since = found.at.get(What.HELD_BY_MILTER, found.at.get(What.BEGUN))
+        if since is None:  # of another year, for all that the log says
+            return None
         acts = {what for what, line in self._unnamed.items() if line > since}
         if found.has(What.EXPIRED):
             acts.add(What.EXPIRED)

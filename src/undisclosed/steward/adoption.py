@@ -11,7 +11,7 @@ from undisclosed.decision.exposure import expose
 from undisclosed.decision.queue_file import QueuedMessage, QueueFileError
 from undisclosed.decision.reference import identity, recipients_hash, reference
 from undisclosed.incidents.automatic import automatic
-from undisclosed.incidents.records import JournalError, QueueCopy, UnrecordedMail
+from undisclosed.incidents.records import ADOPTED, JournalError, QueueCopy, UnrecordedMail
 from undisclosed.incidents.transaction import author_of, subject_of, transaction_of
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Mode
@@ -83,7 +83,7 @@ class Adoption:
                 gateway=context.gateway,
                 at=queued.arrived,
             )
-            copy = self._journal.filing.record_found(transaction)
+            copy = self._journal.filing.record_found(transaction, waits=ADOPTED)
         else:
             mail = UnrecordedMail(
                 reference=reference(known_as),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +22,7 @@ from undisclosed.incidents.records import JournalError
 from undisclosed.journal.changes import POLL_INTERVAL
 from undisclosed.journal.journal import Journal
 from undisclosed.notices import DispatchStatus, Templates
+from undisclosed.postfix.mail_log import LOG_GROUPS
 from undisclosed.service import sd_notify
 from undisclosed.service.backoff import Backoff
 from undisclosed.service.reload import ReloadResult, ReloadResultFile
@@ -87,14 +90,24 @@ def service_account(user: str) -> pwd.struct_passwd:
 
 
 def drop_rights(account: pwd.struct_passwd) -> None:
-    """Become this user permanently, with its groups."""
+    """Become this user permanently, with its groups, and those of LOG_GROUPS that the service manager gave."""
     if account.pw_uid == 0:
         return
+    given = set(os.getgroups())
     os.initgroups(account.pw_name, account.pw_gid)
+    os.setgroups(sorted({*os.getgroups(), *(given & _log_group_ids())}))
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     if 0 in (*os.getresuid(), *os.getresgid()):
         raise RuntimeError("root's rights could not be dropped")
+
+
+def _log_group_ids() -> set[int]:
+    found = set()
+    for name in LOG_GROUPS:
+        with suppress(KeyError):
+            found.add(grp.getgrnam(name).gr_gid)
+    return found
 
 
 class _RoundLoop:
@@ -157,6 +170,7 @@ class _RoundLoop:
                     self._log.info("steward_works_again")
                 self._failure = ""
                 pauses.reset()
+        self._steward.close()
         sd_notify.send("STOPPING=1", status="stopped")
 
     def _dispatch(self, now: datetime) -> None:

@@ -13,10 +13,10 @@ import structlog
 from undisclosed.incidents.records import OPEN, STEWARD, Incident, NoticeKind, QueueCopy, Request, State, Verb
 from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
+from undisclosed.steward.comparison import SOON
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.put_back import PutBack, Released
-from undisclosed.steward.reconcile import SOON
 from undisclosed.steward.release import RELEASABLE, Job, JobResult, JobRunner
 
 RETRY: Final = timedelta(seconds=60)
@@ -70,6 +70,8 @@ class RoundState:
     """Requests by id whose last attempt failed, with the time of the next one."""
     missing: Collection[int] = ()
     """The ids of copies that the last listing lacked: their state is unknown."""
+    cleared: Collection[int] = ()
+    """The ids of copies that the steward may release by itself."""
 
 
 def classify(
@@ -85,6 +87,8 @@ def classify(
     if earliest > now:
         return Wait(earliest)
     if copy.state is State.PENDING or copy.id in state.missing:
+        return Wait(now + SOON)
+    if request.actor == STEWARD and copy.state is State.HELD and copy.id not in state.cleared:
         return Wait(now + SOON)
     return CarryOut(copy) if copy.state in RELEASABLE else Answered(copy)
 
@@ -102,11 +106,13 @@ class Requests:
         """The attempts at each rule's release that failed so far."""
         self._put_back = PutBack(journal)
 
-    def carry_out(self, context: Context, now: datetime, missing: Collection[int]) -> datetime | None:
+    def carry_out(
+        self, context: Context, now: datetime, missing: Collection[int], cleared: Collection[int]
+    ) -> datetime | None:
         """Carry out all requests that can be; returns the time at which the next one has to be looked at."""
         ready: dict[int, tuple[Request, Incident, QueueCopy]] = {}
         times: list[datetime] = []
-        state = RoundState(now, self._retry_at, missing)
+        state = RoundState(now, self._retry_at, missing, cleared)
         self._look_for_released(context, now)
         for request, incident in list(self._open_requests(context)):
             if self._put_back.waits(request.id):
@@ -187,7 +193,9 @@ class Requests:
         if result.state == "refused" or attempts >= ATTEMPTS:
             # Before the answer: an interrupted request comes again, an answered one does not.
             if self._journal.held.wait_for_person(copy, result.why, now=now):
-                self._log.error("copy_waits", queue_id=copy.queue_id, reference=incident.reference, reason=result.why)
+                self._log.error(
+                    "copy_not_releasable", queue_id=copy.queue_id, reference=incident.reference, reason=result.why
+                )
                 return False
             if result.state == "refused":
                 return False

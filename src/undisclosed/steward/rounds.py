@@ -22,7 +22,10 @@ from undisclosed.steward.repeats import RepeatFinder
 from undisclosed.steward.requests import Requests
 
 IDLE: Final = timedelta(seconds=15)
-"""The time between two rounds if nothing is expected. Changes made by hand are noticed within this time."""
+"""The time between two rounds if nothing is expected."""
+
+WATCHFUL: Final = timedelta(seconds=5)
+"""The same while mail is held: what somebody does with it by hand is noticed within this time."""
 
 FORGET_INTERVAL: Final = 24 * 3600.0
 """Seconds after which the memory of added notices is emptied."""
@@ -50,7 +53,7 @@ class Steward:
         self._due_notices = DueNotices(journal)
         self._heartbeat = Heartbeat(journal)
         jobs = JobRunner(journal, queue, context.key, self._heartbeat.beat)
-        self._reconciler = Reconciler(journal, queue, log)
+        self._reconciler = Reconciler(journal, queue, self._due_notices, log, monotonic)
         self._repeats = RepeatFinder(journal, queue, log)
         self._requests = Requests(journal, jobs, self._due_notices, log)
         self._expiry = Expiry(journal, jobs, self._due_notices, log)
@@ -69,10 +72,17 @@ class Steward:
         reconcile_at = self._reconciler.reconcile(self.context, now)
         self._repeats.find(self.context)
         # After the reconciliation: it tells which copies are missing, and a request for these waits.
-        carry_out_at = self._requests.carry_out(self.context, now, self._reconciler.missing_since)
+        carry_out_at = self._requests.carry_out(
+            self.context, now, self._reconciler.missing_since, self._reconciler.cleared
+        )
         self._expiry.expire(self.context, self._reconciler.held, now, monotonic)
         self._dispatch(now)
         if monotonic - self._forgot_at >= FORGET_INTERVAL:
             self._due_notices.forget()
             self._forgot_at = monotonic
-        return min(filter(None, (now + IDLE, reconcile_at, carry_out_at)))
+        idle = WATCHFUL if self._reconciler.has_open else IDLE
+        return min(filter(None, (now + idle, reconcile_at, carry_out_at)))
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._reconciler.close()

@@ -10,6 +10,7 @@ from support.paths import PROJECT
 from support.systemd_units import copied, run, settings
 from undisclosed.cli import DEFAULT_CONFIG
 from undisclosed.policy.sections import JournalSection
+from undisclosed.postfix.mail_log import LOG_GROUPS
 
 EXPOSURE_LIMIT = 25
 """Tenths of systemd's exposure scale: a part of it is root and must read what others own."""
@@ -41,6 +42,7 @@ def test_unit_lets_the_steward_do_its_work() -> None:
     assert {"CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE"} <= set(unit["CapabilityBoundingSet"][0].split())
     assert not {"NoNewPrivileges", "RestrictSUIDSGID", "StateDirectory"} & set(unit)
     assert "AF_NETLINK" in unit["RestrictAddressFamilies"][0]  # Postfix's tools list the host's addresses
+    assert unit["SupplementaryGroups"] == [" ".join(LOG_GROUPS)]
     assert "/var/spool/postfix" in unit["ReadWritePaths"][0].split()
     assert unit["RuntimeDirectory"] == ["undisclosed-steward"]  # root's; the other half must be able to enter it
     assert int(unit["RuntimeDirectoryMode"][0], 8) & 0o001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from support.factories import transaction
 from support.journals import MakeJournal
 from undisclosed.incidents.records import STEWARD, State, parts_for
+from undisclosed.journal.filing import CONFIRMATION_TIME
 from undisclosed.journal.journal import Journal
 from undisclosed.policy import Action
 
@@ -86,8 +88,53 @@ def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
 )
 def test_the_first_notice_is_owed_with_the_record(journal: Journal, over: dict[str, Any], kind: str | None) -> None:
     """Held-mail review, finding 13: nobody has to look for it later. A refusal tells its sender itself."""
-    journal.filing.record(transaction(**over))
-    assert [notice.kind for notice in journal.notices.due(NOON)] == ([kind] if kind else [])
+    copy = journal.filing.record(transaction(**over))
+    assert [notice.kind for notice in journal.notices.of(copy.incident_id)] == ([kind] if kind else [])
+
+
+def test_a_message_that_was_delivered_at_once_is_told_when_it_is_seen_to_be_queued(journal: Journal) -> None:
+    """Held-mail review, finding 14: the milters behind ours have not answered yet. After ten seconds it is told."""
+    copy = journal.filing.record(transaction(action=Action.REWRITE, treatment="rewrite"))
+    assert journal.queue_facts.unconfirmed(copy.gateway) == [copy]
+    assert journal.notices.due(NOON) == []
+    assert [notice.kind for notice in journal.notices.due(NOON + CONFIRMATION_TIME)] == ["rewritten"]
+    journal.queue_facts.confirm(copy, now=NOON)
+    assert [notice.kind for notice in journal.notices.due(NOON)] == ["rewritten"]
+    assert journal.queue_facts.unconfirmed(copy.gateway) == []
+    [confirmed] = journal.incidents.get(copy.incident_id).copies
+    assert confirmed.confirmed
+
+
+def test_a_message_that_a_later_milter_refused_is_not_told(journal: Journal) -> None:
+    """Held-mail review, finding 14: its sender has the refusal."""
+    copy = journal.filing.record(transaction(action=Action.WARN, treatment="warn"))
+    assert journal.queue_facts.never_queued(copy, "a milter behind ours refused it", now=NOON)
+    assert not journal.queue_facts.never_queued(copy, "again", now=NOON)
+    assert journal.incidents.get(copy.incident_id).state is State.NEVER_QUEUED
+    assert journal.notices.of(copy.incident_id) == []
+
+
+def test_a_copy_follows_the_new_name_of_its_queue_file(journal: Journal) -> None:
+    """users-walk 4: Postfix renames queue files."""
+    copy = journal.filing.record(transaction())
+    journal.queue_facts.follow(copy, "1AEAE384132", 4321, "renamed", now=NOON)
+    [now] = journal.incidents.get(copy.incident_id).copies
+    assert (now.queue_id, now.size, now.state) == ("1AEAE384132", 4321, State.PENDING)
+    assert journal.incidents.events(copy.incident_id)[-1].detail == {"before": copy.queue_id}
+
+
+def test_a_copy_that_waited_for_the_lack_of_a_line_goes_on(journal: Journal) -> None:
+    """It is pending again, and owes the notice of its rule. One that waits for another reason by now is left."""
+    copy = journal.filing.record(transaction(action=Action.DELAY))
+    journal.held.wait_for_person(copy, "late", now=NOON)
+    journal.held.set_state(copy.id, State.HELD)
+    [waiting] = journal.incidents.get(copy.incident_id).copies
+    journal.queue_facts.act_again(replace(waiting, waits="another"), "came", now=NOON)
+    assert journal.incidents.get(copy.incident_id).copies == (waiting,)
+    journal.queue_facts.act_again(waiting, "came", now=NOON)
+    [again] = journal.incidents.get(copy.incident_id).copies
+    assert (again.waits, again.state) == (None, State.PENDING)
+    assert [notice.kind for notice in journal.notices.due(NOON)] == ["delayed"]
 
 
 def test_a_copy_joins_the_notice_of_another_that_is_open(journal: Journal) -> None:

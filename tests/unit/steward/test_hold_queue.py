@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from support.request_factories import COPY, NOW
 from undisclosed.incidents.records import State
+from undisclosed.steward.comparison import Comparison, compare
 from undisclosed.steward.hold_queue import read_listing, without_rest
-from undisclosed.steward.reconcile import Comparison, compare
 
 BEFORE = NOW - timedelta(minutes=1)
 
@@ -72,7 +72,7 @@ def test_a_row_that_cannot_be_read(line: bytes) -> None:
     assert [row.queue_id for row in listing.unreadable] == [COPY.queue_id]
     for pending in (COPY, replace(COPY, state=State.PENDING)):
         comparison = compare(listing, [pending, other], {}, now=NOW, missing_since={1: BEFORE, 2: BEFORE})
-        assert [(change.copy.id, change.state) for change in comparison.changes] == [(2, State.RELEASED_BY_HAND)]
+        assert [(change.copy.id, change.state) for change in comparison.changes] == [(2, State.GONE)]
         assert comparison == Comparison(comparison.changes, (), {})
 
 

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from support.factories import policy
 from support.request_factories import COPY, INCIDENT, NOW, REQUEST
-from undisclosed.incidents.records import Incident, QueueCopy, State
+from undisclosed.incidents.records import STEWARD, Incident, QueueCopy, State
+from undisclosed.policy import Action
+from undisclosed.steward.comparison import SOON
 from undisclosed.steward.context import Context
-from undisclosed.steward.reconcile import SOON
 from undisclosed.steward.requests import Answered, CarryOut, RefuseRequest, RoundState, Wait, classify
 
 CONTEXT = Context(policy(), b"key", "mx1")
@@ -55,3 +56,14 @@ def test_a_request_waits_until_the_state_of_its_copy_is_known() -> None:
     """While the copy is pending, or was missing in the last listing."""
     assert classify(CONTEXT, REQUEST, incident(replace(COPY, state=State.PENDING)), RoundState(AT)) == Wait(AT + SOON)
     assert classify(CONTEXT, REQUEST, INCIDENT, RoundState(AT, missing={COPY.id})) == Wait(AT + SOON)
+
+
+def test_the_stewards_own_release_needs_to_be_cleared() -> None:
+    """DESIGN, what the steward does by itself: a person's request does not. One that has begun goes on."""
+    delayed = replace(COPY, action=Action.DELAY, arrived=NOW - timedelta(hours=1))
+    own = replace(REQUEST, actor=STEWARD)
+    assert classify(CONTEXT, own, incident(delayed), RoundState(AT)) == Wait(AT + SOON)
+    assert classify(CONTEXT, own, incident(delayed), RoundState(AT, cleared={COPY.id})) == CarryOut(delayed)
+    assert classify(CONTEXT, REQUEST, incident(delayed), RoundState(AT)) == CarryOut(delayed)
+    begun = replace(delayed, state=State.RELEASING)
+    assert classify(CONTEXT, own, incident(begun), RoundState(AT)) == CarryOut(begun)

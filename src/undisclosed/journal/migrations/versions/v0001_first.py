@@ -107,6 +107,7 @@ def upgrade() -> None:
         sa.Column("until", UtcDateTime(), nullable=True),
         sa.Column("leaves", UtcDateTime(), nullable=True),
         sa.Column("waits", sa.Text(), nullable=True),
+        sa.Column("confirmed", sa.Boolean(), nullable=False),
         sa.Column("body_hash", sa.Text(), nullable=True),
         sa.Column("repeat_of", sa.BigInteger(), nullable=True),
         sa.Column("seen_seconds", sa.Double(), nullable=False),

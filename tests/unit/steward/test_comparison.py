@@ -9,8 +9,9 @@ import pytest
 
 from support import request_factories
 from undisclosed.incidents.records import AcceptedPart, QueueCopy, State, parts_for
+from undisclosed.postfix.log_events import Fate, What
+from undisclosed.steward.comparison import ARRIVAL_TIME, LOGGED_WITHIN, SOON, Comparison, History, compare
 from undisclosed.steward.hold_queue import Listing, QueueEntry
-from undisclosed.steward.reconcile import ARRIVAL_TIME, SOON, Comparison, History, compare
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 COPY = replace(request_factories.COPY, arrived=NOW - timedelta(hours=1))
@@ -24,6 +25,7 @@ def compare_one(
     elsewhere: bool = False,
     missed_before: timedelta | None = None,
     history: History | None = None,
+    has_log: bool = False,
 ) -> Comparison:
     """Compare one copy with a listing that has `entry` on hold, or the copy's queue id in another queue.
 
@@ -33,7 +35,7 @@ def compare_one(
     others = frozenset([copy.queue_id] if elsewhere else [])
     histories = {copy.id: history} if history else {}
     missing = {} if missed_before is None else {copy.id: NOW - missed_before}
-    return compare(Listing(held, others), [copy], histories, now=NOW, missing_since=missing)
+    return compare(Listing(held, others), [copy], histories, now=NOW, missing_since=missing, has_log=has_log)
 
 
 def states(comparison: Comparison) -> list[State]:
@@ -64,7 +66,7 @@ def test_a_pending_copy_may_arrive_later() -> None:
 def test_one_listing_may_miss_a_message() -> None:
     """A message is gone if two listings in a row lack it, or if it is in another queue."""
     assert compare_one(COPY) == Comparison((), (), {1: NOW})
-    assert states(compare_one(COPY, missed_before=SOON)) == [State.RELEASED_BY_HAND]
+    assert states(compare_one(COPY, missed_before=SOON)) == [State.GONE]
     assert states(compare_one(COPY, elsewhere=True)) == [State.RELEASED_BY_HAND]
 
 
@@ -87,7 +89,7 @@ def test_two_listings_within_one_move_are_no_proof() -> None:
 def test_a_reused_queue_id(entry: QueueEntry) -> None:
     """Another message has the short queue id now: the copy is gone, and that message has no record."""
     comparison = compare_one(COPY, entry, missed_before=SOON)
-    assert (states(comparison), comparison.unrecorded) == ([State.RELEASED_BY_HAND], (entry,))
+    assert (states(comparison), comparison.unrecorded) == ([State.GONE], (entry,))
 
 
 @pytest.mark.parametrize(
@@ -114,5 +116,38 @@ def test_a_message_removed_by_hand_during_a_release() -> None:
     comparison = compare_one(
         replace(COPY, state=State.RELEASING), missed_before=SOON, history=History(parts_for("split", [0, 1], 3))
     )
-    assert states(comparison) == [State.RELEASED_BY_HAND]
+    assert states(comparison) == [State.GONE]
     assert "2 recipients had been served" in comparison.changes[0].why
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        (What.LET_GO, State.RELEASED_BY_HAND),
+        (What.REQUEUED, State.RELEASED_BY_HAND),
+        (What.DELETED, State.DELETED_BY_HAND),
+        (What.EXPIRED, State.DELETED_BY_HAND),
+    ],
+)
+def test_the_log_tells_what_somebody_did(kind: What, state: State) -> None:
+    """users-walk 5: a leak and a deletion by hand are not one state. The log decides at once, a listing after SOON."""
+    history = History(fate=Fate(kind))
+    assert states(compare_one(COPY, missed_before=SOON, history=history, has_log=True)) == [state]
+    assert states(compare_one(COPY, elsewhere=True, history=history, has_log=True)) == [state]
+    just_recorded = replace(COPY, state=State.PENDING, arrived=NOW)
+    assert states(compare_one(just_recorded, missed_before=SOON, history=history, has_log=True)) == [state]
+
+
+def test_a_message_is_gone_only_when_the_log_had_time_to_tell() -> None:
+    """`postsuper -d ALL` logs when it has deleted all. Without a log nobody can tell more."""
+    assert states(compare_one(COPY, missed_before=SOON, has_log=True)) == []
+    assert states(compare_one(COPY, missed_before=LOGGED_WITHIN, has_log=True)) == [State.GONE]
+    assert states(compare_one(COPY, missed_before=SOON)) == [State.GONE]
+
+
+def test_a_held_message_that_a_milter_refused_in_the_end_was_never_queued() -> None:
+    """The log tells it before ARRIVAL_TIME is over."""
+    young = replace(COPY, state=State.PENDING, arrived=NOW)
+    comparison = compare_one(young, missed_before=SOON, history=History(is_refused=True))
+    assert states(comparison) == [State.NEVER_QUEUED]
+    assert comparison.changes[0].why == "a milter refused it"
