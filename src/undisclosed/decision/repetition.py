@@ -166,8 +166,16 @@ def _local_parts(before: str) -> Iterator[str]:
 def _last_blank(text: bytes) -> int:
     """The end of the last blank in a text, where no address goes on; 0 if there is none near its end."""
     nearest = max(0, len(text) - OVERLAP)
-    blank = max(text.rfind(b" ", nearest), text.rfind(b"\t", nearest))
-    line_end = text.rfind(b"\n", nearest)
+    end = _blank_before(text, nearest, len(text))
+    # Behind a tag of HTML an address may go on.
+    while end and (tag := text.rfind(b"<", nearest, end)) > text.rfind(b">", nearest, end):
+        end = _blank_before(text, nearest, tag)
+    return end
+
+
+def _blank_before(text: bytes, nearest: int, end: int) -> int:
+    blank = max(text.rfind(b" ", nearest, end), text.rfind(b"\t", nearest, end))
+    line_end = text.rfind(b"\n", nearest, end)
     while line_end > blank and text.startswith(b"=", line_end - 1):  # none in quoted-printable
         line_end = text.rfind(b"\n", nearest, line_end)
     return max(blank, line_end) + 1

@@ -16,7 +16,7 @@ from undisclosed.addresses.crosscheck import candidates
 from undisclosed.decision import field_text
 from undisclosed.decision.body_scan import BodySearch
 from undisclosed.decision.edits import Edit, HeaderChange, HeaderDeletion, HeaderInsertion, apply
-from undisclosed.decision.exposure import expose
+from undisclosed.decision.exposure import expose, is_rerouted
 from undisclosed.decision.message import Field, Message, key_of
 from undisclosed.decision.obstacles import AUTHORS, Key, Obstacle, broken_by, header_obstacle, is_composite
 from undisclosed.policy import Policy, Standing
@@ -115,12 +115,17 @@ def _is_ours(policy: Policy, signature: str) -> bool:
 
 
 def _body_search(policy: Policy, message: Message, hidden: frozenset[Key]) -> BodySearch:
-    """The search of the body. Internal addresses are no list there: they are in signatures and footers of all mail."""
+    """The search of the body for the addresses that count. Internal ones and partners' are in many signatures."""
     return BodySearch(
-        hidden=frozenset(key for key in hidden if policy.standing(key[1]) is not Standing.INTERNAL),
+        hidden=frozenset(key for key in hidden if _counts(policy, *key)),
         has_parts=any(is_composite(value.lower()) for value in message.values("content-type")),
         is_base64=any("base64" in value.lower() for value in message.values("content-transfer-encoding")),
     )
+
+
+def _counts(policy: Policy, local: str, domain: str) -> bool:
+    """Whether an address counts as external."""
+    return is_rerouted(local) or policy.standing(domain) is Standing.EXTERNAL
 
 
 def hide(policy: Policy, message: Message) -> tuple[Edit, ...]:

@@ -211,8 +211,8 @@ class RewriteSection(Section):
         default=Action.QUARANTINE,
         description="The action in place of `rewrite`, `split` or `delay` for a message whose recipients cannot be"
         " hidden: it is signed or encrypted, an invitation, has `winmail.dat`, or shows two or more of the hidden"
-        " addresses elsewhere, as in its text, an attached message or a text file. Compressed attachments (PDF,"
-        " office documents, archives) are not searched. The size of a message does not matter. DKIM signatures of"
+        " external addresses elsewhere, as in its text, an attached message or a text file. Compressed attachments"
+        " (PDF, office documents, archives) are not searched. The size of a message does not matter. DKIM signatures of"
         " internal domains are removed instead, so that a milter behind this one signs anew.",
     )
 

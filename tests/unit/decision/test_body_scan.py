@@ -25,6 +25,7 @@ from undisclosed.decision.obstacles import (
     UUENCODED,
     Obstacle,
 )
+from undisclosed.decision.repetition import STEP
 
 PARENTS = [f"parent{number}@family{number}.example" for number in range(12)]
 HIDDEN = frozenset((address.split("@")[0], address.split("@")[1]) for address in PARENTS)
@@ -289,6 +290,17 @@ def test_an_obstacle_at_the_end_of_a_window(name: str, filling: bytes) -> None:
         assert text(search.obstacle([_filled(filling, start) + body + b"\r\n" + filling])) == text(expected), shift
 
 
+def test_an_address_with_a_tag_at_the_end_of_a_step() -> None:
+    """A blank within a tag of HTML is no end of an address."""
+    shown = b"parent0@<span class=SpellE>family0</span>.example"
+    other = b"parent1@family1.example "
+    for shift in range(len(shown) + 2):
+        assert (
+            PARTS.obstacle([other + b"x " * ((STEP - len(other) - shift) // 2) + b" " * (shift % 2) + shown])
+            == REPEATED
+        )
+
+
 def _filled(filling: bytes, size: int) -> bytes:
     """Whole lines and a shorter one, of this size together."""
     lines = filling * (size // len(filling))
@@ -320,7 +332,7 @@ def test_pieces_never_change_the_answer(units: list[bytes], data: st.DataObject,
 HOSTILE = [
     b" ", b"\t", b"\r", b"\n", b"\r\n", b"x", b"=", b"=\n", b"=40", b"@", b"a@", b"@family1.example ",
     b"a'a'@family1.example|", b"--\n", b"\n--", b"--x\n y\n", b" x\n", b"<", b"<@", b">@<", b"&#64;", b"&#0", b"%40",
-    b"@&amp;", b"@<p ", b"<p>@", b"@</h1", b"%41", b"\xc2\xad", b"&#64;<b>",
+    b"@&amp;", b"@<p ", b"<p>@", b"@</h1", b"< ", b"<a\n", b"%41", b"\xc2\xad", b"&#64;<b>",
     b"=?utf-8?q?a=40b?=", b"=?", b'"', b"\0", b"\x1b$B", b"\xff", b"\xef\xbc\xa0", b"content-type:\n",
     b"content-type: text/plain;hp ", b"content-type: text/plain\n\n", b"content-transfer-encoding: base64\n\n",
     b"content-transfer-encoding: base64\n\n--\n", b"begin 600 ", b"QUJD=", b"QUJD", b"autocrypt-gossip ",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.factories import message, policy, rule, strangers
 from undisclosed.decision.message import Client
-from undisclosed.decision.obstacles import INVITATION
+from undisclosed.decision.obstacles import INVITATION, REPEATED
 from undisclosed.decision.rules import Scope, after_body, decide, judge
 from undisclosed.policy import Action
 
@@ -167,6 +167,15 @@ def test_internal_addresses_and_authors_are_no_list_in_a_body() -> None:
     search = decide(ours, letter).body
     assert search is not None
     assert search.hidden == {tuple(address.split("@")) for address in (*strangers(11), *letter.recipients)}
+
+
+def test_partners_are_no_list_in_a_body() -> None:
+    """A text may name addresses that the policy does not count, also if they are recipients; but no rerouted one."""
+    ours = policy(rules=[rule(action="rewrite")], organisation={"partner_domains": ["nhs.test"]})
+    contacts = "ward@nhs.test, clinic@nhs.test, desk@nhs.test, duty@nhs.test"
+    letter = message(to=f"{MANY}, {contacts}, a%x@nhs.test, b%x@nhs.test")
+    assert judge(ours, letter, [f"For help write to {contacts}".encode()]).action is Action.REWRITE
+    assert judge(ours, letter, [b"For help write to a%x@nhs.test, b%x@nhs.test"]).obstacle == REPEATED
 
 
 @pytest.mark.parametrize(
