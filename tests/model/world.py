@@ -174,11 +174,11 @@ class World:
             tuple(recipients),
             file,
             file.arrived,
-            fates[type(answer)],  # type: ignore[arg-type]  # one of them: refusals have returned
+            "held" if file.queue == "hold" else fates[type(answer)],  # type: ignore[arg-type]  # refusals have returned
             may_show=action in (Action.ACCEPT, Action.WARN) or self.policy.mode is Mode.MONITOR,
             stopped=by_access,
             warned=action is Action.WARN,
-            recorded=not self.faults.milter_journal_fails,
+            recorded=isinstance(answer, answers.Hold | answers.Rewrite) and not self.faults.milter_journal_fails,
             first_id=file.queue_id,
         )
         self.taken.append(taken)
