@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from faults.held import Held, empty_journal, journal_file
 from faults.relay import Relay
-from faults.trial import Trial, fresh
+from faults.trial import Beside, Trial, close_all, fresh
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from live_postfix.stage import Stage, attached
+from support.wall_clock import Clock
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +47,33 @@ def relay(attached_stage: Stage) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def trial(stage: Stage, record_property: Callable[[str, object], None]) -> Trial:
+def clock() -> Iterator[Clock]:
+    """The clock of the processes that this test starts with it."""
+    with Clock() as clock:
+        yield clock
+
+
+@pytest.fixture(scope="session")
+def beside() -> Iterator[Beside]:
+    """The steward beside the milter."""
+    beside = Beside()
+    yield beside
+    beside.stop()
+
+
+@pytest.fixture
+def held(stage: Stage, beside: Beside, record_property: Callable[[str, object], None]) -> Iterator[Held]:
+    """One fault about held mail, and its observations."""
+    beside.stop()
+    empty_journal(stage)
+    with Held(stage, record_property) as held:
+        yield held
+    stage.postfix.empty()
+
+
+@pytest.fixture
+def trial(stage: Stage, beside: Beside, record_property: Callable[[str, object], None]) -> Iterator[Trial]:
     """One fault and its observations."""
-    return Trial(stage, record_property)
+    close_all(journal_file(stage))
+    yield Trial(stage, beside.start(stage.gateway), record_property)
+    beside.pause(journal_file(stage))

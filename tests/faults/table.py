@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Self
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = (
-    "| Fault | Clients are told | The milter's log | Postfix's log | Recovery | Over the limit | Lost | Test |",
-    "|---|---|---|---|---|---:|---:|---|",
+    "| Fault | Clients are told | The log | Postfix's log | Recovery | Over the limit | Lost | Untold | Twice | Test |",
+    "|---|---|---|---|---|---:|---:|---:|---:|---|",
 )
 
 
@@ -23,14 +24,16 @@ class Row:
     fault: str
     answers: Mapping[int, int]
     """The number of answers by reply code; code 0 is a broken connection."""
-    milter: Mapping[str, int]
-    """The number of lines in the milter's log by event, without events that do not concern a fault."""
+    log: Mapping[str, int]
+    """The number of lines in the log of milter and steward by event, without events that do not concern a fault."""
     postfix: Mapping[str, int]
     """The number of Postfix's warnings by text."""
     recovery: str
     seconds: float
     over_the_limit: int
     lost: int
+    untold: int
+    twice: int
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain values, for a test's report."""
@@ -46,11 +49,13 @@ class Row:
         cells = (
             self.fault,
             _counted({str(code) if code else "no answer": count for code, count in self.answers.items()}),
-            _counted({f"`{event}`": count for event, count in self.milter.items()}),
+            _counted({f"`{event}`": count for event, count in self.log.items()}),
             _counted({f"`{warning}`": count for warning, count in self.postfix.items()}),
             f"{self.recovery} ({self.seconds:.1f} s)" if self.seconds else self.recovery,
             str(self.over_the_limit),
             str(self.lost),
+            str(self.untold),
+            str(self.twice),
             f"`{test}`",
         )
         return f"| {' | '.join(cells)} |"
@@ -68,6 +73,11 @@ def page(text: str, rows: Mapping[str, Row]) -> str:
         raise ValueError(f"{PAGE} has no {BEGIN} and {END}")
     table = "\n".join((*HEAD, *(row.line(test) for test, row in rows.items())))
     return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def with_number(readme: str, number: int) -> str:
+    """README's text with this number of faults."""
+    return re.sub(r"injects \d+ faults", f"injects {number} faults", readme)
 
 
 def named_in(text: str) -> list[str]:

@@ -24,13 +24,6 @@ class ClockedMilter(Milter):
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    """The clock of this test's milter."""
-    with Clock() as clock:
-        yield clock
-
-
-@pytest.fixture
 def stage(attached_stage: Stage, clock: Clock) -> Iterator[Stage]:
     """The gateway, with a milter that uses `clock`."""
     gateway = attached_stage.gateway

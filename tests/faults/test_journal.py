@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from faults.trial import RIGHT, Trial, fresh
+from faults.trial import RIGHT, Beside, Trial, fresh
 from lab.milter import upgrade_journal
 from lab.postgres import Postgres
 from lab.waiting import until
@@ -94,6 +94,7 @@ def frozen(postgres: Postgres) -> Iterator[None]:
 def test_the_journals_server(
     attached_stage: Stage,
     postgres: Postgres,
+    beside: Beside,
     record_property: Callable[[str, object], None],
     breaking: Callable[[Postgres], AbstractContextManager[None]],
     reason: str,
@@ -108,9 +109,10 @@ def test_the_journals_server(
     upgrade_journal(stage.gateway.config)
     try:
         fresh(stage, journal=document["journal"])
-        trial = Trial(stage, record_property)
+        trial = Trial(stage, beside.start(stage.gateway), record_property)
         goes_wrong(trial, breaking(postgres), reason)
         trial.report(fault, f"by itself, once {repair}")
     finally:
+        beside.stop()
         stage.gateway.milter.stop()
         postgres.drop("faults")

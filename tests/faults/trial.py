@@ -1,19 +1,28 @@
-"""One fault under load: the answers to the clients, the lines of the log, the time to recovery, and two sums."""
+"""One fault under load: the answers to the clients, the lines of the log, the time to recovery, and four sums."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import sqlalchemy
 
 from faults.table import Row
 from lab import toml
 from lab.client import Client
 from lab.gateway import Gateway
 from lab.milter import Milter
+from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.load import (
     KINDS,
@@ -22,6 +31,7 @@ from live_postfix.load import (
     Answer,
     Letter,
     Load,
+    Whereabouts,
     over_the_limit,
     sender,
     taken_and_lost,
@@ -29,6 +39,8 @@ from live_postfix.load import (
 )
 from live_postfix.load import letter as plain_letter
 from live_postfix.stage import Stage
+from undisclosed.config.load import load
+from undisclosed.incidents.records import State
 
 RIGHT = {"ordinary": 250, "rewrite": 250, "quarantine": 250, "reject": 550}
 """The reply code of each kind of message while nothing fails."""
@@ -47,11 +59,57 @@ POSTFIX_WARNS = re.compile(
 """Postfix's warning about a milter that does not answer: the event, and the system's reason."""
 
 
+WITHIN = 20.0
+"""Seconds for the steward to deal with all messages of a trial."""
+
+
+class Beside:
+    """The steward that runs beside the milter. One process for many tests: starting one takes longer than a fault."""
+
+    def __init__(self) -> None:
+        self._steward: Steward | None = None
+        self._configuration = ""
+        self._is_paused = False
+
+    def start(self, gateway: Gateway) -> Steward:
+        """The running steward of this gateway; a new one if the configuration is another one now."""
+        text = gateway.config.read_text()
+        if self._steward is None or not self._steward.is_running or text != self._configuration:
+            self.stop()
+            self._steward = Steward(gateway.config, directory=gateway.state)
+            self._steward.start()
+            self._configuration = text
+        self._go_on()
+        return self._steward
+
+    def pause(self, journal: Path) -> None:
+        """Suspend it between two tests: while no milter runs, its notices would wait in maildrop."""
+        if self._steward is None or not self._steward.is_running:
+            return
+        with closing(sqlite3.connect(journal, timeout=10)) as other:
+            other.execute("BEGIN IMMEDIATE")  # it must not be suspended while it holds the lock
+            os.kill(self._steward.pid, signal.SIGSTOP)
+        self._is_paused = True
+
+    def _go_on(self) -> None:
+        if self._is_paused and self._steward is not None and self._steward.is_running:
+            os.kill(self._steward.pid, signal.SIGCONT)
+        self._is_paused = False
+
+    def stop(self) -> None:
+        """End it."""
+        self._go_on()
+        steward, self._steward = self._steward, None
+        if steward is not None:
+            steward.stop()
+
+
 @dataclass
 class Trial:
     """One test's fault, on a gateway whose milter was started just now. Messages are numbered across all its loads."""
 
     stage: Stage
+    steward: Steward
     record: Callable[[str, object], None]
     letter: Letter = plain_letter
     judged: Callable[[Answer], Answer] = lambda answer: answer
@@ -60,11 +118,17 @@ class Trial:
     _loads: list[Load] = field(default_factory=list)
     _logged: list[dict[str, Any]] = field(default_factory=list)
     _log_before: int = 0
+    _steward_before: int = 0
+    _incidents_before: int = 0
     _maillog_before: int = 0
     _seconds: float = 0
 
     def __post_init__(self) -> None:
         self._log_before = len(self.milter.log())
+        self._steward_before = len(self.steward.log())
+        self._url = load(self.gateway.config).journal.url
+        [(last,)] = query(self._url, "SELECT coalesce(max(id), 0) FROM incident")
+        self._incidents_before = int(last)
         self._maillog_before = len(self.stage.postfix.log_lines())
 
     @property
@@ -137,23 +201,70 @@ class Trial:
         wrong = wrongs(self.stage, self.answers, self.letter, delivered_again=delivered_again)
         assert wrong == [], "\n".join(wrong)
         shown, lost = over_the_limit(self.stage), taken_and_lost(self.stage, self.answers)
-        assert (shown, lost) == ([], [])
+        self._wait_for_the_steward()
+        untold, twice = self._untold(), self._twice(delivered_again=delivered_again)
+        found = {"shown": shown, "lost": lost, "untold": untold, "twice": twice}
+        assert not any(found.values()), (found, self._warned())
+        assert self.steward.is_running
         row = Row(
             fault=fault,
             answers=dict(sorted(self.codes().items())),
-            milter=dict(Counter(event["event"] for event in self.logged() if event["event"] not in ALL_IS_WELL)),
+            log=dict(Counter(event["event"] for event in self.logged() if event["event"] not in ALL_IS_WELL))
+            | dict(Counter(event["event"] for event in self._warned())),
             postfix=dict(self._postfix_warned()),
             recovery=recovery,
             seconds=self._seconds,
             over_the_limit=len(shown),
             lost=len(lost),
+            untold=len(untold),
+            twice=len(twice),
         )
         self.record("fault", row.as_json())
+
+    def _warned(self) -> list[dict[str, Any]]:
+        """The steward's warnings and errors since the test began."""
+        return [event for event in self.steward.log()[self._steward_before :] if event.get("level") != "info"]
+
+    def _wait_for_the_steward(self) -> None:
+        """Wait until each taken message on which a rule acted has its notice. One that never gets it is counted."""
+        with contextlib.suppress(TimeoutError):
+            until(lambda: not self._untold(), within=WITHIN, what="the steward to tell of every message")
+
+    def _untold(self) -> list[Answer]:
+        """The messages that were taken, and changed or held, and about which no notice was sent or is due."""
+        owed = "SELECT subject FROM incident JOIN notice ON incident_id = incident.id WHERE incident.id > :before"
+        rows = query(self._url, f"{owed} AND notice.state IN ('due', 'sent')", before=self._incidents_before)
+        told = {int(subject.split()[0]) for (subject,) in rows if subject}
+        acted = [answer for answer in self.answers if answer.code == 250 and answer.kind in ("rewrite", "quarantine")]
+        return [answer for answer in acted if answer.number not in told]
+
+    def _twice(self, *, delivered_again: bool) -> list[int]:
+        """The messages that were delivered twice, and that Postfix did not deliver twice by itself."""
+        where = Whereabouts.of(self.stage)
+        numbers = [answer.number for answer in self.answers]
+        return [number for number in numbers if len(where.places(number, delivered_again=delivered_again)) > 1]
 
     def _postfix_warned(self) -> Counter[str]:
         lines = self.stage.postfix.log_lines()[self._maillog_before :]
         found = (POSTFIX_WARNS.search(line) for line in lines)
         return Counter(": ".join(filter(None, match.groups())) for match in found if match)
+
+
+def query(url: str, text: str, **values: object) -> list[Any]:
+    """The rows that a query to the journal returns."""
+    engine = sqlalchemy.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return list(connection.execute(sqlalchemy.text(text), values))
+    finally:
+        engine.dispose()
+
+
+def close_all(journal: Path) -> None:
+    """Close what a test before has left open in the journal: its mail is gone, and would be reported to its senders."""
+    with closing(sqlite3.connect(journal, timeout=10)) as database, database:
+        database.execute(f"UPDATE queue_copy SET state = '{State.DELETED}'")
+        database.execute("UPDATE notice SET state = 'suppressed' WHERE state = 'due'")
 
 
 def fresh(stage: Stage, **sections: Any) -> None:

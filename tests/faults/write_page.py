@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.table import PAGE, Row, page
+from faults.table import PAGE, README, Row, page, with_number
 
 HERE = Path(__file__).parent
 
@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     status = pytest.main([str(HERE), f"--ignore={HERE / 'test_page.py'}", *arguments], plugins=[collector])
     if status == pytest.ExitCode.OK and set(collector.rows) == set(all_tests()):
         PAGE.write_text(page(PAGE.read_text(), collector.rows))
+        README.write_text(with_number(README.read_text(), len(collector.rows)))
         print(f"{len(collector.rows)} faults written to {PAGE}")
     else:
         print(f"{PAGE} is unchanged: not every fault was injected, or not every test passed")

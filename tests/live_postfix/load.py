@@ -22,8 +22,10 @@ from support.factories import rule, strangers
 KINDS = ("ordinary", "rewrite", "quarantine", "reject")
 """The kinds of messages, sent in turn: a message within the limit, and three beyond it, by the rule that they meet."""
 
-RULES = [rule(name=kind, senders=[f"{kind}@council.test"], action=kind) for kind in KINDS[1:]]
-"""The rules under which each kind meets its action."""
+RULES = [
+    rule(name=kind, senders=[f"{kind}@council.test"], action=kind) for kind in (*KINDS[1:], "split", "delay", "warn")
+]
+"""The rules under which each kind meets its action, and a sender for each other action."""
 
 Letter = Callable[[int, str], bytes]
 """Makes the message of a number and a kind."""
@@ -143,6 +145,8 @@ class Whereabouts:
         stage.gateway.settle()
         outside: dict[int, list[Delivery]] = defaultdict(list)
         for delivery in stage.sink.deliveries:
+            if not delivery.sender:
+                continue  # a notice
             outside[int(subject(delivery.data).split()[1])].append(delivery)
         queue_ids = stage.held()
         headers = stage.postfix.run("postcat", "-hq", *queue_ids).stdout if queue_ids else ""
