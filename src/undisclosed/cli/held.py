@@ -17,6 +17,7 @@ from undisclosed.cli.common import DEFAULT_CONFIG, Command, ConfigOption, JsonOp
 from undisclosed.cli.decisions import Order
 from undisclosed.cli.output import Column, Output, Table, printable
 from undisclosed.cli.selection import (
+    NO_RULE,
     Filter,
     ReferenceArgument,
     ReferencesArgument,
@@ -205,7 +206,7 @@ def _table(found: Iterable[Incident]) -> Table:
             str(incident.count),
             str(sum(copy.recipients for copy in copies if copy.repeat_of is None)),
             incident.sender or "<>",
-            incident.leading.rule or "(none)",
+            incident.leading.rule or NO_RULE,
             incident.subject or "",
         )
         rows.append(row)

@@ -23,7 +23,7 @@ from undisclosed.cli.common import (
     parse_limit,
 )
 from undisclosed.cli.output import Column, Fact, Output, Table, csv_cell
-from undisclosed.cli.selection import Filter, ReferenceArgument, Which, find, spread
+from undisclosed.cli.selection import NO_RULE, Filter, ReferenceArgument, Which, find, spread
 from undisclosed.cli.times import local_time, near_time, utc_time
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _incident_table(incidents: Iterable[tuple[Incident, End]]) -> Table:
             str(end.shown.recipients),
             incident.leading.action.value,
             incident.sender or "<>",
-            incident.leading.rule or "(none)",
+            incident.leading.rule or NO_RULE,
             incident.subject or "",
         )
         for incident, end in incidents
@@ -306,7 +306,7 @@ def _copy_table(incident: Incident, names: Mapping[str, str]) -> Table:
             end_of(copy, now) if copy.is_open else "",
             names.get(copy.gateway, copy.gateway),
             copy.client or "unknown",
-            copy.rule or "(none)",
+            copy.rule or NO_RULE,
             f"repeat of {near_time(first, copy.arrived)}" if first else "",
         )
         rows.append(row)

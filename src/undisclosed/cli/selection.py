@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_MEANT: Final = 9
 """Incidents with one reference, or one beginning, that are listed where a command asks which is meant."""
 
+NO_RULE: Final = "(none)"
+"""The rule of mail that was found on hold, and that no rule holds."""
+
 ReferenceArgument = Annotated[
     str,
     typer.Argument(
@@ -83,7 +86,12 @@ class Which:
             metavar="ADDRESS",
         ),
     ] = None
-    rule: Annotated[str | None, typer.Option(help="Only those on which this rule acted.", metavar="NAME")] = None
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="Only those on which this rule acted; (none): found on hold, and no rule holds them.", metavar="NAME"
+        ),
+    ] = None
     since: Annotated[
         str | None,
         typer.Option(
@@ -121,8 +129,8 @@ class Filter:
         older_than = which.older_than if isinstance(which, WhichHeld) else None
         try:
             return cls(
-                sender="" if which.sender == "<>" else which.sender,
-                rule=which.rule,
+                sender=_given("--sender", which.sender, "<>"),
+                rule=_given("--rule", which.rule, NO_RULE),
                 since=None if which.since is None else parse_time(which.since, now),
                 before=None if older_than is None else parse_time(older_than, now),
                 states=tuple(map(parse_state, states)) or None,
@@ -141,6 +149,16 @@ class Filter:
         """A hint for a selection that matches nothing, to follow a sentence; empty if there is none."""
         is_bare = self.sender and "@" not in self.sender and "*" not in self.sender
         return f"; --sender takes a whole address, or a glob such as {self.sender}@*" if is_bare else ""
+
+
+def _given(option: str, text: str | None, empty: str) -> str | None:
+    """The text of an option, or the empty one that `empty` stands for. Raises ValueError for an empty one.
+
+    In a script it is a variable that is not set: `held delete --sender "$SENDER" --yes` would delete all bounces.
+    """
+    if text is not None and not text.strip():
+        raise ValueError(f'{option} is empty; {option} "{empty}" selects messages without one')
+    return "" if text == empty else text
 
 
 def parse_state(text: str) -> State:

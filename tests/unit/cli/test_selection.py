@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import typer
 
 from undisclosed.cli.selection import Filter, Which, parse_state
 from undisclosed.cli.times import age, at_time, local_time, near_time, parse_time, utc_time
@@ -92,3 +93,12 @@ def test_states_are_typed_as_people_do() -> None:
     assert wanted.limit is None
     with pytest.raises(ValueError, match="released-by-hand"):
         parse_state("lost")
+
+
+def test_an_empty_option_selects_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that is not set must not select all mail with a null sender, or without a rule."""
+    assert (Filter.of(Which(sender="<>")).sender, Filter.of(Which(rule="(none)")).rule) == ("", "")
+    for which in (Which(sender=""), Which(sender=" "), Which(rule="")):
+        with pytest.raises(typer.Exit):
+            Filter.of(which)
+    assert '--sender is empty; --sender "<>" selects messages without one' in capsys.readouterr().err
