@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,14 @@ MAX_MEMORY = 100_000
 """kB of both halves together. Before the first message they have 59,000."""
 
 MODES: tuple[ReleaseMode, ...] = ("bcc", "split", "unchanged")
+
+MULTIPART = {"MIME-Version": "1.0", "Content-Type": 'multipart/mixed; boundary="b"'}
+
+PARTS = (
+    b"--b\nContent-Type: text/plain\n\nDear all\n.\n"
+    b"--b\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n"
+)
+"""A text and an attachment: the whole body is read for obstacles before it is sent with the recipients hidden."""
 
 LINES = b"x" * 76 + b"\n.\n..dots\n" + b"y" * 3000 + b"\n\r\n\x00\xff\n"
 """Lines that SMTP or a queue file has in another form: with dots, too long, and with control bytes."""
@@ -99,7 +108,8 @@ def test_the_release_of_a_large_message(office: Office, mode: ReleaseMode) -> No
     """A message of 50 MB took 368 to 417 MB (milter-reports, 37). Its size does not matter any more, in any mode."""
     gateway = office.gateway
     gateway.postfix.set(default_transport="discard", relay_transport="discard", relayhost="")
-    large = letter(next(NUMBERS)) + LINES * (LARGE // len(LINES))
+    line = b64encode(b"x" * 57) + b"\n"
+    large = letter(next(NUMBERS), **MULTIPART) + PARTS + line * (LARGE // len(line)) + b"--b--\n"
     assert gateway.send(large, sender=SENDER, to=PARENTS).accepted
     with measured(office) as (steward, figures):
         until(office.on_hold, what="the message to be on hold")
