@@ -112,6 +112,8 @@ class World:
         patch.setattr(expiry, "MAX_ROUND", LONGEST_PAUSE)  # a day has four rounds here, and not thousands
         patch.setattr(privileged, "LOCK_TIMEOUT", 0.0)  # nothing else runs while it waits
         # These ask postconf(1).
+        logs = LogSettings(self.postfix.log, "postfix", frozenset({"postfix"}), "mail")
+        patch.setattr(log_reader, "settings_of", lambda _config_dir: logs)
         patch.setattr(release_check, "listener_filter", lambda _config_dir: "")
         settings = LogSettings(self.postfix.log, "postfix", frozenset({"postfix"}), "mail")
         patch.setattr(log_reader, "settings_of", lambda _config_dir: settings)
