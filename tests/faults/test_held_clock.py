@@ -58,6 +58,17 @@ def test_the_steward_was_away(held: Held) -> None:
     held.report("The steward starts 15 days after the mail was held", "nothing to do")
 
 
+@pytest.mark.parametrize("action", ["delay", "split", "rewrite"])
+def test_the_steward_was_away_for_longer_than_a_delay(held: Held, action: str) -> None:
+    """Mail that leaves in the steward's first round: its sender is told what was done with it."""
+    sent = held.send(action)
+    held.ahead = timedelta(hours=1)
+    held.rounds()
+    held.stage.gateway.settle()
+    assert sent.number not in held.queued
+    held.report(f"The steward starts an hour after the message, under `{action}`", "nothing to do")
+
+
 def test_the_clock_was_in_the_past(held: Held) -> None:
     """Mail held while the clock stood at 1970, as without a battery: it does not expire when the clock is set."""
     sent = held.send()
