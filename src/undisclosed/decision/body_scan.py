@@ -31,6 +31,7 @@ from undisclosed.decision.obstacles import (
     in_content_field,
     is_composite,
     is_encoded,
+    is_uuencoded,
 )
 from undisclosed.decision.repetition import HiddenAddresses, TextStream
 
@@ -175,6 +176,8 @@ class BodyScan:
             name, value = line[1], lines[line.start(2) : line.end(2)].decode("latin-1")
             if name == b"transfer-encoding":
                 self._is_encoded |= is_encoded(value.lower())
+                if is_uuencoded(value.lower()):
+                    self._found(UUENCODED)
                 if "base64" in value.lower():
                     announced.append(end)
             else:

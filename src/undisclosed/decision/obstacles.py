@@ -102,6 +102,8 @@ def _content_obstacle(message: Message) -> Obstacle | None:
         return Obstacle("a Content-Type that cannot be read")
     if types and is_composite(types[0].lower()) and any(is_encoded(value.lower()) for value in encodings):
         return ENCODED
+    if any(is_uuencoded(value.lower()) for value in encodings):
+        return UUENCODED
     reasons = (reason for name, reason in REPEATING.items() if message.values(name))
     return next(filter(None, (*map(in_content_field, (*types, *dispositions)), *reasons)), None)
 
@@ -158,6 +160,11 @@ def is_composite(content_type: str) -> bool:
 def is_encoded(encoding: str) -> bool:
     """Whether a Content-Transfer-Encoding, in lower case, changes the text."""
     return "base64" in encoding or "quoted" in encoding or "uu" in encoding
+
+
+def is_uuencoded(encoding: str) -> bool:
+    """Whether a Content-Transfer-Encoding, in lower case, is uuencode, which is not decoded here."""
+    return "uu" in encoding
 
 
 _SIGNS: Final = (

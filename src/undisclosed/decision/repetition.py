@@ -41,6 +41,7 @@ _MARK: Final = re.compile(r"[^0-9a-z.+-]")
 """A character that may be before an address: `'a@x'`, `*a@x*`, `_a@x_`, `?to=a@x`, a word of another script."""
 
 _QUOTED_PRINTABLE: Final = re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]*\n)")
+_SOFT_BREAK: Final = re.compile(rb"=[ \t]*\n")
 _AT_ENTITY: Final = re.compile(rb"&(?:#0*+64|#[xX]0*+40|commat)")
 _PERCENT: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 _BREAK: Final = re.compile(
@@ -114,7 +115,7 @@ class HiddenAddresses:
             return
         self._search_readings(text)
         if b"=" in text and _is_text(text) and _QUOTED_PRINTABLE.search(text):
-            self._search_readings(binascii.a2b_qp(text))
+            self._search_readings(binascii.a2b_qp(_SOFT_BREAK.sub(b"", text)))
 
     def _search_readings(self, text: bytes) -> None:
         self._search_reading(text)
@@ -174,11 +175,13 @@ def _last_blank(text: bytes) -> int:
 
 
 def _blank_before(text: bytes, nearest: int, end: int) -> int:
-    blank = max(text.rfind(b" ", nearest, end), text.rfind(b"\t", nearest, end))
-    line_end = text.rfind(b"\n", nearest, end)
-    while line_end > blank and text.startswith(b"=", line_end - 1):  # none in quoted-printable
-        line_end = text.rfind(b"\n", nearest, line_end)
-    return max(blank, line_end) + 1
+    """The end of the last blank between two places; 0 if there is none. A soft break of quoted-printable is none."""
+    while True:
+        blank = max(text.rfind(mark, nearest, end) for mark in (b" ", b"\t", b"\n"))
+        word = text[nearest : max(nearest, blank)].rstrip(b" \t")
+        if not word.endswith(b"="):
+            return blank + 1
+        end = nearest + len(word) - 1
 
 
 class TextStream:

@@ -97,6 +97,10 @@ BODIES = {
         b' filename="school calendar (see topics.html).pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0x\r\n',
         None,
     ),
+    "uuencode by the header of its part": (
+        b"--b\r\nContent-Type: text/csv\r\nContent-Transfer-Encoding: X-uuencode\r\n\r\nbegin 644 parents\r\n",
+        UUENCODED,
+    ),
     "a key": (b"--b\r\nContent-Type: application/pgp-keys; name=key.asc\r\n\r\n", None),
     "a key of many letters": (b"--b\r\n\r\n" + b"k" * 400 + b"\r\n", None),
     "nothing": (b"", None),
@@ -179,6 +183,7 @@ REPETITIONS = {
         b"an=\r\nswer parent0=40family0.example or pare=\r\nnt1@fam=\r\nily1=2Eexample\r\n",
         b"quoted-printable",
     ),
+    "quoted-printable with blanks added on the way": b"parent0@= \t\r\nfamily0.example, parent1@=  \r\nfamily1.example",
     "base64": part(b"text/plain; charset=utf-8", encoded(b"Dear all,\n" * 40 + LIST), b"base64"),
     "base64 without padding, in one line": part(
         b"text/plain", base64.b64encode(b"x " + LIST).rstrip(b"="), b"BASE64 (so it is)"
@@ -301,6 +306,13 @@ def test_an_address_with_a_tag_at_the_end_of_a_step() -> None:
         )
 
 
+@pytest.mark.parametrize("body", [b" =", b"= =", b"=\n=", b"\n=\n", b"= \n", b" " * STEP + b"=", b"=" + b" " * STEP])
+def test_a_text_that_ends_in_an_equals_sign(body: bytes) -> None:
+    """Its blanks are looked at from the last one on, and the search for the one that ends a word comes to an end."""
+    assert PLAIN.obstacle([body]) is None
+    assert PLAIN.obstacle([body + LIST]) == REPEATED
+
+
 def _filled(filling: bytes, size: int) -> bytes:
     """Whole lines and a shorter one, of this size together."""
     lines = filling * (size // len(filling))
@@ -332,7 +344,7 @@ def test_pieces_never_change_the_answer(units: list[bytes], data: st.DataObject,
 HOSTILE = [
     b" ", b"\t", b"\r", b"\n", b"\r\n", b"x", b"=", b"=\n", b"=40", b"@", b"a@", b"@family1.example ",
     b"a'a'@family1.example|", b"--\n", b"\n--", b"--x\n y\n", b" x\n", b"<", b"<@", b">@<", b"&#64;", b"&#0", b"%40",
-    b"@&amp;", b"@<p ", b"<p>@", b"@</h1", b"< ", b"<a\n", b"%41", b"\xc2\xad", b"&#64;<b>",
+    b"@&amp;", b"@<p ", b"<p>@", b"@</h1", b"< ", b"<a\n", b"= ", b"@= \n", b"%41", b"\xc2\xad", b"&#64;<b>",
     b"=?utf-8?q?a=40b?=", b"=?", b'"', b"\0", b"\x1b$B", b"\xff", b"\xef\xbc\xa0", b"content-type:\n",
     b"content-type: text/plain;hp ", b"content-type: text/plain\n\n", b"content-transfer-encoding: base64\n\n",
     b"content-transfer-encoding: base64\n\n--\n", b"begin 600 ", b"QUJD=", b"QUJD", b"autocrypt-gossip ",

@@ -17,6 +17,7 @@ from undisclosed.decision.obstacles import (
     SIGNED,
     SMIME,
     TNEF,
+    UUENCODED,
     Obstacle,
     ObstacleKind,
 )
@@ -42,6 +43,11 @@ def text(said: Obstacle | str | None) -> str | None:
 def in_body(body: bytes) -> str | None:
     """The text of the obstacle in a body with parts."""
     return text(BodySearch(hidden=frozenset(), has_parts=True, is_base64=False).obstacle([body]))
+
+
+def test_uuencode_by_the_header() -> None:
+    """Its text is not decoded here, and a name without an ending does not show it in the body."""
+    assert found(("Content-Transfer-Encoding", "X-UUENCODE")) == UUENCODED.text
 
 
 # -- signatures
