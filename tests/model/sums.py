@@ -13,10 +13,6 @@ from model.letters import ADMINISTRATOR, Letter, Taken, shown, transaction_numbe
 from model.postfix import Delivery, File
 from model.world import World
 
-LOG_IS_READ: Final = False
-"""Whether the steward knows by the mail log who put a message on hold, and what became of a queue file that is gone. As
-long as it does not, queue files keep their names here, and mail that a person stopped is not looked at."""
-
 PAST: Final = 3600.0
 """Seconds for which the wall clock has been past the end of the hold."""
 
@@ -76,7 +72,7 @@ class Sums:
             self._by_hand.add(taken)
         elif not taken.may_show and not taken.unchanged:
             assert not seen, f"shown more than allowed: {taken.name} showed {sorted(seen)} to {delivery.recipients}"
-        if LOG_IS_READ and not delivery.by_hand and taken.fate == "held" and (taken.stopped or not taken.recorded):
+        if not delivery.by_hand and taken.fate == "held" and (taken.stopped or not taken.recorded):
             assert "release" in taken.asked, f"sent although it was stopped: {taken.name}"
         if taken.fate == "held" and not delivery.by_hand:
             self._world.event(
