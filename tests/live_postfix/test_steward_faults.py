@@ -222,7 +222,7 @@ def test_the_journal_hangs_when_a_message_is_seen_to_be_held(office: Office, pos
 
         with office.steward(break_at) as steward:
             with pytest.raises(JournalError):
-                steward.round(datetime.now(UTC))
+                two_rounds(steward)
             fault.close()
             again(steward)
     incident = office.incident(message_id)

@@ -24,7 +24,7 @@ from undisclosed.steward.requests import Requests
 IDLE: Final = timedelta(seconds=15)
 """The time between two rounds if nothing is expected."""
 
-WATCHFUL: Final = timedelta(seconds=5)
+WATCHFUL: Final = timedelta(seconds=10)
 """The same while mail is held: what somebody does with it by hand is noticed within this time."""
 
 FORGET_INTERVAL: Final = 24 * 3600.0
