@@ -142,6 +142,7 @@ def test_a_message_with_an_obstacle_can_only_be_released_unchanged(office: Offic
         state, why = office.answer(request)
         assert (state, office.state(incident)) == ("refused", State.HELD)
         assert "winmail.dat" in why
+        assert "delete it, and ask its sender to write it again" in why  # the advice must not be to show the list
     office.ask(incident, "release", "unchanged")
     office.round()
     assert office.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)

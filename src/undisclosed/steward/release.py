@@ -153,7 +153,10 @@ class JobRunner:
         try:
             parts = release_parts.parts(policy, held, job.mode, accepted)
         except Unsafe as unsafe:
-            why = f"it must not be rewritten ({unsafe}): release it unchanged, or delete it"
+            why = (
+                f"it must not be rewritten ({unsafe}): delete it, and ask its sender to write it again;"
+                " a release as unchanged shows its list to all recipients"
+            )
             return JobResult("refused", why)
         if copy.state is State.HELD:
             begun = self._begin(job, held)
