@@ -357,5 +357,5 @@ def _withdrawn(journal: Journal, held: Sequence[Incident], order: Order) -> Iter
             text = f"{incident.reference}: the request to {asked} it is taken back, and it stays on hold"
             yield Answer(incident.reference, "withdraw", None, "done", "", text)
         else:
-            why = "nobody has asked for anything, or the steward has begun it"
-            yield Answer(incident.reference, "withdraw", None, "refused", why, f"{incident.reference}: {why}")
+            nothing = "nobody has asked for anything, or the steward has begun it"
+            yield Answer(incident.reference, "withdraw", None, "refused", nothing, f"{incident.reference}: {nothing}")

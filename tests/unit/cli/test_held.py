@@ -363,3 +363,15 @@ def test_a_release_taken_back_does_not_leave_by_itself(desk: Desk) -> None:
     assert desk.requests() == []
     [now] = desk.journal.incidents.get(copy.incident_id).copies
     assert (now.leaves, now.waits is None) == (None, False)
+
+
+def test_each_message_that_is_taken_back_has_its_own_reason(desk: Desk) -> None:
+    """Also after one of which nothing could be taken back."""
+    delayed(desk)
+    delayed(desk, "J4WM-6WQG")
+    assert desk.run("release", "K7QF", "--as", "split", "--no-wait").exit_code == 0
+    desk.run("withdraw", "J4WM", "K7QF", "--yes")
+    [stopped] = desk.journal.incidents.matching("K7QF")
+    [waits] = {copy.waits for copy in stopped.copies}
+    assert waits is not None
+    assert waits.startswith("a request was taken back by ")
