@@ -75,8 +75,8 @@ _BY_PROGRAM: Final[dict[str, tuple[tuple[re.Pattern[str], What], ...]]] = {
         (re.compile(r"milter-discard: END-OF-MESSAGE from "), What.DISCARDED),
     ),
     "qmgr": (
-        (re.compile(r"from=<.*>, status=(?:force-)?expired, returned to sender"), What.BOUNCED),
-        (re.compile(r"from=<.*, nrcpt=\d+ \(queue active\)"), What.QUEUED),
+        (re.compile(r"from=<.*>, status=(?:force-)?expired, returned to sender$"), What.BOUNCED),
+        (re.compile(r"from=<.*, nrcpt=\d+ \(queue active\)$"), What.QUEUED),
     ),
     "postsuper": (
         (re.compile(r"placed on hold$"), What.PLACED),
@@ -86,7 +86,8 @@ _BY_PROGRAM: Final[dict[str, tuple[tuple[re.Pattern[str], What], ...]]] = {
         (re.compile(r"removed$"), What.DELETED),
     ),
 }
-"""The beginning of the text behind the queue id, by program."""
+"""The text behind the queue id, by program. Those of qmgr(8) have their end, since the sender chooses the address in
+them: `"x>, status=expired, returned to sender"@…` would hide that a message was sent."""
 
 _DELIVERY: Final = re.compile(r"to=<.*, status=sent \(")
 _QUEUE_ID: Final = re.compile(r"(?P<id>[0-9A-Za-z]{6,40}): (?P<rest>.*)")

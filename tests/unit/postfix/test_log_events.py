@@ -202,3 +202,12 @@ def test_the_queue_ids_asked_for_are_kept_and_others_forgotten() -> None:
     found.keep([])
     found.add(LogLine("postfix", "smtp", "1", f"MORE{name}: to=<a@b.example>, status=sent (250 ok)") for name in ids)
     assert not found.is_held_by_milter(ID)
+
+
+def test_a_sender_cannot_hide_by_an_address_that_a_message_was_sent() -> None:
+    """The address in a line of qmgr(8) is the sender's own choice; the end of the line is not."""
+    address = '"x>, status=expired, returned to sender"@council.test'
+    active = f"postfix/qmgr[746]: {ID}: from=<{address}>, size=834, nrcpt=2 (queue active)"
+    assert events(MILTER_HOLD, active).fate(ID) == Fate(What.LET_GO)
+    bounced = f'postfix/qmgr[746]: {ID}: from=<"a, nrcpt=1 (queue active)"@b.test>, status=expired, returned to sender'
+    assert events(MILTER_HOLD, bounced).fate(ID) == Fate(What.EXPIRED)
