@@ -125,8 +125,11 @@ class LogFile:
             if self._is_first:
                 left = yield from self._read_first()
             while left > 0:
+                # Asked before the old file is read to its end: what was written into it until the logger took the new
+                # one is then not skipped.
+                is_replaced = self._is_replaced()
                 left = yield from self._rest(left)
-                if left <= 0 or not self._follow():
+                if left <= 0 or not self._follow(is_replaced=is_replaced):
                     return
         except OSError as error:
             self.why_unreadable = f"{self.place} cannot be read ({(error.strerror or str(error)).lower()})"
@@ -150,20 +153,28 @@ class LogFile:
         os.lseek(fd, start, os.SEEK_SET)
         self._fd, self._begun, self._is_skipping = fd, b"", start > 0
 
-    def _follow(self) -> bool:
-        """Whether there is more to read: in a new file with this name, or in the same one, which was emptied."""
+    def _is_replaced(self) -> bool:
+        """Whether the logger writes into a new file with this name.
+
+        logrotate makes the new file at once, and the logger writes into the old one until it is told.
+        """
         assert self._fd is not None
         now = os.fstat(self._fd)
         try:
             named = self._path.stat()
         except FileNotFoundError:
             return False  # it is being rotated
-        if (named.st_dev, named.st_ino) != (now.st_dev, now.st_ino):
+        return (named.st_dev, named.st_ino) != (now.st_dev, now.st_ino) and named.st_size > 0
+
+    def _follow(self, *, is_replaced: bool) -> bool:
+        """Whether there is more to read: in a new file with this name, or in the same one, which was emptied."""
+        assert self._fd is not None
+        if is_replaced:
             fd = _open(self._path)
             self.close()
             self._fd, self._begun, self._is_skipping = fd, b"", False
             return True
-        if now.st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
+        if os.fstat(self._fd).st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
             os.lseek(self._fd, 0, os.SEEK_SET)
             self._begun, self._is_skipping = b"", False
             return True

@@ -192,3 +192,22 @@ def test_the_systemd_journal_is_followed(tmp_path: Path) -> None:
         say(b"<22>postfix/postsuper[79]: Placed on hold: 0 messages")
         assert list(source.read()) == [LogLine("postfix", "postsuper", "79", "Placed on hold: 0 messages")]
         assert (list(source.read()), source.why_unreadable) == ([], None)
+
+
+def test_lines_in_the_old_file_after_the_new_one_was_made_are_read(path: Path) -> None:
+    """logrotate's `create`: the logger writes into the old file until it is told, which may take seconds.
+
+    A line `placed on hold` would be lost there, and the steward would send what somebody stopped.
+    """
+    source = LogFile(path)
+    assert numbers(source) == [1, 2]
+    old = path.with_name("mail.log.1")
+    path.rename(old)
+    path.touch()
+    write(old, 3)
+    assert numbers(source) == [3]
+    write(old, 4)
+    assert numbers(source) == [4]
+    write(old, 5)
+    write(path, 6)
+    assert numbers(source) == [5, 6]
