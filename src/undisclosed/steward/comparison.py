@@ -91,7 +91,8 @@ def compare(
         history = histories.get(copy.id, NO_HISTORY)
         is_elsewhere = copy.queue_id in listing.elsewhere
         is_known = is_elsewhere or history.fate is not None or history.is_refused
-        is_young = copy.state is State.PENDING and now - copy.arrived < ARRIVAL_TIME
+        is_young = copy.state is State.PENDING and abs(now - copy.arrived) < ARRIVAL_TIME
+        since = min(missing_since.get(copy.id, now), now)  # the clock may have been set back
         if entry is not None and why_other_message(copy, entry) is None:
             unrecorded.pop(copy.queue_id, None)
             if copy.state is State.PENDING:
@@ -100,10 +101,10 @@ def compare(
             continue
         elif finished := _finished(copy, history):
             changes.append(finished)
-        elif is_elsewhere or _is_gone(copy, history, now - missing_since.get(copy.id, now), has_log=has_log):
+        elif is_elsewhere or _is_gone(copy, history, now - since, has_log=has_log):
             changes.append(_gone(copy, is_elsewhere, history))
         else:
-            missing[copy.id] = missing_since.get(copy.id, now)
+            missing[copy.id] = since
     return Comparison(tuple(changes), tuple(unrecorded.values()), missing)
 
 

@@ -82,7 +82,10 @@ def classify(
         return RefuseRequest(why)
     [copy] = (copy for copy in incident.copies if copy.id == request.copy_id)
     now = state.now
-    times = (authorize.not_before(context.policy, request, copy), state.retry_at.get(request.id))
+    retry_at = state.retry_at.get(request.id)
+    if retry_at is not None and retry_at > now + LONGEST_RETRY:
+        retry_at = None  # the clock was set back since
+    times = (authorize.not_before(context.policy, request, copy), retry_at)
     earliest = max(filter(None, times), default=now)
     if earliest > now:
         return Wait(earliest)

@@ -151,3 +151,11 @@ def test_a_held_message_that_a_milter_refused_in_the_end_was_never_queued() -> N
     comparison = compare_one(young, missed_before=SOON, history=History(is_refused=True))
     assert states(comparison) == [State.NEVER_QUEUED]
     assert comparison.changes[0].why == "a milter refused it"
+
+
+def test_a_clock_that_was_set_back_leaves_no_copy_between_two_states() -> None:
+    """One that arrived, or was first missing, in what is the future now."""
+    future = replace(COPY, state=State.PENDING, arrived=NOW + timedelta(days=365))
+    assert compare_one(future) == Comparison((), (), {1: NOW})
+    assert states(compare_one(future, missed_before=SOON)) == [State.NEVER_QUEUED]
+    assert compare_one(COPY, missed_before=timedelta(days=-365)) == Comparison((), (), {1: NOW})

@@ -67,3 +67,9 @@ def test_the_stewards_own_release_needs_to_be_cleared() -> None:
     assert classify(CONTEXT, REQUEST, incident(delayed), RoundState(AT)) == CarryOut(delayed)
     begun = replace(delayed, state=State.RELEASING)
     assert classify(CONTEXT, own, incident(begun), RoundState(AT)) == CarryOut(begun)
+
+
+def test_a_clock_that_was_set_back_does_not_stop_a_retry() -> None:
+    """The time of the next attempt may be a year away by then."""
+    far = AT + timedelta(days=365)
+    assert classify(CONTEXT, REQUEST, INCIDENT, RoundState(AT, {REQUEST.id: far})) == CarryOut(COPY)
