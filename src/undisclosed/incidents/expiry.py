@@ -44,6 +44,7 @@ class Told(NamedTuple):
 
     state: NoticeState
     sent_at: datetime | None
+    kind: NoticeKind = "reminder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,19 @@ def reminders(expire_days: int) -> Collection[NoticeKind]:
     """The kinds of notices that count as a reminder. A message held for a day has its first notice a day before."""
     first: tuple[NoticeKind, ...] = ("held",) if timedelta(days=expire_days) <= REMINDER else ()
     return ("reminder", *first)
+
+
+def not_taken_back(notices: Collection[Told]) -> list[Told]:
+    """The notices that still hold: one that said that the message is kept takes back every deletion announced before.
+
+    Else a reload from `on_expiry = "keep"` to "delete" would delete at once what its sender was told is kept.
+    """
+    kept_at = max((told.sent_at for told in notices if told.kind == "kept" and told.sent_at is not None), default=None)
+    return [
+        told
+        for told in notices
+        if told.kind != "kept" and (kept_at is None or told.sent_at is None or told.sent_at > kept_at)
+    ]
 
 
 def is_reminded(notices: Collection[Told], until: datetime, now: datetime) -> bool:

@@ -31,12 +31,12 @@ class Expiring:
         with self._database.read() as connection:
             for start in range(0, len(ids), IDS_PER_QUERY):
                 query = (
-                    sa.select(told.c.copy_id, notice.c.state, notice.c.sent_at)
+                    sa.select(told.c.copy_id, notice.c.state, notice.c.sent_at, notice.c.kind)
                     .join(notice, notice.c.id == told.c.notice_id)
                     .where(told.c.copy_id.in_(ids[start : start + IDS_PER_QUERY]), notice.c.kind.in_(list(kinds)))
                 )
                 for row in connection.execute(query):
-                    found[row.copy_id].append(Told(row.state, row.sent_at))
+                    found[row.copy_id].append(Told(row.state, row.sent_at, row.kind))
         return found
 
     def add_reminder(self, copy: QueueCopy, due: datetime) -> None:

@@ -47,16 +47,18 @@ class Expiry:
         clock that nobody can set. It stands still while the host is suspended: nobody could have answered then.
         """
         copies = self._near(context, held, now)
-        told = self._journal.expiring.told(
-            [copy.id for copy in copies], expiry.reminders(context.policy.hold.expire_days)
-        )
+        kinds = (*expiry.reminders(context.policy.hold.expire_days), "kept")
+        notices = self._journal.expiring.told([copy.id for copy in copies], kinds)
+        told = {copy_id: expiry.not_taken_back(found) for copy_id, found in notices.items()}
+        is_kept = context.policy.hold.on_expiry == "keep"
         seen = self._count(copies, told, now, monotonic)
         over = []
         for copy in copies:
             assert copy.until is not None
-            if expiry.owes_reminder(told[copy.id], copy.until, now):
+            # Where it is kept, the notice that says so tells of the end: a reminder after it would say less.
+            if expiry.owes_reminder(told[copy.id], copy.until, now) and not (is_kept and now >= copy.until):
                 self._journal.expiring.add_reminder(copy, now)
-            if context.policy.hold.on_expiry == "keep":
+            if is_kept:
                 if seen[copy.id].is_past_until:
                     self._due_notices.add(copy, "kept", now)
             elif seen[copy.id].is_over:
@@ -118,8 +120,10 @@ class Expiry:
         references: dict[int, str] = {}
         for copy in over:
             if copy.id not in asked:
-                # Before the deletion, so that a crash cannot lose it. It is not sent before the message is deleted.
-                self._due_notices.add(copy, "expired", now)
+                # Before the deletion, so that a crash cannot lose it. It is not sent before the message is deleted. Not
+                # by `due_notices`, which remembers: a person who kept the message after a deletion that failed has
+                # dropped the notice.
+                self._journal.notices.add(copy, "expired", now)
                 references[copy.id] = self._journal.incidents.get(copy.incident_id).reference
                 jobs.append(_job(copy, context.policy.hold.expire_days))
         with closing(self._jobs.run(context.policy, jobs)) as results:

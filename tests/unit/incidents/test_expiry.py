@@ -177,3 +177,14 @@ def test_nothing_ends_unless_it_was_seen_for_a_day_after_a_reminder(steps: list[
                 told.append(Told("sent", now))
                 reminded_at = min(reminded_at, counted)
             assert not seen.is_over or (now >= UNTIL and counted - reminded_at >= DAY)
+
+
+def test_a_notice_that_a_message_is_kept_takes_back_its_reminder() -> None:
+    """A reload from `on_expiry = "keep"` to "delete" reminds again, before anything is deleted."""
+    day = ARRIVED + timedelta(days=13)
+    reminder, later = Told("sent", day), Told("sent", day + timedelta(days=9))
+    kept = Told("sent", UNTIL + timedelta(hours=1), "kept")
+    assert expiry.not_taken_back([reminder, Told("due", None, "kept")]) == [reminder]
+    assert expiry.not_taken_back([reminder, kept]) == []
+    assert expiry.owes_reminder([], UNTIL, day + timedelta(days=2))
+    assert expiry.not_taken_back([reminder, kept, later, Told("due", None)]) == [later, Told("due", None)]

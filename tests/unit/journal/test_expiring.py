@@ -35,8 +35,8 @@ def test_a_reminder_can_be_owed_again(journal: Journal) -> None:
     journal.notices.mark_sent([notice.id], "sender", "<n@council.test>", NOON)
     journal.expiring.add_reminder(second, NOON)
     told = journal.expiring.told([first.id, second.id], ["reminder"])
-    assert [state for state, _ in told[first.id]] == ["sent"]
-    assert [state for state, _ in told[second.id]] == ["sent", "due"]
+    assert [notice.state for notice in told[first.id]] == ["sent"]
+    assert [notice.state for notice in told[second.id]] == ["sent", "due"]
     assert told[first.id][0].sent_at is not None
 
 
@@ -44,7 +44,7 @@ def test_only_the_kinds_that_are_asked_for(journal: Journal) -> None:
     """The first notice is a reminder only where mail is held for a day."""
     copy = journal.filing.record(transaction())
     assert journal.expiring.told([copy.id], ["reminder"]) == {copy.id: []}
-    assert journal.expiring.told([copy.id], ["reminder", "held"]) == {copy.id: [Told("due", None)]}
+    assert journal.expiring.told([copy.id], ["reminder", "held"]) == {copy.id: [Told("due", None, "held")]}
     assert journal.expiring.told([], ["reminder"]) == {}
 
 
