@@ -142,7 +142,9 @@ class Held:
             row = connection.execute(query).one_or_none()
             if row is None or State(row.state) not in (State.PENDING, State.HELD):
                 return False
-            connection.execute(sa.update(table).where(table.c.id == copy.id).values(waits=clean(why), leaves=None))
+            # The reason of a person who stopped it is not replaced by the failure of the release that they stopped.
+            waits = row.waits if actor == STEWARD and row.waits is not None else clean(why)
+            connection.execute(sa.update(table).where(table.c.id == copy.id).values(waits=waits, leaves=None))
             _withdraw(connection, [copy.id])
             drop_due_notices(write, copy)
             add_notice(write, copy, QUARANTINED, now)

@@ -187,3 +187,14 @@ def test_a_request_answered_by_several_stewards_has_one_answer(make_journal: Mak
     assert event.what == "request to release done"
     [answered] = journals[0].held.answered([request.id])
     assert answered.state == "done"
+
+
+def test_the_reason_of_the_person_who_stopped_a_message_stays(journal: Journal) -> None:
+    """The release that the steward had begun comes to nothing then, which is no reason of its own."""
+    copy = journal.filing.record(transaction(action=Action.DELAY))
+    journal.held.set_state(copy.id, State.HELD)
+    assert journal.held.wait_for_person(copy, "kept by ann: stolen account", actor="ann", now=NOON)
+    assert journal.held.wait_for_person(copy, "it waits for a person", now=NOON)
+    assert journal.incidents.get(copy.incident_id).copies[0].waits == "kept by ann: stolen account"
+    assert journal.held.wait_for_person(copy, "kept by ben", actor="ben", now=NOON)
+    assert journal.incidents.get(copy.incident_id).copies[0].waits == "kept by ben"
