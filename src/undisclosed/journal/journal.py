@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -22,6 +23,9 @@ from undisclosed.journal.queue_facts import QueueFacts
 from undisclosed.journal.repeats import Repeats
 from undisclosed.journal.rows import IDS_PER_QUERY
 from undisclosed.policy.sections import JournalSection
+
+OWED_FOR: Final = timedelta(days=30)
+"""The time for which a due notice keeps its incident: a gateway that is gone for good never sends its own."""
 
 
 class Journal:
@@ -70,13 +74,19 @@ class Journal:
                 raise
 
     def prune(self, now: datetime) -> int:
-        """Delete incidents older than `journal.retention_days` without held mail; returns their number."""
+        """Delete incidents older than `journal.retention_days` without held mail; returns their number.
+
+        One with a notice that is due is kept for longer, by OWED_FOR: a digest may wait for a day.
+        """
         table = tables.incident
         still_open = sa.exists().where(
             tables.queue_copy.c.incident_id == table.c.id,
             tables.queue_copy.c.state.in_([state.value for state in OPEN]),
         )
-        old = sa.select(table.c.id).where(table.c.at < now - self._retention, ~still_open).limit(IDS_PER_QUERY)
+        is_owed = sa.exists().where(tables.notice.c.incident_id == table.c.id, tables.notice.c.state == "due")
+        is_told = sa.or_(~is_owed, table.c.at < now - self._retention - OWED_FOR)
+        is_old = table.c.at < now - self._retention
+        old = sa.select(table.c.id).where(is_old, ~still_open, is_told).limit(IDS_PER_QUERY)
         pruned = 0
         while True:
             with self._database.write() as connection:

@@ -54,14 +54,14 @@ def test_a_notice_of_each_kind_is_due_once(journal: Journal) -> None:
     """The first is owed from the record on; sent or suppressed, it is not due again."""
     copy = journal.filing.record(transaction())
     assert not journal.notices.add(copy, "held", NOON)
-    assert journal.notices.add(copy, "reminder", NOON + timedelta(days=13))
+    assert journal.notices.add(copy, "reminder", NOON + timedelta(minutes=1))
     assert journal.notices.due(NOON - timedelta(seconds=1)) == []
     [due] = journal.notices.due(NOON)
     assert (due.kind, due.state, due.sent_at, due.addressee, due.copies) == ("held", "due", None, None, (copy.id,))
     journal.notices.mark_sent([due.id], "administrator", "<digest@council.test>", NOON)
     journal.notices.mark_sent([due.id], "sender", "<held@council.test>", NOON)
     assert not journal.notices.add(copy, "held", NOON)
-    [reminder] = journal.notices.due(NOON + timedelta(days=13))
+    [reminder] = journal.notices.due(NOON + timedelta(minutes=1))
     journal.notices.mark_suppressed(reminder.id, "the sender is automatic")
     assert journal.notices.due(NOON + timedelta(days=99)) == []
     assert [
@@ -208,6 +208,15 @@ def test_an_event_is_kept_with_its_details(journal: Journal) -> None:
     )
 
 
+def test_an_incident_of_which_a_notice_is_due_is_kept_for_another_month(make_journal: MakeJournal) -> None:
+    """The digest that tells of its end waits for up to a day. A gateway that is gone for good sends none."""
+    journal = make_journal(retention_days=1)
+    copy = journal.filing.record(transaction(at=NOON))
+    journal.held.set_state(copy.id, State.EXPIRED)
+    assert journal.prune(NOON + timedelta(days=2)) == 0
+    assert journal.prune(NOON + timedelta(days=32)) == 1
+
+
 def test_old_incidents_are_pruned_unless_mail_is_held(make_journal: MakeJournal) -> None:
     """With all their rows in other tables; an incident with held mail is kept at any age."""
     journal = make_journal(retention_days=30)
@@ -221,6 +230,9 @@ def test_old_incidents_are_pruned_unless_mail_is_held(make_journal: MakeJournal)
         journal.held.record_accepted(copy.id, parts_for("bcc", range(2), 2))
     journal.held.set_state(1, State.DELETED)
     journal.held.set_state(2, State.RELEASED)
+    for notice in journal.notices.due(NOON):
+        if notice.incident_id != 3:
+            journal.notices.mark_suppressed(notice.id, "dealt with")
     assert journal.prune(NOON + timedelta(days=30)) == 0
     assert journal.prune(NOON + timedelta(days=30, seconds=1)) == 2
     [left] = journal.incidents.search()
