@@ -77,8 +77,10 @@ class PutBack:
         for request_id, released in list(self._released.items()):
             again = next((copy for copy in copies if self._is_again(released, copy)), None)
             if again is not None:
-                del self._released[request_id]
                 yield released, again
+                # After the answer: where it cannot be recorded, the next round finds the copy again. The answer to a
+                # person would otherwise wait for ever.
+                del self._released[request_id]
             elif request_id not in self._waiting and abs(now - released.at) > RECOGNISED_WITHIN:
                 del self._released[request_id]
 
