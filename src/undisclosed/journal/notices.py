@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from undisclosed.incidents.records import OPEN, Addressee, Event, Notice, NoticeKind, QueueCopy, SentNotice, State
+from undisclosed.incidents.records import (
+    OPEN,
+    STEWARD,
+    Addressee,
+    Event,
+    Notice,
+    NoticeKind,
+    QueueCopy,
+    SentNotice,
+    State,
+)
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
 from undisclosed.journal.rows import IDS_PER_QUERY, add_event, insert, now
@@ -21,6 +31,10 @@ handed over at once and a further part of its message follows."""
 
 ENDS: Final[tuple[NoticeKind, ...]] = ("split", "released", "deleted")
 """The notices about what a request has done."""
+
+
+MAX_AHEAD: Final = timedelta(minutes=5)
+"""No notice is owed for a time so far ahead. One that is was recorded by a clock that was wrong, and is due."""
 
 
 class Notices:
@@ -37,17 +51,19 @@ class Notices:
     def due(self, now: datetime) -> list[Notice]:
         """The notices whose time has come, the oldest first.
 
-        One that tells of an end waits until no copy of its message has a request without an answer: it then tells of
-        all copies that a command has released or deleted.
+        One that tells of an end waits until no copy of its message has a person's request without an answer: it then
+        tells of all copies that a command has released or deleted. The steward's own may be tried for ever.
         """
         table, request = tables.notice, tables.request
         asked = sa.exists().where(
             request.c.incident_id == table.c.incident_id,
             request.c.state.in_(tables.UNANSWERED),
+            request.c.actor != STEWARD,
             sa.or_(request.c.not_before.is_(None), request.c.not_before <= now),
         )
         is_ready = sa.or_(table.c.kind.not_in(ENDS), ~asked)
-        query = sa.select(table).where(table.c.state == "due", table.c.due <= now, is_ready)
+        is_time = sa.or_(table.c.due <= now, table.c.due > now + MAX_AHEAD)
+        query = sa.select(table).where(table.c.state == "due", is_time, is_ready)
         query = query.order_by(table.c.due, table.c.id)
         with self._database.read() as connection:
             return _with_copies(connection, connection.execute(query))

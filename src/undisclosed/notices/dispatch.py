@@ -89,6 +89,10 @@ class _Retry:
     def postpone(self, now: datetime) -> None:
         self.at = now + timedelta(seconds=self.pauses.next())
 
+    def waits(self, now: datetime) -> bool:
+        """Whether it is too early; not if the clock was set back by more than a pause."""
+        return timedelta() < self.at - now <= timedelta(seconds=MAX_PAUSE)
+
 
 class Dispatcher:
     """Sends the notices of one gateway. Keeps in memory only what failed; what was sent is counted in the journal."""
@@ -151,7 +155,7 @@ class Dispatcher:
         due = [
             notice
             for notice in self._journal.notices.due(now)
-            if not (notice.id in self._retries and now < self._retries[notice.id].at)
+            if not (notice.id in self._retries and self._retries[notice.id].waits(now))
         ]
         if any(notice.addressee == "administrator" for notice in due) and not self._is_digest_due(now):
             due = [notice for notice in due if notice.addressee != "administrator"]
@@ -238,12 +242,17 @@ class Dispatcher:
             message = compose()
             self._send(message, owed[0].to.address)
         except NoticeError as error:
-            for one in owed:
-                self._retries.setdefault(one.notice.id, _Retry(now)).postpone(now)
-            return _result(DispatchStatus.FAILED, kind, owed, str(error))
+            return self._failed(owed, kind, str(error), now)
+        except Exception as error:  # noqa: BLE001 - one message that nobody foresaw would stop all notices for ever
+            return self._failed(owed, kind, f"{type(error).__name__}: {error}", now)
         sent = _Sent(tuple(owed), str(message["Message-ID"]), now, _result(DispatchStatus.SENT, kind, owed))
         self._unrecorded.append(sent)
         return self._record(sent)
+
+    def _failed(self, owed: Sequence[_Owed], kind: TemplateName, why: str, now: datetime) -> Dispatched:
+        for one in owed:
+            self._retries.setdefault(one.notice.id, _Retry(now)).postpone(now)
+        return _result(DispatchStatus.FAILED, kind, owed, why)
 
     def _record(self, sent: _Sent) -> Dispatched:
         ids = [one.notice.id for one in sent.owed]

@@ -329,3 +329,48 @@ def test_a_notice_is_not_sent_again_because_the_journal_failed(
     assert (result.status, result.references) == (DispatchStatus.SENT, ("K7QF-3M2D",))
     assert len(box.sent) == 1
     assert notice_events(journal, incident_id) == [("notice sent", "")]
+
+
+def test_a_notice_recorded_by_a_clock_that_was_ahead_is_sent(journal: Journal, box: Box) -> None:
+    """Not only in a year."""
+    add_due_notice(journal, due=SENT + timedelta(days=365))
+    assert dispatch(dispatcher(journal, box)) == [(DispatchStatus.SENT, "")]
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_next_attempt(journal: Journal, box: Box) -> None:
+    """The time of the attempt is far in the future then."""
+    add_due_notice(journal)
+    gateway = dispatcher(journal, box)
+    box.error = "disk full"
+    assert dispatch(gateway, SENT + timedelta(days=1)) == [(DispatchStatus.FAILED, "disk full")]
+    box.error = ""
+    assert dispatch(gateway, SENT + MINUTE) == [(DispatchStatus.SENT, "")]
+
+
+def test_a_notice_that_fails_in_a_way_nobody_foresaw_does_not_stop_the_others(journal: Journal) -> None:
+    """It is tried again later, as one that sendmail(1) refused."""
+    sent = Box()
+
+    def send(message: EmailMessage, to: str) -> None:
+        if "2222-2222" in str(message["Subject"]):
+            raise UnicodeError("surrogates not allowed")
+        sent(message, to)
+
+    for reference in ("2222-2222", "3333-3333"):
+        add_due_notice(journal, reference=reference)
+    gateway = Dispatcher(journal, "mx1.council.test", send)
+    assert dispatch(gateway) == [(DispatchStatus.FAILED, "UnicodeError: surrogates not allowed")]
+    assert dispatch(gateway) == [(DispatchStatus.SENT, "")]
+    assert len(sent.sent) == 1
+
+
+@pytest.mark.parametrize(("actor", "waits"), [("ann", True), ("steward", False)])
+def test_the_notice_of_an_end_does_not_wait_for_the_stewards_own_release(
+    journal: Journal, box: Box, actor: str, *, waits: bool
+) -> None:
+    """Of another copy of the message: one that some recipients have got is tried without end."""
+    add_due_notice(journal, "released", State.RELEASED)
+    other = journal.filing.record(transaction(queue_id="4dX9", at=SENT, action=Action.SPLIT))
+    journal.held.ask([other.id], verb="release", mode="split", actor=actor, reason="")
+    sent = [status for status, _ in dispatch(dispatcher(journal, box)) if status is DispatchStatus.SENT]
+    assert sent == ([] if waits else [DispatchStatus.SENT])
