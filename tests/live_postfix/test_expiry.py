@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from lab.steward import Steward
 from lab.waiting import until
 from live_postfix.office import PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
 from support.wall_clock import Clock
+from undisclosed.config.load import load
 from undisclosed.incidents.expiry import Seen
 from undisclosed.incidents.records import Incident, QueueCopy, State
 
@@ -237,6 +239,28 @@ def test_keep(standing: Gateway, is_reminded: bool) -> None:
         office.was_seen(incident, 9 * DAY)
         office.round()
         assert (office.state(incident), len(office.on_hold())) == (State.HELD, 1)
+
+
+def test_what_was_told_to_be_kept_is_announced_again_before_it_is_deleted(standing: Gateway) -> None:
+    """A reload from "keep" to "delete": else all that was kept would be deleted in the first round."""
+    standing.configure(standing.policy("quarantine", hold={"on_expiry": "keep"}))
+    with emptied(standing) as office:
+        incident = office.held()
+        office.ends(incident, datetime.now(UTC) - timedelta(minutes=1))
+        for _ in range(3):
+            office.round()
+            office.tell(datetime.now(UTC))
+            office.was_seen(incident, 9 * DAY)
+        assert kinds(office, incident) == ["held", "reminder", "kept"]
+        standing.configure(standing.policy("quarantine"))
+        office.context = replace(office.context, policy=load(standing.config))
+        office.round()
+        assert (office.state(incident), kinds(office, incident)[3:]) == (State.HELD, ["reminder"])
+        office.tell(datetime.now(UTC))
+        office.round()
+        office.was_seen(incident, DAY)
+        office.round()
+        assert office.state(incident) is State.EXPIRED
 
 
 def test_a_day_of_hold_has_no_separate_reminder(standing: Gateway) -> None:

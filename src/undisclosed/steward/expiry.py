@@ -55,8 +55,9 @@ class Expiry:
         over = []
         for copy in copies:
             assert copy.until is not None
-            # Where it is kept, the notice that says so tells of the end: a reminder after it would say less.
-            if expiry.owes_reminder(told[copy.id], copy.until, now) and not (is_kept and now >= copy.until):
+            # As long as it is kept, a reminder after the notice that says so would say less.
+            is_settled = is_kept and any(notice.kind == "kept" for notice in notices[copy.id])
+            if expiry.owes_reminder(told[copy.id], copy.until, now) and not is_settled:
                 self._journal.expiring.add_reminder(copy, now)
             if is_kept:
                 if seen[copy.id].is_past_until:
