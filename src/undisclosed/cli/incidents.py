@@ -317,7 +317,13 @@ def _event_table(incident: Incident, events: Iterable[Event]) -> Table:
     columns = (Column("when"), Column("queue id"), Column("who"), Column("what"), Column("why", "wrap"))
     queue_ids = {copy.id: copy.queue_id for copy in incident.copies}
     rows = [
-        (local_time(event.at, "seconds"), queue_ids.get(event.copy_id or 0, "-"), event.actor, event.what, event.why)
+        (local_time(event.at, "seconds"), queue_ids.get(event.copy_id or 0, "-"), event.actor, _deed(event), event.why)
         for event in events
     ]
     return Table(columns, rows, head=3)
+
+
+def _deed(event: Event) -> str:
+    """What was done; of a notice also which one it is, and who got it."""
+    kind, addressee = event.detail.get("kind"), event.detail.get("to")
+    return event.what + (f": {kind}" if kind else "") + (f", to the {addressee}" if addressee else "")

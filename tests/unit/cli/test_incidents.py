@@ -126,3 +126,14 @@ def test_a_list_says_when_there_is_more(journal: Journal) -> None:
     assert err.getvalue() == "The newest 2 are shown; --limit 0 shows all.\n"
     assert "2222-2224" in out.getvalue()
     assert "2222-2222" not in out.getvalue()
+
+
+def test_an_event_says_which_notice_went_to_whom(journal: Journal) -> None:
+    """A data protection officer asks when the sender was told, and of what; "notice sent" alone answers neither."""
+    journal.filing.record(transaction(action="quarantine"))
+    [first, *_] = journal.notices.due(datetime.now(UTC) + timedelta(days=1))
+    journal.notices.mark_sent([first.id], "sender", "1", datetime.now(UTC))
+    [incident] = journal.incidents.matching("K7QF")
+    out = io.StringIO()
+    show_one(journal, incident, Output(out, out))
+    assert f"\tnotice sent: {first.kind}, to the sender\t" in out.getvalue()
