@@ -52,7 +52,7 @@ def bounce_is_lost(sender: str, client: Client) -> bool:
     sendmail(1) has ended with status 0 before the milter is asked: Postfix makes a bounce of the refusal, and discards
     the bounce if the envelope sender is null. An SMTP client gets every refusal itself.
     """
-    return client.is_sendmail and (not sender or sender.rpartition("@")[0] == DOUBLE_BOUNCE)
+    return client.is_sendmail and (not sender or sender.partition("@")[0].casefold() == DOUBLE_BOUNCE)
 
 
 @dataclass(frozen=True)
