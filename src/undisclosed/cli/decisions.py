@@ -350,12 +350,17 @@ def _withdrawn(journal: Journal, held: Sequence[Incident], order: Order) -> Iter
     for incident in held:
         requests = journal.held.withdraw([copy.id for copy in incident.copies], actor=order.actor, reason=order.reason)
         if requests:
-            for copy in incident.copies:
-                if copy.waits is None and copy.action.effect.release_mode is not None:
-                    journal.held.wait_for_person(copy, why, actor=order.actor, now=now)
+            alone = [
+                copy for copy in incident.copies if copy.waits is None and copy.action.effect.release_mode is not None
+            ]
+            kept = [copy for copy in alone if journal.held.wait_for_person(copy, why, actor=order.actor, now=now)]
             asked = " and ".join(sorted({request.verb for request in requests}))
-            text = f"{incident.reference}: the request to {asked} it is taken back, and it stays on hold"
-            yield Answer(incident.reference, "withdraw", None, "done", "", text)
+            text = f"{incident.reference}: the request to {asked} it is taken back"
+            if len(kept) == len(alone):
+                yield Answer(incident.reference, "withdraw", None, "done", "", f"{text}, and it stays on hold")
+            else:
+                begun = "the release that its rule asks for has begun"
+                yield Answer(incident.reference, "withdraw", None, "refused", begun, f"{text}, but {begun}")
         else:
             nothing = "nobody has asked for anything, or the steward has begun it"
             yield Answer(incident.reference, "withdraw", None, "refused", nothing, f"{incident.reference}: {nothing}")

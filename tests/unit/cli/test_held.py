@@ -375,3 +375,15 @@ def test_each_message_that_is_taken_back_has_its_own_reason(desk: Desk) -> None:
     [waits] = {copy.waits for copy in stopped.copies}
     assert waits is not None
     assert waits.startswith("a request was taken back by ")
+
+
+def test_a_request_taken_back_when_the_rules_own_release_has_begun(desk: Desk) -> None:
+    """The command does not say that the message stays on hold."""
+    copy = delayed(desk)
+    assert desk.run("release", "K7QF", "--as", "split", "--no-wait").exit_code == 0
+    desk.journal.held.set_state(copy.id, State.RELEASING)
+    done = desk.run("withdraw", "K7QF")
+    assert done.exit_code == 1
+    assert done.output == (
+        "K7QF-3M2D: the request to release it is taken back, but the release that its rule asks for has begun\n"
+    )
