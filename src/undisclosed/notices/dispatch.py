@@ -9,8 +9,9 @@ from email.message import EmailMessage
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from undisclosed.incidents.records import REDIRECTED, Incident, Notice, State
-from undisclosed.notices import pacing
+from undisclosed.incidents.expiry import reminders
+from undisclosed.incidents.records import REDIRECTED, Incident, Notice, NoticeKind, State
+from undisclosed.notices import pacing, variables
 from undisclosed.notices.addressee import Addressee, addressee
 from undisclosed.notices.compose import render, render_many
 from undisclosed.notices.eligibility import Timeliness, state_of, timeliness, why_suppressed
@@ -226,6 +227,7 @@ class Dispatcher:
     def _send_many(
         self, policy: Policy, templates: Templates, owed: Sequence[_Owed], name: SeveralName, now: datetime
     ) -> Dispatched:
+        owed = _with_days_named(owed, reminders(policy.hold.expire_days))
         facts = [one.facts for one in owed]
         return self._sent(
             owed,
@@ -267,6 +269,17 @@ class Dispatcher:
             for notice_id, retry in self._retries.items()
             if now < retry.at + timedelta(seconds=MAX_PAUSE)
         }
+
+
+def _with_days_named(owed: Sequence[_Owed], kinds: Collection[NoticeKind]) -> list[_Owed]:
+    """The notices that one message can tell together, the reminders first, so that each is listed with its day.
+
+    A message that is only one of "and 300 more" would expire though nobody was told the day. The reminders that find no
+    place stay owed.
+    """
+    others = [one for one in owed if one.notice.kind not in kinds]
+    room = variables.MAX_LISTED - sum(one.notice.kind in variables.LISTED_FIRST for one in others)
+    return [*[one for one in owed if one.notice.kind in kinds][: max(0, room)], *others]
 
 
 def _addressee(policy: Policy, notice: Notice, facts: Facts, now: datetime) -> Addressee:

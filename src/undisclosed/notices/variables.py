@@ -116,6 +116,9 @@ WHAT: Final[Mapping[NoticeKind, str]] = {
 }
 """The group of a summary or a digest in which a message is listed; `released` unchanged is in `visible`."""
 
+LISTED_FIRST: Final[frozenset[NoticeKind]] = frozenset({"released_by_hand", "gone"})
+"""The kinds of notices that are listed before those of held mail."""
+
 GROUPS: Final = ("by hand", "gone", "held", "delayed", "visible", "hidden", "deleted")
 """The groups in the order in which they are listed: first those about which something has to be done."""
 

@@ -13,7 +13,7 @@ from support.notice_factories import SENT, shipped, words
 from undisclosed.incidents.automatic import Automatic
 from undisclosed.incidents.records import REDIRECTED, NoticeKind, State, parts_for
 from undisclosed.journal.journal import Journal
-from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError
+from undisclosed.notices import Dispatcher, DispatchStatus, NoticeError, variables
 from undisclosed.notices.pacing import MAX_NOTICES
 from undisclosed.policy import Action, Policy
 
@@ -374,3 +374,21 @@ def test_the_notice_of_an_end_does_not_wait_for_the_stewards_own_release(
     journal.held.ask([other.id], verb="release", mode="split", actor=actor, reason="")
     sent = [status for status, _ in dispatch(dispatcher(journal, box)) if status is DispatchStatus.SENT]
     assert sent == ([] if waits else [DispatchStatus.SENT])
+
+
+def test_each_reminder_in_a_digest_is_listed_with_its_day(
+    journal: Journal, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is only counted ("and 2 more") would let its message expire: it waits for the next digest."""
+    monkeypatch.setattr(variables, "MAX_LISTED", 3)
+    add_several(journal, 4, automatic=Automatic.LIST)
+    for incident in journal.incidents.search():
+        journal.expiring.add_reminder(incident.copies[0], SENT)
+    gateway = dispatcher(journal, box)
+    for day, left in ((0, 1), (1, 0)):
+        dispatch(gateway, SENT + timedelta(days=day))
+        assert len([due for due in journal.notices.due(SENT) if due.kind == "reminder"]) == left
+        text = box.sent[day][1].get_body(("plain",))
+        assert text is not None
+        listed = [line for line in text.get_content().splitlines() if line.startswith("- 2222")]
+        assert len(listed) == (3 if day == 0 else 1)
