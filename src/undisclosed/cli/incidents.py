@@ -121,7 +121,7 @@ def show_one(journal: Journal, incident: Incident, output: Output) -> None:
     output.facts(_facts(incident, end))
     output.line("")
     output.line("Copies", "bold")
-    output.table(_copy_table(incident, {each.id: each.name for each in journal.gateways.all().values()}))
+    output.table(_copy_table(incident, {each.id: each.name or each.id for each in journal.gateways.all().values()}))
     output.line("")
     output.line("Events", "bold")
     output.table(_event_table(incident, events))

@@ -147,8 +147,9 @@ class Filter:
     @property
     def hint(self) -> str:
         """A hint for a selection that matches nothing, to follow a sentence; empty if there is none."""
-        is_bare = self.sender and "@" not in self.sender and "*" not in self.sender
-        return f"; --sender takes a whole address, or a glob such as {self.sender}@*" if is_bare else ""
+        if not self.sender or "@" in self.sender or "*" in self.sender:
+            return ""
+        return f"; --sender takes a whole address, or a glob such as {printable(self.sender)}@*"
 
 
 def _given(option: str, text: str | None, empty: str) -> str | None:

@@ -187,6 +187,13 @@ def test_a_sender_that_is_no_address_gets_a_hint(desk: Desk) -> None:
         assert "--sender takes a whole address, or a glob such as clerk@*" in desk.run(*words).output
 
 
+def test_a_gateway_without_a_name_is_shown_by_its_id(desk: Desk) -> None:
+    """Its steward has not run yet: the column was empty."""
+    desk.held(gateway="mx7")
+    desk.journal.gateways.record("mx7", "")
+    assert "\tmx7\t" in desk.run("show", "K7QF-3M2D").output
+
+
 def test_the_null_sender_is_named_as_tables_show_it(desk: Desk) -> None:
     """`<>`, as in rules; it is no glob."""
     desk.held()

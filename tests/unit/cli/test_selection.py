@@ -102,3 +102,8 @@ def test_an_empty_option_selects_nothing(capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(typer.Exit):
             Filter.of(which)
     assert '--sender is empty; --sender "<>" selects messages without one' in capsys.readouterr().err
+
+
+def test_a_hint_repeats_no_escape_sequence() -> None:
+    """A sender that was copied from a message may have one."""
+    assert Filter(sender="a\x1b[2J").hint.endswith("such as a\\x1b[2J@*")
