@@ -14,6 +14,7 @@ from lab import processes
 from lab.waiting import until
 
 _SCRIPT = """
+mount --make-rprivate / 2>/dev/null # not where / is no mount point: in a chroot, whose own mounts are then private
 mount -t tmpfs run /run && mkdir -p /run/systemd/journal /run/log/journal
 mount -t tmpfs log /var/log
 echo 1 > "$1"
@@ -29,7 +30,7 @@ def journald(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """
     ready = directory / "ready"
     child = processes.start_guarded(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", _SCRIPT, "sh", str(ready)],
+        ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _SCRIPT, "sh", str(ready)],
         environment={"PATH": os.environ["PATH"]},
     )
     try:
@@ -38,16 +39,20 @@ def journald(directory: Path) -> Iterator[Callable[[bytes], None]]:
         sock = Path(f"/proc/{pid}/root/run/systemd/journal/dev-log")
         until(sock.exists, what="journald to listen")
         command = directory / "journalctl"
-        command.write_text(f'#!/bin/sh\nexec nsenter --mount --target {pid} /usr/bin/journalctl "$@"\n')
+        command.write_text(f'#!/bin/sh\nexec nsenter --mount --root --target {pid} /usr/bin/journalctl "$@"\n')
         command.chmod(0o755)
         with patch.dict(os.environ, PATH=f"{directory}:{os.environ['PATH']}"):
 
+            def entries() -> int:
+                asked = [str(command), "--system", "--output=json", "_TRANSPORT=syslog"]
+                return subprocess.run(asked, capture_output=True, check=False).stdout.count(b'"__CURSOR"')
+
             def say(entry: bytes) -> None:
+                before = entries()
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                     sender.connect(str(sock))
                     sender.send(entry)
-                # Asked over its own socket, it writes everything before it answers.
-                subprocess.run([str(command), "--sync"], check=True, capture_output=True)
+                until(lambda: entries() > before, what="the entry in the journal")
 
             yield say
     finally:
