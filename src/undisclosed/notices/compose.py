@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from email.errors import HeaderParseError
+from email.header import Header
 from email.headerregistry import Address as HeaderAddress
-from email.headerregistry import HeaderRegistry, MessageIDHeader, UniqueAddressHeader
+from email.headerregistry import HeaderRegistry, MessageIDHeader, UniqueAddressHeader, UniqueUnstructuredHeader
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from typing import Final
@@ -49,8 +50,23 @@ class _ToHeader(UniqueAddressHeader):
         return f"To: {self}{policy.linesep}"
 
 
+class _SubjectHeader(UniqueUnstructuredHeader):
+    """Subject, in encoded words throughout, unless it is ASCII.
+
+    Where `email` (Python 3.13.5) encodes single words, it may put two encoded words side by side without a blank:
+    programs then show the second one as it is written.
+    """
+
+    def fold(self, *, policy: EmailPolicy) -> str:
+        if policy.utf8 or self.isascii():
+            return super().fold(policy=policy)
+        encoded = Header(self, "utf-8", header_name="Subject").encode(linesep=policy.linesep)
+        return f"Subject: {encoded}{policy.linesep}"
+
+
 def _registry() -> HeaderRegistry:
     registry = HeaderRegistry()
+    registry.map_to_type("subject", _SubjectHeader)  # type: ignore[arg-type]  # typeshed: no header
     registry.map_to_type("to", _ToHeader)  # type: ignore[arg-type]  # typeshed: no header
     # By default a Message-ID that is too long for one line is folded as an encoded word.
     for name in ("in-reply-to", "references"):

@@ -382,6 +382,21 @@ def test_the_author(configured: str, domains: list[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "subject", ["Trip on Friday, rewrite", "Meeting", "Ŵyl y Bŷd " * 5, f"{'x' * 60} ŷ", "😀" * 40]
+)
+def test_the_subject_is_encoded_as_every_program_decodes_it(subject: str) -> None:
+    """Two encoded words have a blank between them (RFC 2047, section 2): seen on Debian 13 without it."""
+    message = render(policy(), incident(subject=subject), "rewritten")
+    [line, *_] = [line for line in re.split(rb"\n(?![ \t])", message.as_bytes()) if line.startswith(b"Subject:")]
+    words = line.split()[1:]
+    assert all(re.fullmatch(rb"=\?utf-8\?[bq]\?[^?]+\?=", word) for word in words)
+    assert max(map(len, line.split(b"\n"))) <= 78
+    read = message_from_bytes(message.as_bytes(), policy=email_policy.default)["Subject"]
+    assert read == message["Subject"]
+    assert " ".join(subject.split()) in read
+
+
+@pytest.mark.parametrize(
     ("message_id", "repeated"),
     [
         ("<1@council.test>", True),
