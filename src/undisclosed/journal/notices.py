@@ -22,7 +22,7 @@ from undisclosed.incidents.records import (
 )
 from undisclosed.journal import tables
 from undisclosed.journal.database import Database
-from undisclosed.journal.rows import IDS_PER_QUERY, add_event, insert, now
+from undisclosed.journal.rows import IDS_PER_QUERY, add_event, insert, now, portions
 from undisclosed.journal.write_transaction import EngineTransaction, WriteTransaction
 
 JOINABLE: Final = OPEN | {State.DELIVERED}
@@ -86,6 +86,16 @@ class Notices:
         )
         with self._database.read() as connection:
             return [SentNotice(row.sent_in, row.at, row.id) for row in connection.execute(query)]
+
+    def told_copies(self, copy_ids: Collection[int]) -> set[int]:
+        """Those of these copies of which any notice was sent."""
+        table, told = tables.notice, tables.notice_copy
+        found: set[int] = set()
+        with self._database.read() as connection:
+            for some in portions(copy_ids):
+                query = sa.select(told.c.copy_id).join(table, table.c.id == told.c.notice_id)
+                found.update(connection.scalars(query.where(told.c.copy_id.in_(some), table.c.state == "sent")))
+        return found
 
     def last_digest(self, gateway: str) -> datetime | None:
         """The time of the last message to the administrator about mail of this gateway; None if there was none."""

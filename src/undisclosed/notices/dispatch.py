@@ -28,6 +28,10 @@ FIRST_PAUSE: Final = 60.0
 MAX_PAUSE: Final = 3600.0
 """Seconds between two attempts to send a notice: the first pause and the longest."""
 
+AWAY: Final = timedelta(minutes=10)
+"""The time after which a steward that was not seen does not run: another gateway, which has a copy of the same message,
+sends the notice about both."""
+
 SUMMARY: Final = "summary."
 """The beginning of a summary's Message-ID, by which the journal's record of a notice tells that it was in one."""
 
@@ -164,11 +168,17 @@ class Dispatcher:
         ids = {copy_id for notice in due for copy_id in notice.copies}
         modes = self._journal.held.release_modes(ids)
         redirected = self._journal.held.with_event(ids, REDIRECTED)
+        told = self._journal.notices.told_copies(ids)
         for notice in due:
             incident = incidents.get(notice.incident_id)
             copies = tuple(copy for copy in incident.copies if copy.id in notice.copies) if incident else ()
-            if incident is None or not copies or copies[0].gateway != self._gateway:
+            own = tuple(copy for copy in copies if copy.gateway == self._gateway)
+            if incident is None or not own:
                 continue
+            if copies[0].gateway != self._gateway:
+                if not self._is_away(copies[0].gateway, now):
+                    continue
+                copies = own  # nobody sees what becomes of the others
             yield (
                 notice,
                 Facts(
@@ -177,9 +187,15 @@ class Dispatcher:
                     copies,
                     frozenset().union(*(modes.get(copy.id, frozenset()) for copy in copies)),
                     is_redirected=any(copy.id in redirected for copy in copies),
+                    is_told=all(copy.id in told for copy in copies),
                     is_confirmed=all(copy.confirmed for copy in copies if copy.state is State.DELIVERED),
                 ),
             )
+
+    def _is_away(self, gateway: str, now: datetime) -> bool:
+        """Whether the steward of the gateway that would tell of a copy of ours does not run."""
+        record = self._journal.gateways.all().get(gateway)
+        return record is None or record.seen_at is None or now - record.seen_at > AWAY
 
     def _closed(
         self, policy: Policy, notice: Notice, facts: Facts, told_as_released: Collection[int]

@@ -15,12 +15,18 @@ NEWS: Final[frozenset[NoticeKind]] = frozenset({"rewritten", "warned", "split", 
 hold queue with its addresses visible is always told: nobody else would tell the sender."""
 
 
+ENDS_OF_HOLD: Final[frozenset[NoticeKind]] = frozenset({"released", "deleted", "expired"})
+"""News of a message on hold. It is told in any case where it ended before anybody was told that it is on hold: the
+first notice is not true any more then."""
+
+
 def why_suppressed(policy: Policy, facts: Facts) -> str | None:
     """The reason why nobody is told; None if there is none."""
     if all(copy.state is State.MONITORED for copy in facts.copies):
         return "in monitor mode nothing was done to the message"
     actions = sorted({copy.action for copy in facts.copies})
-    if facts.kind in NEWS and not set(actions) & set(policy.notices.after):
+    is_first = facts.kind in ENDS_OF_HOLD and not facts.is_told
+    if facts.kind in NEWS and not is_first and not set(actions) & set(policy.notices.after):
         return f"notices.after does not name {' or '.join(actions)}"
     if facts.kind == "split" and _is_released(facts) and facts.release_modes - {"split"}:
         return "a person released the message in another way"

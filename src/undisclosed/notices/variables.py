@@ -40,6 +40,8 @@ class Facts:
     """The modes of all parts of a release that Postfix accepted."""
     is_redirected: bool = False
     """Whether Postfix redirects a released copy to another address (REDIRECT)."""
+    is_told: bool = True
+    """Whether an earlier notice has told of each of these copies."""
     is_confirmed: bool = True
     """Whether Postfix is known to have queued a message that was delivered at once. The milters after ours may still
     have refused it."""

@@ -116,12 +116,25 @@ def test_a_notice_that_came_too_late_is_suppressed(journal: Journal, box: Box) -
 
 def test_a_notice_that_the_policy_silences_is_an_event(journal: Journal, box: Box) -> None:
     """With its reason."""
-    incident_id = add_due_notice(journal, "deleted", State.DELETED)
+    incident_id = add_due_notice(journal)
     own = policy(notices={"after": ["warn"]})
+    assert dispatch(dispatcher(journal, box), own=own) == [(DispatchStatus.SENT, "")]
+    [copy] = journal.incidents.get(incident_id).copies
+    journal.held.set_state(copy.id, State.DELETED)
+    journal.notices.add(copy, "deleted", SENT)
     why = "notices.after does not name quarantine"
     assert dispatch(dispatcher(journal, box), own=own) == [(DispatchStatus.SUPPRESSED, why)]
-    assert notice_events(journal, incident_id) == [("notice suppressed", why)]
-    assert box.sent == []
+    assert notice_events(journal, incident_id)[1:] == [("notice suppressed", why)]
+    assert len(box.sent) == 1
+
+
+@pytest.mark.parametrize(("kind", "state"), [("deleted", State.DELETED), ("released", State.RELEASED)])
+def test_the_end_of_a_message_of_which_nobody_was_told_is_told(
+    journal: Journal, box: Box, kind: NoticeKind, state: State
+) -> None:
+    """It was deleted or released before the first notice, which would not be true any more, whatever `after` says."""
+    add_due_notice(journal, kind, state)
+    assert dispatch(dispatcher(journal, box), own=policy(notices={"after": []})) == [(DispatchStatus.SENT, "")]
 
 
 def test_the_notice_names_the_mode_of_the_release(journal: Journal, box: Box) -> None:
@@ -146,6 +159,7 @@ def test_the_notice_says_that_a_release_was_redirected(journal: Journal, box: Bo
 
 def test_of_two_gateways_one_sends_the_notice(journal: Journal, box: Box) -> None:
     """A message that came through two gateways with one journal causes one notice."""
+    journal.gateways.record("mx1.council.test", "mx1", SENT)
     add_due_notice(journal)
     second = journal.filing.record(
         transaction(at=SENT, gateway="mx2.council.test", queue_id="4dX2", treatment="reject")
@@ -392,3 +406,19 @@ def test_each_reminder_in_a_digest_is_listed_with_its_day(
         assert text is not None
         listed = [line for line in text.get_content().splitlines() if line.startswith("- 2222")]
         assert len(listed) == (3 if day == 0 else 1)
+
+
+def test_a_gateway_sends_the_notice_about_its_own_copy_where_the_others_steward_is_away(
+    journal: Journal, box: Box
+) -> None:
+    """One message by two gateways: one notice tells of both copies, and not only when the first gateway is back."""
+    first = journal.filing.record(transaction(at=SENT))
+    second = journal.filing.record(transaction(at=SENT, gateway="mx2.council.test", queue_id="4dX2"))
+    journal.held.set_state(second.id, State.HELD)
+    assert first.incident_id == second.incident_id
+    other = dispatcher(journal, box, "mx2.council.test")
+    journal.gateways.record("mx1.council.test", "mx1", SENT)
+    assert dispatch(other, SENT + 10 * MINUTE) == []
+    assert dispatch(other, SENT + 11 * MINUTE) == [(DispatchStatus.SENT, "")]
+    journal.held.set_state(first.id, State.HELD)
+    assert dispatch(dispatcher(journal, box), SENT + 12 * MINUTE) == []
