@@ -56,6 +56,7 @@ class LogReader:
         self._log = log
         self._monotonic = monotonic
         self._mail_log: MailLog | None = None
+        self._settings: LogSettings | None = None
         self._config_dir: Path | None = None
         self._keep: Collection[str] = ()
         self._found_at = 0.0
@@ -108,13 +109,17 @@ class LogReader:
 
     def _find(self, config_dir: Path) -> None:
         """Ask Postfix where it logs; where it could not be read before, a mark tells when it can."""
-        self.close()
         self._config_dir, self._found_at, self._marked_at = config_dir, self._monotonic(), None
         try:
-            self._mail_log = MailLog(settings_of(config_dir))
+            settings = settings_of(config_dir)
         except (PostfixError, OSError) as error:
+            self.close()
             self._give_up(str(error))
             return
+        if self._mail_log is None or self._mail_log.place is not None or settings != self._settings:
+            # Else all places are followed already: to read each from before once a minute would cost seconds.
+            self.close()
+            self._mail_log, self._settings = MailLog(settings), settings
         if self.why_unreadable is not None:
             self._write_mark()
 
