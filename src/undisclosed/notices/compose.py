@@ -58,9 +58,11 @@ class _SubjectHeader(UniqueUnstructuredHeader):
     """
 
     def fold(self, *, policy: EmailPolicy) -> str:
-        if policy.utf8 or self.isascii():
-            return super().fold(policy=policy)
-        encoded = Header(self, "utf-8", header_name="Subject").encode(linesep=policy.linesep)
+        subject = str(self)
+        if policy.utf8 or subject.isascii():
+            # BaseHeader's, which the registry adds to this class.
+            return super().fold(policy=policy)  # type: ignore[misc, no-any-return]
+        encoded = Header(subject, "utf-8", header_name="Subject").encode(linesep=policy.linesep)
         return f"Subject: {encoded}{policy.linesep}"
 
 
