@@ -179,7 +179,8 @@ def _unknown(path: Sequence[str | int]) -> tuple[str, str]:
     everywhere = {name: each.name for each in all_sections().values() for name in each.settings}
     if far := difflib.get_close_matches(key.casefold(), everywhere, n=1, cutoff=0.75):
         return "there is no such setting", f"write {far[0]}, {_place(everywhere[far[0]])}, or remove it"
-    return "there is no such setting", f"remove it, or write one of {', '.join(map(_heading, known))}"
+    written = ", ".join(map(_heading, known))
+    return "there is no such setting", f"remove it, or write {'one of ' if len(known) > 1 else ''}{written}"
 
 
 def _heading(name: str) -> str:

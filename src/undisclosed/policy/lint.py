@@ -28,8 +28,8 @@ def warnings(policy: Policy) -> list[str]:
 def _about_this_version(policy: Policy) -> Iterator[str]:
     if policy.can_hold:
         yield (
-            "`postsuper -H` releases held mail as it is: with its list of addresses still visible to everyone who gets"
-            " it. Use `undisclosed held release` instead."
+            "`postsuper -H` and `postsuper -r` release held mail as it is: with its list of addresses still visible to"
+            " everyone who gets it. Use `undisclosed held release` instead."
         )
     if unused := not_used(policy):
         yield f"Set, but not used in this version: {listed(unused, 'and', len(unused))}."

@@ -24,8 +24,14 @@ EXEMPT = rule(name="exempt", action="accept", more_than_addresses=None)
     ("over", "warning"),
     [
         ({"mode": "monitor"}, 'mode = "monitor": no message is changed, delayed or refused'),
-        ({"rules": [rule(action="quarantine")]}, "`postsuper -H` releases held mail as it is: with its list"),
-        ({"rules": [rule(action="rewrite")]}, "`postsuper -H` releases held mail as it is: with its list"),
+        (
+            {"rules": [rule(action="quarantine")]},
+            "`postsuper -H` and `postsuper -r` release held mail",
+        ),
+        (
+            {"rules": [rule(action="rewrite")]},
+            "`postsuper -H` and `postsuper -r` release held mail",
+        ),
         ({"rules": [rule(action="delay")]}, "Use `undisclosed held release` instead."),
         ({"console": {"listen": "127.0.0.1:1"}}, "Set, but not used in this version: console.listen."),
         ({"milter": {"socket": "inet:8899@192.0.2.1"}}, "milter.socket listens on 192.0.2.1: any program"),
