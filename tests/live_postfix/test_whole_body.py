@@ -18,7 +18,7 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from live_postfix.office import COLLEAGUE, PARENTS, Office, attached, emptied, new_gateway
 from support.delivered_header import leaks
-from undisclosed.incidents.records import State
+from undisclosed.incidents.records import ReleaseMode, State, parts_for
 from undisclosed.policy import Action
 from undisclosed.steward.requests import ATTEMPTS, RETRY
 
@@ -200,3 +200,52 @@ def test_a_release_that_fails_for_half_an_hour_is_told(office: Office, action: s
     assert events == ["release_failed"] * (ATTEMPTS - 1) + ["copy_not_releasable", "request_failed"]
     assert office.state(office.incident(message_id)) is State.HELD
     assert due(office, message_id) == ["held"]
+
+
+def begun(office: Office, message_id: str, mode: ReleaseMode) -> None:
+    """Let the first recipient have the message: the steward was interrupted then."""
+    [copy] = office.incident(message_id).copies
+    office.journal.held.set_state(copy.id, State.RELEASING)
+    office.journal.held.record_accepted(copy.id, parts_for(mode, [0], len(EVERYBODY)))
+
+
+@pytest.mark.parametrize("action", HELD)
+def test_a_release_that_fails_after_some_have_the_message_is_told_too(office: Office, action: str) -> None:
+    """It goes on for the others: but its sender was told nothing under `split`, and that it leaves under `delay`."""
+    outcome, message_id = send(office, action, b"Dear parents\n")
+    assert outcome.accepted
+    postfix = office.gateway.postfix
+    postfix.set(undisclosed_release_milters="inet:127.0.0.1:9", milter_default_action="tempfail")
+    elapsed = LATER
+    try:
+        with capture_logs() as lines, office.steward() as steward:
+            steward.round(datetime.now(UTC))
+            begun(office, message_id, "split" if action == "split" else "bcc")
+            for attempt in range(ATTEMPTS + 2):
+                steward.round(datetime.now(UTC) + elapsed)
+                elapsed += RETRY * 2**attempt
+    finally:
+        postfix.run("postconf", "-X", "undisclosed_release_milters")
+        postfix.reload()
+    assert [line["event"] for line in lines].count("copy_not_releasable") == 1
+    assert office.state(office.incident(message_id)) is State.RELEASING
+    assert "held" in due(office, message_id)
+    office.round(elapsed)
+    assert office.state(office.incident(message_id)) is State.RELEASED
+
+
+def test_a_release_that_is_refused_after_some_have_the_message_waits_for_a_person(office: Office) -> None:
+    """It was neither tried again nor told, and never expired."""
+    body = f"Ask {PARENTS[3]} or x@elsewhere.example.\n".encode()
+    to = (*EVERYBODY, "families@council.test")
+    visible = ",\n\t".join([*PARENTS[:3], *PARENTS[4:], "x@elsewhere.example"])
+    outcome, message_id = send(office, "delay", body, to=to, To=visible)
+    assert outcome.accepted
+    office.round()
+    begun(office, message_id, "bcc")
+    with capture_logs() as lines:
+        office.round(LATER)
+    [copy] = office.incident(message_id).copies
+    assert (copy.state, copy.waits is None) == (State.RELEASING, False)
+    assert due(office, message_id) == ["held"]
+    assert [line["log_level"] for line in lines if line["event"] == "copy_not_releasable"] == ["error"]

@@ -133,14 +133,15 @@ class Held:
         """Let an open copy wait for a person, with an event: the steward's own request for it is withdrawn.
 
         A first notice that is due still becomes the one of a quarantine. False if the copy is not open, or its release
-        has begun.
+        has begun: only the steward itself, which releases, can then let it wait.
         """
         table = tables.queue_copy
         with self._database.write(notify=True) as connection:
             write = EngineTransaction(connection)
             query = sa.select(table).where(table.c.id == copy.id).with_for_update()
             row = connection.execute(query).one_or_none()
-            if row is None or State(row.state) not in (State.PENDING, State.HELD):
+            stoppable = OPEN if actor == STEWARD else OPEN - {State.RELEASING}
+            if row is None or State(row.state) not in stoppable:
                 return False
             # The reason of a person who stopped it is not replaced by the failure of the release that they stopped.
             waits = row.waits if actor == STEWARD and row.waits is not None else clean(why)

@@ -194,13 +194,17 @@ class Requests:
         """Whether a rule's release that was not carried out is tried again; else its copy waits for a person."""
         attempts = self._attempts[request.id] = self._attempts.get(request.id, 0) + 1
         if result.state == "refused" or attempts >= ATTEMPTS:
+            log = self._log.bind(queue_id=copy.queue_id, reference=incident.reference, reason=result.why)
             # Before the answer: an interrupted request comes again, an answered one does not.
-            if self._journal.held.wait_for_person(copy, result.why, now=now):
-                self._log.error(
-                    "copy_not_releasable", queue_id=copy.queue_id, reference=incident.reference, reason=result.why
-                )
+            if result.state == "failed" and self._journal.held.accepted_parts(copy.id):
+                # Some recipients have it: the others get it as soon as Postfix takes it. Until then its sender must
+                # know, and the notice that tells of the release is not true yet.
+                if self._journal.notices.add(copy, "held", now):
+                    log.error("copy_not_releasable")
+            elif self._journal.held.wait_for_person(copy, result.why, now=now):
+                log.error("copy_not_releasable")
                 return False
-            if result.state == "refused":
+            elif result.state == "refused":
                 return False
         pause = min(RETRY * 2 ** (attempts - 1), LONGEST_RETRY)
         self._retry_at[request.id] = now + pause
