@@ -25,7 +25,7 @@ from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, em
 from support.factories import transaction
 from undisclosed import log
 from undisclosed.incidents.records import Incident, ReleaseMode, State
-from undisclosed.steward.comparison import ARRIVAL_TIME, SOON
+from undisclosed.steward.comparison import ARRIVAL_TIME, LOGGED_WITHIN, SOON
 from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.hold_queue import HoldQueue
 from undisclosed.steward.release import JobRunner
@@ -237,14 +237,27 @@ def test_mail_released_by_hand_is_closed_in_the_journal(office: Office) -> None:
 def test_mail_that_never_came_is_logged_by_an_event_of_its_own(office: Office) -> None:
     """A client that disconnects after the record leaves no message: the administrator has nothing to do."""
     gateway = office.context.gateway
-    copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC) - 2 * ARRIVAL_TIME))
+    copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC)))
     with capture_logs() as events, office.steward() as steward:
-        steward.round(datetime.now(UTC))
-        steward.round(datetime.now(UTC) + SOON)
+        for later in (timedelta(), ARRIVAL_TIME, ARRIVAL_TIME + SOON):
+            steward.round(datetime.now(UTC) + later)
     assert office.journal.incidents.get(copy.incident_id).state is State.NEVER_QUEUED
     reference = office.journal.incidents.get(copy.incident_id).reference
     seen = [(event["event"], event["queue_id"], event["reference"]) for event in events]
     assert seen == [("copy_never_queued", copy.queue_id, reference)]
+    assert "gone" not in {notice.kind for notice in office.journal.notices.of(copy.incident_id)}
+
+
+def test_mail_that_came_and_went_while_no_steward_ran_is_gone(office: Office) -> None:
+    """Held-mail review: of which the log says nothing any more. It may have been sent by hand: its sender is told."""
+    gateway = office.context.gateway
+    copy = office.journal.filing.record(transaction(gateway=gateway, at=datetime.now(UTC) - 2 * ARRIVAL_TIME))
+    with capture_logs() as events, office.steward() as steward:
+        steward.round(datetime.now(UTC))
+        steward.round(datetime.now(UTC) + LOGGED_WITHIN)
+    assert office.journal.incidents.get(copy.incident_id).state is State.GONE
+    assert [event["queue_id"] for event in events if event["event"] == "copy_left_by_hand"] == [copy.queue_id]
+    assert "gone" in {notice.kind for notice in office.journal.notices.of(copy.incident_id)}
 
 
 def test_held_mail_without_an_incident_is_adopted(office: Office) -> None:

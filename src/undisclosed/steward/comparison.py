@@ -67,6 +67,10 @@ class Comparison:
     missing_since: Mapping[int, datetime]
     """Copies by id that are gone if later listings lack them too, with the time of the first that lacked them: a
     listing can miss a message that moves."""
+    never_listed: Mapping[int, bool]
+    """Pending copies by id for which this steward looked when Postfix may have been writing them, and whether all
+    listings lacked them. Such a copy was never queued if it does not appear. Another one may have been on hold, and
+    deleted or released by hand."""
 
 
 def compare(
@@ -76,15 +80,17 @@ def compare(
     *,
     now: datetime,
     missing_since: Mapping[int, datetime],
+    never_listed: Mapping[int, bool],
     has_log: bool = False,
 ) -> Comparison:
     """Compare a listing with the open copies.
 
-    `histories`: of the copies that are not on hold, by id. `missing_since`: the result of the comparison before.
-    `has_log`: the log can be read, and may yet say what became of a message that is gone.
+    `histories`: of the copies that are not on hold, by id. `missing_since`, `never_listed`: the result of the
+    comparison before. `has_log`: the log can be read, and may yet say what became of a message that is gone.
     """
     changes: list[StateChange] = []
     missing: dict[int, datetime] = {}
+    watched: dict[int, bool] = {}
     unrecorded = dict(listing.held)
     for copy in copies:
         entry = listing.held.get(copy.queue_id)
@@ -92,8 +98,13 @@ def compare(
         is_elsewhere = copy.queue_id in listing.elsewhere
         is_known = is_elsewhere or history.fate is not None or history.is_refused
         is_young = copy.state is State.PENDING and abs(now - copy.arrived) < ARRIVAL_TIME
+        is_listed = entry is not None and why_other_message(copy, entry) is None
+        if copy.state is State.PENDING and (is_young or copy.id in never_listed):
+            may_be_listed = is_listed or listing.may_have(copy.queue_id)
+            watched[copy.id] = not may_be_listed and never_listed.get(copy.id, True)
+        is_watched = watched.get(copy.id, False)
         since = min(missing_since.get(copy.id, now), now)  # the clock may have been set back
-        if entry is not None and why_other_message(copy, entry) is None:
+        if is_listed:
             unrecorded.pop(copy.queue_id, None)
             if copy.state is State.PENDING:
                 changes.append(StateChange(copy, State.HELD, "seen in the hold queue"))
@@ -101,16 +112,16 @@ def compare(
             continue
         elif finished := _finished(copy, history):
             changes.append(finished)
-        elif is_elsewhere or _is_gone(copy, history, now - since, has_log=has_log):
-            changes.append(_gone(copy, is_elsewhere, history))
+        elif is_elsewhere or _is_gone(history, now - since, may_be_logged=has_log and not is_watched):
+            changes.append(_gone(copy, is_elsewhere, history, is_watched=is_watched))
         else:
             missing[copy.id] = since
-    return Comparison(tuple(changes), tuple(unrecorded.values()), missing)
+    return Comparison(tuple(changes), tuple(unrecorded.values()), missing, watched)
 
 
-def _is_gone(copy: QueueCopy, history: History, missing_for: timedelta, *, has_log: bool) -> bool:
+def _is_gone(history: History, missing_for: timedelta, *, may_be_logged: bool) -> bool:
     """Whether a copy has been missing for long enough; longer, if the log may yet say more."""
-    is_unclear = has_log and copy.state is not State.PENDING and history.fate is None
+    is_unclear = may_be_logged and history.fate is None and not history.is_refused
     return missing_for >= (LOGGED_WITHIN if is_unclear else SOON)
 
 
@@ -123,15 +134,18 @@ def _finished(copy: QueueCopy, history: History) -> StateChange | None:
     return None
 
 
-def _gone(copy: QueueCopy, is_elsewhere: bool, history: History) -> StateChange:
+def _gone(copy: QueueCopy, is_elsewhere: bool, history: History, *, is_watched: bool) -> StateChange:
     if history.fate is not None:
         state, why = _DEPARTURES[history.fate.kind]
     elif is_elsewhere:
         state, why = State.RELEASED_BY_HAND, "moved out of the hold queue by hand, unchanged"
-    elif copy.state is State.PENDING:
+    elif copy.state is State.PENDING and history.is_refused:
+        state, why = State.NEVER_QUEUED, "a milter refused it"
+    elif is_watched:
         state, why = State.NEVER_QUEUED, "not in the hold queue: the client disconnected, or it was removed at once"
-        if history.is_refused:
-            why = "a milter refused it"
+    elif copy.state is State.PENDING:
+        state = State.GONE
+        why = "not in the hold queue, and it came while no steward ran: nothing says whether it was, and who removed it"
     else:
         state, why = State.GONE, "gone from the hold queue, and not by the steward: nothing says who did what with it"
     if history.accepted:

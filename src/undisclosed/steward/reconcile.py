@@ -70,6 +70,8 @@ class Reconciler:
         self._unreadable: frozenset[UnreadableRow] = frozenset()
         self.missing_since: Mapping[int, datetime] = {}
         """Copies by id whose state is unknown until a later round."""
+        self._never_listed: Mapping[int, bool] = {}
+        """Pending copies by id for which a round looked while Postfix may have been writing them: see `Comparison`."""
         self.held: frozenset[int] = frozenset()
         """The ids of the copies that the last listing has on hold."""
         self.cleared: set[int] = set()
@@ -98,9 +100,11 @@ class Reconciler:
             {copy.id: self._history(copy) for copy in absent},
             now=now,
             missing_since=self.missing_since,
+            never_listed=self._never_listed,
             has_log=self._alone.reader.is_readable,
         )
         self.missing_since = comparison.missing_since
+        self._never_listed = comparison.never_listed
         self.held = frozenset(copy.id for copy in copies if _is_listed(copy, listing))
         for change in comparison.changes:
             self._record(context, change, listing, now)

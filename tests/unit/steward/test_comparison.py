@@ -26,16 +26,27 @@ def compare_one(
     missed_before: timedelta | None = None,
     history: History | None = None,
     has_log: bool = False,
+    never_listed: bool | None = None,
 ) -> Comparison:
     """Compare one copy with a listing that has `entry` on hold, or the copy's queue id in another queue.
 
-    `missed_before`: the time since the first listing that lacked it.
+    `missed_before`: the time since the first listing that lacked it. `never_listed`: whether the rounds lacked it that
+    looked for it when it was young; None if none did.
     """
     held = {} if entry is None else {entry.queue_id: entry}
     others = frozenset([copy.queue_id] if elsewhere else [])
     histories = {copy.id: history} if history else {}
     missing = {} if missed_before is None else {copy.id: NOW - missed_before}
-    return compare(Listing(held, others), [copy], histories, now=NOW, missing_since=missing, has_log=has_log)
+    looked_for = {copy.id: never_listed} if never_listed is not None else {}
+    return compare(
+        Listing(held, others),
+        [copy],
+        histories,
+        now=NOW,
+        missing_since=missing,
+        never_listed=looked_for,
+        has_log=has_log,
+    )
 
 
 def states(comparison: Comparison) -> list[State]:
@@ -45,7 +56,7 @@ def states(comparison: Comparison) -> list[State]:
 
 def test_a_held_message_stays_held() -> None:
     """There is no difference."""
-    assert compare_one(COPY, ENTRY) == Comparison((), (), {})
+    assert compare_one(COPY, ENTRY) == Comparison((), (), {}, {})
 
 
 def test_a_pending_copy_is_held_once_it_is_seen() -> None:
@@ -57,15 +68,42 @@ def test_a_pending_copy_is_held_once_it_is_seen() -> None:
 def test_a_pending_copy_may_arrive_later() -> None:
     """Postfix may be writing it. After ARRIVAL_TIME it was never queued, if two listings lack it."""
     young = replace(COPY, state=State.PENDING, arrived=NOW - ARRIVAL_TIME / 2)
-    assert compare_one(young) == Comparison((), (), {})
+    assert compare_one(young) == Comparison((), (), {}, {1: True})
     old = replace(COPY, state=State.PENDING)
-    assert compare_one(old) == Comparison((), (), {1: NOW})
-    assert states(compare_one(old, missed_before=SOON)) == [State.NEVER_QUEUED]
+    assert compare_one(old, never_listed=True) == Comparison((), (), {1: NOW}, {1: True})
+    assert states(compare_one(old, missed_before=SOON, never_listed=True)) == [State.NEVER_QUEUED]
+
+
+def test_a_pending_copy_that_came_while_no_steward_ran_is_gone() -> None:
+    """Held-mail review: it may have been on hold, and deleted or released by hand meanwhile. Somebody must be told."""
+    old = replace(COPY, state=State.PENDING)
+    assert compare_one(old) == Comparison((), (), {1: NOW}, {})
+    assert states(compare_one(old, missed_before=SOON)) == [State.GONE]
+
+
+def test_a_pending_copy_that_was_listed_is_gone_when_it_disappears() -> None:
+    """One of which the log is still read stays pending, although it is on hold."""
+    young = replace(COPY, state=State.PENDING, arrived=NOW)
+    listed = compare_one(young, replace(ENTRY, arrived=NOW), never_listed=True)
+    assert listed.never_listed == {1: False}
+    old = replace(COPY, state=State.PENDING)
+    assert compare_one(young, never_listed=False).never_listed == {1: False}
+    assert states(compare_one(old, missed_before=SOON, never_listed=False)) == [State.GONE]
+
+
+def test_the_log_may_yet_tell_of_a_pending_copy_that_came_while_no_steward_ran() -> None:
+    """As of one that was seen on hold; what the log says of it decides at once."""
+    old = replace(COPY, state=State.PENDING)
+    assert states(compare_one(old, missed_before=SOON, has_log=True)) == []
+    assert states(compare_one(old, missed_before=LOGGED_WITHIN, has_log=True)) == [State.GONE]
+    refused, deleted = History(is_refused=True), History(fate=Fate(What.DELETED))
+    assert states(compare_one(old, missed_before=SOON, history=refused, has_log=True)) == [State.NEVER_QUEUED]
+    assert states(compare_one(old, missed_before=SOON, history=deleted, has_log=True)) == [State.DELETED_BY_HAND]
 
 
 def test_one_listing_may_miss_a_message() -> None:
     """A message is gone if two listings in a row lack it, or if it is in another queue."""
-    assert compare_one(COPY) == Comparison((), (), {1: NOW})
+    assert compare_one(COPY) == Comparison((), (), {1: NOW}, {})
     assert states(compare_one(COPY, missed_before=SOON)) == [State.GONE]
     assert states(compare_one(COPY, elsewhere=True)) == [State.RELEASED_BY_HAND]
 
@@ -73,9 +111,9 @@ def test_one_listing_may_miss_a_message() -> None:
 def test_two_listings_within_one_move_are_no_proof() -> None:
     """A round can follow at once, after a change of the journal: both listings may miss the message as it moves."""
     just_before = timedelta(milliseconds=3)
-    assert compare_one(COPY, missed_before=just_before) == Comparison((), (), {1: NOW - just_before})
+    assert compare_one(COPY, missed_before=just_before) == Comparison((), (), {1: NOW - just_before}, {})
     old = replace(COPY, state=State.PENDING)
-    assert compare_one(old, missed_before=just_before) == Comparison((), (), {1: NOW - just_before})
+    assert compare_one(old, missed_before=just_before) == Comparison((), (), {1: NOW - just_before}, {})
 
 
 @pytest.mark.parametrize(
@@ -156,6 +194,6 @@ def test_a_held_message_that_a_milter_refused_in_the_end_was_never_queued() -> N
 def test_a_clock_that_was_set_back_leaves_no_copy_between_two_states() -> None:
     """One that arrived, or was first missing, in what is the future now."""
     future = replace(COPY, state=State.PENDING, arrived=NOW + timedelta(days=365))
-    assert compare_one(future) == Comparison((), (), {1: NOW})
-    assert states(compare_one(future, missed_before=SOON)) == [State.NEVER_QUEUED]
-    assert compare_one(COPY, missed_before=timedelta(days=-365)) == Comparison((), (), {1: NOW})
+    assert compare_one(future) == Comparison((), (), {1: NOW}, {})
+    assert states(compare_one(future, missed_before=SOON)) == [State.GONE]
+    assert compare_one(COPY, missed_before=timedelta(days=-365)) == Comparison((), (), {1: NOW}, {})

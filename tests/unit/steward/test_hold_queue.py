@@ -71,9 +71,12 @@ def test_a_row_that_cannot_be_read(line: bytes) -> None:
     listing = read_listing([line])
     assert [row.queue_id for row in listing.unreadable] == [COPY.queue_id]
     for pending in (COPY, replace(COPY, state=State.PENDING)):
-        comparison = compare(listing, [pending, other], {}, now=NOW, missing_since={1: BEFORE, 2: BEFORE})
+        comparison = compare(
+            listing, [pending, other], {}, now=NOW, missing_since={1: BEFORE, 2: BEFORE}, never_listed={}
+        )
         assert [(change.copy.id, change.state) for change in comparison.changes] == [(2, State.GONE)]
-        assert comparison == Comparison(comparison.changes, (), {})
+        assert comparison == Comparison(comparison.changes, (), {}, comparison.never_listed)
+        assert not any(comparison.never_listed.values())
 
 
 @pytest.mark.parametrize("line", [b"\n", b"[]\n", b"postqueue: warning: something\n", b'{"queue_id": 7}\n'])
@@ -81,9 +84,11 @@ def test_a_row_without_a_queue_id(line: bytes) -> None:
     """It may be about any message, so that none is gone. One that is listed on hold is held."""
     listing = read_listing([line, row(queue_id="4jXkbq5QPvzJ9sq")])
     held = replace(COPY, id=2, queue_id="4jXkbq5QPvzJ9sq", state=State.PENDING, size=None)
-    comparison = compare(listing, [COPY, held], {}, now=NOW + timedelta(days=1), missing_since={1: BEFORE, 2: BEFORE})
+    comparison = compare(
+        listing, [COPY, held], {}, now=NOW + timedelta(days=1), missing_since={1: BEFORE, 2: BEFORE}, never_listed={}
+    )
     assert [(change.copy.id, change.state) for change in comparison.changes] == [(2, State.HELD)]
-    assert comparison == Comparison(comparison.changes, (), {})
+    assert comparison == Comparison(comparison.changes, (), {}, {})
 
 
 def test_rows_are_as_postqueue_prints_them() -> None:
