@@ -162,10 +162,11 @@ def test_everything_is_told_past_twenty_an_hour(office: Office) -> None:
     assert set(summary.references) <= named.keys()
 
 
-def test_the_notice_of_an_invitation(office: Office) -> None:
+@pytest.mark.parametrize("action", ["rewrite", "quarantine"])
+def test_the_notice_of_an_invitation(office: Office, action: str) -> None:
     """Walk as users, 14: as its sender reads it in a mail program."""
     gateway = office.gateway
-    gateway.configure(gateway.policy("rewrite"))
+    gateway.configure(gateway.policy(action))
     gateway.milter.reload()
     rewriting = Office(gateway)
     send(rewriting, **{"Content-Type": "text/calendar; method=REQUEST", "MIME-Version": "1.0", "Subject": "Evening"})

@@ -41,7 +41,7 @@ class Decision:
     exposure: Exposure = NOTHING_SHOWN
     reason: str = ""
     obstacle: Obstacle | None = None
-    """The reason why the recipients cannot be hidden although a rule says so."""
+    """The reason why the recipients cannot be hidden: by the rule, or by a release of what it quarantines."""
     edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
     body: BodySearch | None = None
@@ -95,7 +95,8 @@ def _by_rules(policy: Policy, message: Message) -> Decision:
     for rule in policy.rules:
         if _matches(rule, message, exposure):
             decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
-            return _hiding(policy, message, decision) if rule.action.effect.hides else decision
+            may_be_hidden = rule.action.effect.hides or rule.action is Action.QUARANTINE
+            return _hiding(policy, message, decision) if may_be_hidden else decision
     return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
 
 
@@ -114,7 +115,8 @@ def _held_if_bounce_is_lost(message: Message, decision: Decision) -> Decision:
 def _hiding(policy: Policy, message: Message, decision: Decision) -> Decision:
     """The decision if the recipients can be hidden, else `rewrite.when_unsafe`.
 
-    The steward could not carry out the rest: a message that must not be rewritten would be held for ever.
+    The steward could not carry out the rest: a message that must not be rewritten would be held for ever. A quarantine
+    stays one, and has the obstacle: its notice must not offer a release that would be refused.
     """
     effect = decision.action.effect
     try:
@@ -125,7 +127,7 @@ def _hiding(policy: Policy, message: Message, decision: Decision) -> Decision:
 
 
 def _unsafe(policy: Policy, decision: Decision, obstacle: Obstacle) -> Decision:
-    action = Action(policy.rewrite.when_unsafe)
+    action = Action(policy.rewrite.when_unsafe) if decision.action.effect.hides else decision.action
     return replace(decision, action=action, obstacle=obstacle, edits=(), body=None)
 
 
