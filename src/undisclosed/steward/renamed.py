@@ -11,12 +11,13 @@ from typing import Final
 
 import structlog
 
+from undisclosed.decision.exposure import expose
 from undisclosed.decision.message import Message
 from undisclosed.decision.queue_file import QueueFileError
-from undisclosed.decision.reference import recipients_hash
+from undisclosed.decision.reference import identity, recipients_hash
 from undisclosed.incidents.records import CLOCK_ERROR, QueueCopy, State, clean, is_same_file
 from undisclosed.journal.journal import Journal
-from undisclosed.postfix.log_events import LogEvents
+from undisclosed.postfix.log_events import LogEvents, What
 from undisclosed.steward.context import Context
 from undisclosed.steward.hold_queue import HoldQueue, HoldQueueError, Listing, QueueEntry, RootHalfGoneError
 from undisclosed.steward.identity import why_other_message
@@ -58,10 +59,12 @@ class Renamed:
         self, context: Context, copy: QueueCopy, free: Mapping[str, QueueEntry], events: LogEvents
     ) -> QueueEntry | None:
         fate = events.fate(copy.queue_id, was_held=False)
+        if fate is not None and fate.kind is not What.REQUEUED:
+            return None  # it was deleted or sent, and a file like it is another message, such as a repeat
         found = None
         for entry in _candidates(copy, free, fate.new_id if fate is not None else None):
             message = self._message(entry)
-            if message is None or clean(message.message_id or "") != copy.message_id:
+            if message is None or not self._is_of(context, copy, message):
                 continue
             if recipients_hash(context.key, message.recipients) == copy.recipients_hash:
                 return entry
@@ -69,6 +72,16 @@ class Renamed:
         # Postfix may have rewritten the recipients. A release that has begun goes on by their places in the file: there
         # it must be the same file.
         return found if copy.state is not State.RELEASING else None
+
+    def _is_of(self, context: Context, copy: QueueCopy, message: Message) -> bool:
+        """Whether this is the copy's message. Without a Message-ID another one may have its size and second."""
+        if clean(message.message_id or "") != copy.message_id:
+            return False
+        if copy.message_id:
+            return True
+        exposure = expose(context.policy, message.fields, message.addresses)
+        known_as = identity(context.key, message, exposure)
+        return known_as == self._journal.incidents.get(copy.incident_id).identity
 
     def _message(self, entry: QueueEntry) -> Message | None:
         """A held message without its body; None if it cannot be read."""
