@@ -239,7 +239,10 @@ notice = Table(
     Index(None, "incident_id"),
     Index(None, "state", "due"),
     Index(None, "addressee", "sent_at"),
+    sqlite_autoincrement=True,
 )
+"""No id is used again, in SQLite either: the steward remembers a notice by its id until it is recorded as sent, and a
+notice that took the place of that one meanwhile would be recorded as sent as well."""
 
 notice_copy = Table(
     "notice_copy",
@@ -272,12 +275,14 @@ to see whether writing works."""
 
 def shape_of(tables: MetaData) -> str:
     """A hash of all columns, independent of the order in which SQLAlchemy lists the tables."""
+    in_order = [table for _, table in sorted(tables.tables.items())]
     columns = [
         f"{column} {type(column.type).__name__} {column.nullable} {column.primary_key}"
-        for _, table in sorted(tables.tables.items())
+        for table in in_order
         for column in table.columns
     ]
-    return hashlib.sha256("\n".join(columns).encode()).hexdigest()[:16]
+    numbered = [table.name for table in in_order if table.dialect_options["sqlite"]["autoincrement"]]
+    return hashlib.sha256("\n".join([*columns, *numbered]).encode()).hexdigest()[:16]
 
 
 SHAPE: Final = shape_of(metadata)

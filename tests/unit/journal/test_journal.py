@@ -243,3 +243,12 @@ def test_old_incidents_are_pruned_unless_mail_is_held(make_journal: MakeJournal)
         set(),
     )
     assert [notice.incident_id for notice in journal.notices.due(NOON)] == [3]
+
+
+def test_a_notice_that_is_replaced_while_it_is_sent(journal: Journal) -> None:
+    """A person keeps a delayed message while sendmail(1) takes its notice: the new one has an id of its own."""
+    copy = journal.filing.record(transaction(action=Action.DELAY))
+    [sending] = journal.notices.due(NOON + timedelta(days=1))
+    assert journal.held.wait_for_person(copy, "kept by ann", actor="ann", now=NOON)
+    mark_sent(journal, sending.id)
+    assert [(sending.kind, notice.kind) for notice in journal.notices.due(NOON)] == [("delayed", "held")]

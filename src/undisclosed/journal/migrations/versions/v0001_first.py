@@ -81,6 +81,7 @@ def upgrade() -> None:
             ["incident_id"], ["incident.id"], name=op.f("fk_notice_incident_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notice")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_notice_addressee_sent_at"), "notice", ["addressee", "sent_at"], unique=False)
     op.create_index(op.f("ix_notice_incident_id"), "notice", ["incident_id"], unique=False)
