@@ -132,6 +132,9 @@ class Text(Protocol):
     def content(self) -> bytes | memoryview:
         """The whole text. Called once, at its end."""
 
+    def close(self) -> None:
+        """Drop a text of which no more is needed. `content` may have been called before."""
+
 
 class TextInMemory:
     """The text of a message that is small, or in memory already."""
@@ -147,6 +150,10 @@ class TextInMemory:
         """All bytes that were added."""
         return b"".join(self._lines)
 
+    def close(self) -> None:
+        """Drop the bytes."""
+        self._lines.clear()
+
 
 def lines(printed: bytes) -> Iterator[bytes]:
     """The lines of a print that is in memory, with their line feeds."""
@@ -157,25 +164,29 @@ def parse(printed: Iterable[bytes], new_text: Callable[[], Text] = TextInMemory)
     """The queue files in the lines of `postcat -vq ID…`, by queue id. Raises QueueFileError."""
     files: dict[str, QueuedMessage] = {}
     reader: _Reader | None = None
-    for whole_line in printed:
-        line = whole_line.removesuffix(b"\n")
-        if len(line) == len(whole_line):
-            raise QueueFileError("the output of postcat was cut off")
-        mark = _MARK.match(line) if line.startswith(b"*** ") else None
-        if reader is None:
-            if mark is None or mark[1] != _ENVELOPE:
-                raise QueueFileError("a record that belongs to no queue file")
-            reader = _Reader(mark[2], new_text())
-        elif mark is None:
-            reader.take(line)
-        elif reader.advance(mark[1], mark[2]):
-            if reader.queue_id in files:
-                raise QueueFileError(f"{reader.queue_id} is there twice")
-            files[reader.queue_id] = reader.message()
-            reader = None
-    if reader is not None:
-        raise QueueFileError(f"{reader.queue_id} is not complete")
-    return files
+    try:
+        for whole_line in printed:
+            line = whole_line.removesuffix(b"\n")
+            if len(line) == len(whole_line):
+                raise QueueFileError("the output of postcat was cut off")
+            mark = _MARK.match(line) if line.startswith(b"*** ") else None
+            if reader is None:
+                if mark is None or mark[1] != _ENVELOPE:
+                    raise QueueFileError("a record that belongs to no queue file")
+                reader = _Reader(mark[2], new_text())
+            elif mark is None:
+                reader.take(line)
+            elif reader.advance(mark[1], mark[2]):
+                if reader.queue_id in files:
+                    raise QueueFileError(f"{reader.queue_id} is there twice")
+                files[reader.queue_id] = reader.message()
+                reader = None
+        if reader is not None:
+            raise QueueFileError(f"{reader.queue_id} is not complete")
+        return files
+    finally:
+        if reader is not None:  # a file that cannot be read: its text would stay open until the error is dropped
+            reader.text.close()
 
 
 class Records:
@@ -291,7 +302,7 @@ class _Reader:
         self.queue_id = path.decode("ascii", "replace").rpartition("/")[2]
         self._path = path
         self._section = _ENVELOPE
-        self._text = text
+        self.text = text
         self._records = Records(self.queue_id)
         self._size: list[int] = []
         self._offset = _Offset(0, 0)
@@ -330,9 +341,9 @@ class _Reader:
 
     def _take_text(self, line: bytes) -> None:
         if line.startswith(b"regular_text: "):
-            self._text.write(line[14:] + b"\n")
+            self.text.write(line[14:] + b"\n")
         elif line.startswith(b"unterminated_text: "):
-            self._text.write(line[19:])
+            self.text.write(line[19:])
         elif not line.startswith(_NO_TEXT):
             raise QueueFileError(f"{self.queue_id} has a record in its text that is not known")
 
@@ -350,7 +361,7 @@ class _Reader:
             size=size,
             sender=values["sender"],
             recipients=tuple(self._records.recipients),
-            content=self._text.content(),
+            content=self.text.content(),
             smtputf8=bool(options & SMTPUTF8_REQUESTED),
             eight_bit=values.get("encoding") == "8bit",
             ret=RETURN.get(values.get("ret_flags", "")),

@@ -12,7 +12,7 @@ class TextFile:
     """A file without a name, which takes a text line by line and gives it back as a range of bytes."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(dir=TEMPORARY)  # noqa: SIM115  `content` closes it
+        self._file = tempfile.TemporaryFile(dir=TEMPORARY)  # noqa: SIM115  `content` and `close` close it
 
     def write(self, data: bytes, /) -> None:
         """Add bytes. Raises OSError if the disk is full."""
@@ -24,3 +24,7 @@ class TextFile:
             size = file.seek(0, 1)
             file.flush()
             return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)) if size else b""
+
+    def close(self) -> None:
+        """Remove the file, if `content` has not been called."""
+        self._file.close()

@@ -8,7 +8,7 @@ import pytest
 
 from support.queue_files import parsed
 from undisclosed.decision.message import Client
-from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Recipient
+from undisclosed.decision.queue_file import QueuedMessage, QueueFileError, Recipient, Text, TextInMemory, lines, parse
 
 PRINTED = b"""*** ENVELOPE RECORDS hold/4jXkbq5QPvzJ9sp ***
 message_size:           14769             487               4               0           14769               5
@@ -111,6 +111,47 @@ def test_incomplete_or_unknown_output_is_refused(old: bytes, new: bytes) -> None
     assert old in PRINTED
     with pytest.raises(QueueFileError):
         parsed(PRINTED.replace(old, new))
+
+
+class OpenTexts:
+    """Makes texts, and counts those that are open."""
+
+    def __init__(self) -> None:
+        self.made = self.open = 0
+
+    def __call__(self) -> Text:
+        self.made += 1
+        self.open += 1
+        return _Counted(self)
+
+
+class _Counted(TextInMemory):
+    """A text that stays open until it is read or closed."""
+
+    def __init__(self, texts: OpenTexts) -> None:
+        super().__init__()
+        self._texts = texts
+
+    def content(self) -> bytes:
+        """As the text's file, which is closed when it has been mapped."""
+        self._texts.open -= 1
+        return super().content()
+
+    def close(self) -> None:
+        """No longer open."""
+        self._texts.open -= 1
+        super().close()
+
+
+@pytest.mark.parametrize("end", [b"", b"no record\n", b"*** MESSAGE CONTENTS hold/4jXkbq5QPvzJ9sp ***\n"])
+def test_a_file_that_cannot_be_read_leaves_no_text_open(end: bytes) -> None:
+    """Its text is a file in the steward: it stayed open as long as the error, with its traceback, was kept."""
+    first, text, _ = PRINTED.partition(b"*** HEADER EXTRACTED")
+    assert text
+    texts = OpenTexts()
+    with pytest.raises(QueueFileError):
+        parse(lines(first + end), texts)
+    assert (texts.made, texts.open) == (1, 0)
 
 
 def test_one_file_twice_is_refused() -> None:
