@@ -197,8 +197,10 @@ class Office:
                 database.execute(statement.replace("?", "%s").encode(), values)
             return
         stored = [value.astimezone(UTC).strftime(STORED) if isinstance(value, datetime) else value for value in values]
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as file, file:
-            file.execute(statement, stored)
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as file:
+            file.execute("PRAGMA foreign_keys = ON")  # SQLite uses a deleted row's id again
+            with file:
+                file.execute(statement, stored)
 
     def on_hold(self) -> list[str]:
         """The queue ids on hold."""

@@ -65,18 +65,10 @@ def office(standing: Gateway) -> Iterator[Office]:
     standing.settle()
     standing.sink.clear()
     office = Office(standing)
-    _forget_notices(office)
+    office.change("DELETE FROM notice")  # past twenty an hour, those of a later test would be put off
     yield office
     office.journal.close()
     standing.settle()
-
-
-def _forget_notices(office: Office) -> None:
-    """Let the sender have got no notice: past twenty an hour, those of a later test would be put off."""
-    url = office.context.policy.journal.url
-    if url.startswith("sqlite:"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as database, database:
-            database.execute("DELETE FROM notice")
 
 
 def _is_cut_off(gateway: Gateway) -> bool:
