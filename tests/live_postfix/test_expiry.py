@@ -17,7 +17,7 @@ from live_postfix.office import PARENTS, SENDER, Office, attached, emptied, lett
 from support.wall_clock import Clock
 from undisclosed.config.load import load
 from undisclosed.incidents.expiry import Seen
-from undisclosed.incidents.records import Incident, QueueCopy, State
+from undisclosed.incidents.records import Incident, QueueCopy, State, parts_for
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -355,6 +355,30 @@ def test_a_steward_that_is_started_15_days_late(office: Office, clock: Clock) ->
     office.gateway.settle()
     told = {recipient for notice in office.gateway.sink.deliveries for recipient in notice.recipients}
     assert told == {SENDER, office.context.policy.administrator}
+
+
+def test_the_end_of_a_message_that_some_have_received(office: Office, clock: Clock) -> None:
+    """Held-mail review: it was never reminded of, and so never ended. Reminder and end say that some have it."""
+    incident = office.held()
+    [copy] = incident.copies
+    office.tell(datetime.now(UTC))
+    office.journal.held.set_state(copy.id, State.RELEASING)
+    office.journal.held.record_accepted(copy.id, parts_for("split", [0], 4))
+    clock.jump(13 * DAY + HOUR)
+    with clocked(office, clock) as steward:
+        until(lambda: steward.log(event="notice_sent", kind="reminder"), what="the reminder")
+        until(lambda: copy_of(office, incident).seen_at_reminder is not None, what="the reminder to count")
+        assert (office.state(incident), len(office.on_hold())) == (State.RELEASING, 1)
+        clock.jump(15 * DAY)
+        until(lambda: copy_of(office, incident).seen_at_until is not None, what="a round past the end")
+        office.was_seen(incident, DAY + timedelta(minutes=1))
+        until(lambda: steward.log(event="notice_sent", kind="expired"), what="the notice of the end")
+    assert (office.state(incident), office.on_hold()) == (State.EXPIRED, [])
+    assert kinds(office, incident) == ["held", "reminder", "expired"]
+    office.gateway.settle()
+    told = [delivery for delivery in office.gateway.sink.deliveries if SENDER in delivery.recipients]
+    assert len(told) == 2
+    assert all(b"had already received" in notice.body for notice in told)
 
 
 def test_a_clock_that_jumps_ahead_by_20_days_for_some_rounds(office: Office, clock: Clock) -> None:

@@ -42,6 +42,8 @@ class Timeliness(Enum):
 
 
 _HELD: Final = frozenset({State.HELD, State.RELEASING})
+"""Notices are sent after the releases of a round: one that is not finished then has stopped, and its message is still
+on hold for the recipients who do not have it."""
 _RELEASED: Final = frozenset({State.RELEASED})
 _TRUE_IN: Final[Mapping[NoticeKind, frozenset[State]]] = {
     "held": _HELD,
@@ -49,9 +51,9 @@ _TRUE_IN: Final[Mapping[NoticeKind, frozenset[State]]] = {
     "rewritten": frozenset({State.DELIVERED}),
     "split": _RELEASED,
     "warned": frozenset({State.DELIVERED}),
-    "reminder": frozenset({State.HELD}),
+    "reminder": _HELD,
     "expired": frozenset({State.EXPIRED}),
-    "kept": frozenset({State.HELD}),
+    "kept": _HELD,
     "released": _RELEASED,
     "released_by_hand": frozenset({State.RELEASED_BY_HAND}),
     "deleted": frozenset({State.DELETED, State.DELETED_BY_HAND}),
@@ -60,8 +62,7 @@ _TRUE_IN: Final[Mapping[NoticeKind, frozenset[State]]] = {
 """The states of its copies in which each kind of notice is true."""
 
 _CAN_BECOME_TRUE_IN: Final[Mapping[NoticeKind, frozenset[State]]] = {
-    **dict.fromkeys(("held", "delayed", "rewritten", "warned"), frozenset({State.PENDING})),
-    **dict.fromkeys(("reminder", "kept"), frozenset({State.PENDING, State.RELEASING})),
+    **dict.fromkeys(("held", "delayed", "rewritten", "warned", "reminder", "kept"), frozenset({State.PENDING})),
     **dict.fromkeys(
         ("split", "expired", "released", "released_by_hand", "deleted", "gone"), frozenset({State.PENDING}) | _HELD
     ),

@@ -10,7 +10,17 @@ from typing import Final, assert_never
 
 import structlog
 
-from undisclosed.incidents.records import OPEN, STEWARD, Incident, NoticeKind, QueueCopy, Request, State, Verb
+from undisclosed.incidents.records import (
+    OPEN,
+    STEWARD,
+    Incident,
+    NoticeKind,
+    QueueCopy,
+    Request,
+    State,
+    Verb,
+    is_complete,
+)
 from undisclosed.journal.journal import Journal
 from undisclosed.steward import authorize
 from undisclosed.steward.comparison import SOON
@@ -193,18 +203,15 @@ class Requests:
     def _goes_on(self, request: Request, incident: Incident, copy: QueueCopy, result: JobResult, now: datetime) -> bool:
         """Whether a rule's release that was not carried out is tried again; else its copy waits for a person."""
         attempts = self._attempts[request.id] = self._attempts.get(request.id, 0) + 1
-        if result.state == "refused" or attempts >= ATTEMPTS:
-            log = self._log.bind(queue_id=copy.queue_id, reference=incident.reference, reason=result.why)
+        # If all recipients have the message, a person has nothing to decide: only its file has to be deleted.
+        is_served = is_complete(self._journal.held.accepted_parts(copy.id))
+        if not is_served and (result.state == "refused" or attempts >= ATTEMPTS):
             # Before the answer: an interrupted request comes again, an answered one does not.
-            if result.state == "failed" and self._journal.held.accepted_parts(copy.id):
-                # Some recipients have it: the others get it as soon as Postfix takes it. Until then its sender must
-                # know, and the notice that tells of the release is not true yet.
-                if self._journal.notices.add(copy, "held", now):
-                    log.error("copy_not_releasable")
-            elif self._journal.held.wait_for_person(copy, result.why, now=now):
-                log.error("copy_not_releasable")
+            if self._journal.held.wait_for_person(copy, result.why, now=now):
+                log = self._log.bind(queue_id=copy.queue_id, reference=incident.reference)
+                log.error("copy_not_releasable", reason=result.why)
                 return False
-            elif result.state == "refused":
+            if result.state == "refused":
                 return False
         pause = min(RETRY * 2 ** (attempts - 1), LONGEST_RETRY)
         self._retry_at[request.id] = now + pause

@@ -192,6 +192,9 @@ def test_a_copy_that_waits_for_a_person_is_told_like_a_quarantine(journal: Journ
     assert [request.state for request in journal.held.answered([own.id])] == ["withdrawn"]
     assert journal.incidents.events(incident.id)[-1].what == "waits for a person"
     journal.held.set_state(copy.id, State.RELEASING)
+    assert not journal.held.wait_for_person(copy, "too late", actor="ann", now=NOON)
+    assert journal.held.wait_for_person(copy, "Postfix refuses it", now=NOON), "only the steward knows that it stopped"
+    journal.held.set_state(copy.id, State.RELEASED)
     assert not journal.held.wait_for_person(copy, "too late", now=NOON)
 
 

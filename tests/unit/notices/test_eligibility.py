@@ -66,7 +66,8 @@ def test_a_notice_is_sent_only_while_it_is_true(kind: NoticeKind) -> None:
     [
         ("held", State.RELEASED, Timeliness.TOO_LATE),
         ("held", State.DELETED, Timeliness.TOO_LATE),
-        ("reminder", State.RELEASING, Timeliness.NOT_YET),
+        ("reminder", State.RELEASING, Timeliness.NOW),
+        ("kept", State.RELEASING, Timeliness.NOW),
         ("reminder", State.EXPIRED, Timeliness.TOO_LATE),
         ("released", State.HELD, Timeliness.NOT_YET),
         ("released", State.RELEASING, Timeliness.NOT_YET),
