@@ -8,6 +8,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,35 @@ def test_the_action_delay(office_under: Office) -> None:
     assert office_under.incident(stopped).state is State.DELETED
     assert office_under.received() == dict.fromkeys([*PARENTS[:3], COLLEAGUE], 1)
     assert visible(office_under, PARENTS[0]) == set()
+
+
+@pytest.mark.parametrize("office_under", [("delay", {"hold": {"delay": "10m"}})], indirect=True)
+def test_a_delay_that_becomes_longer(office_under: Office) -> None:
+    """Held-mail review: a held message leaves later after a reload, and `held list` still named the old time."""
+    message_id = office_under.send()
+    with office_under.steward() as steward:
+        steward.round(datetime.now(UTC))
+        [before] = office_under.incident(message_id).copies
+        policy = office_under.context.policy
+        hold = policy.hold.model_copy(update={"delay": timedelta(minutes=30)})
+        steward.context = replace(office_under.context, policy=policy.model_copy(update={"hold": hold}))
+        for _ in range(2):
+            steward.round(datetime.now(UTC))
+    [after] = office_under.incident(message_id).copies
+    assert before.leaves is not None
+    assert after.leaves == before.leaves + timedelta(minutes=20)
+    events = office_under.journal.incidents.events(after.incident_id)
+    assert [event.why for event in events if event.what == "leaves later"] == ["hold.delay is longer now"]
+
+
+def test_mail_that_came_while_the_clock_was_ahead(office: Office) -> None:
+    """Held-mail review: it expires as mail of today, and not as much later as the clock was ahead."""
+    message_id = office.send()
+    with office.steward() as steward:
+        set_right = datetime.now(UTC) - timedelta(days=365)
+        steward.round(set_right)
+    [copy] = office.incident(message_id).copies
+    assert copy.until == set_right + timedelta(days=office.context.policy.hold.expire_days)
 
 
 # -- the process, and its commands

@@ -58,10 +58,14 @@ class Expiring:
                 connection.execute(sa.insert(told).values(notice_id=notice_id, copy_id=copy.id))
 
     def record_seen(self, seen: Mapping[int, Seen]) -> None:
-        """Record how long copies were seen held, by their ids. There is one steward a gateway: nobody else counts."""
+        """Record how long copies were seen held, by their ids. There is one steward a gateway: nobody else counts.
+
+        In the order of ids, as all who change several copies: in another order two could wait for each other.
+        """
         table = tables.queue_copy
         with self._database.write() as connection:
-            for copy_id, one in seen.items():
+            for copy_id in sorted(seen):
+                one = seen[copy_id]
                 values = {
                     "seen_seconds": one.seconds,
                     "seen_at_reminder": one.at_reminder,

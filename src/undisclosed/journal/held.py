@@ -290,8 +290,12 @@ class Held:
 
 
 def _withdraw(connection: Connection, copy_ids: Collection[int]) -> None:
-    """Withdraw what the steward asked for itself for these copies, and has not begun: they no longer leave by then."""
+    """Withdraw what the steward asked for itself for these copies, and has not begun: they no longer leave by then.
+
+    The copies are locked first, in the order of ids, as by all who change them: else two could wait for each other.
+    """
     table, copy = tables.request, tables.queue_copy
+    connection.execute(sa.select(copy.c.id).where(copy.c.id.in_(copy_ids)).order_by(copy.c.id).with_for_update())
     mine = table.c.copy_id.in_(copy_ids), table.c.state == "open", table.c.actor == STEWARD
     withdrawn = list(
         connection.scalars(sa.update(table).where(*mine).values(state="withdrawn").returning(table.c.copy_id))

@@ -93,6 +93,14 @@ class QueueFacts:
                 add_notice(write, copy, kind, now)
             add_event(write, _event(copy, "waits no longer", why, now))
 
+    def leaves_later(self, copy: QueueCopy, leaves: datetime, why: str, *, now: datetime) -> None:
+        """Record a later time at which the steward releases a held copy by itself."""
+        table = tables.queue_copy
+        with self._database.write(notify=True) as connection:
+            mine = table.c.id == copy.id, table.c.state == State.HELD.value, table.c.leaves == copy.leaves
+            if connection.execute(sa.update(table).where(*mine).values(leaves=leaves)).rowcount:
+                add_event(EngineTransaction(connection), _event(copy, "leaves later", why, now))
+
 
 def _event(copy: QueueCopy, what: str, why: str, now: datetime, **detail: str) -> Event:
     return Event(

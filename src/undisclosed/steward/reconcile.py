@@ -208,8 +208,10 @@ class Reconciler:
             else:
                 leaves = self._ask_for_release(context, copy)
                 self.cleared.add(copy.id)
-        # Adopted mail does not expire: it may be on hold for another reason, and longer than the steward knows.
-        until = None if copy.adopted else entry.arrived + timedelta(days=context.policy.hold.expire_days)
+        # Adopted mail does not expire: it may be on hold for another reason, and longer than the steward knows. Other
+        # mail that came while the clock was ahead would expire later by as much.
+        arrived = min(entry.arrived, now)
+        until = None if copy.adopted else arrived + timedelta(days=context.policy.hold.expire_days)
         self._journal.held.set_state(
             copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until, leaves=leaves
         )
@@ -230,6 +232,9 @@ class Reconciler:
 
     def _look_again(self, context: Context, copy: QueueCopy, now: datetime) -> None:
         """Look whether mail was placed on hold by hand since; when the copy is to leave, whether the log is current."""
+        leaves = authorize.release_time(context.policy, copy)
+        if copy.leaves is not None and leaves is not None and leaves > copy.leaves:
+            self._journal.queue_facts.leaves_later(copy, leaves, "hold.delay is longer now", now=now)
         if self._alone.has_line_now(copy):
             self._journal.queue_facts.act_again(copy, "the mail log has its line by now", now=now)
             self._is_undecided = True

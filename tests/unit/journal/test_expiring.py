@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+
+import pytest
 
 from support.factories import transaction
 from undisclosed.incidents.expiry import Seen, Told
-from undisclosed.incidents.records import State
+from undisclosed.incidents.records import STEWARD, State
 from undisclosed.journal.journal import Journal
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -57,3 +61,26 @@ def test_the_newest_event(journal: Journal) -> None:
     newest = journal.expiring.newest_event()
     assert newest is not None
     assert abs(datetime.now(UTC) - newest).total_seconds() < 60
+
+
+@pytest.mark.parametrize("other", ["ask", "wait_for_person"])
+def test_nobody_waits_for_the_other(journal: Journal, other: str) -> None:
+    """Held-mail review: persons and the steward change several copies at once, and locked them in different orders."""
+    copies = [journal.filing.record(transaction(queue_id=f"4dX{number}")) for number in range(40)]
+    ids = [copy.id for copy in copies]
+    backwards = {copy_id: Seen(1.0, None, None) for copy_id in reversed(ids)}
+    ask = {"verb": "release", "mode": "bcc", "reason": "a test"}
+
+    def stop() -> None:
+        for copy in copies:
+            journal.held.wait_for_person(copy, "kept", actor="ann", now=NOON)
+
+    for _ in range(10):
+        journal.held.ask(ids, actor=STEWARD, **ask)  # type: ignore[arg-type]
+        works: list[Callable[[], object]] = [lambda: journal.held.ask(ids, actor="ann", **ask)]  # type: ignore[arg-type]
+        works += [lambda: journal.expiring.record_seen(backwards)] if other == "ask" else []
+        works += [stop] if other == "wait_for_person" else []
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(work) for work in works]:
+                done.result()
+        journal.held.withdraw(ids, actor="ann", reason="a test")
