@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -31,6 +31,7 @@ from live_postfix.office import Office
 from live_postfix.stage import Stage
 from support.factories import strangers
 from undisclosed import notices
+from undisclosed.config.load import load
 from undisclosed.incidents.records import Incident, JournalError
 from undisclosed.journal.journal import Journal
 from undisclosed.postfix.master_cf import LISTENER
@@ -135,7 +136,7 @@ class Held:
     def _steward(self) -> Iterator[Steward]:
         context = self.office.context
         policy, config_dir = context.policy, context.policy.postfix.config_dir
-        templates = notices.load(policy, self.stage.gateway.config)
+        templates = _templates(self.stage.gateway.config, self.stage.gateway.config.read_text())
         with (
             closing(Journal(policy.journal, context.key)) as journal,
             HoldQueue(config_dir) as queue,
@@ -407,6 +408,12 @@ class Held:
             for person, count in times.items():
                 if count > 1 and sent.number not in self._repeated:
                     yield f"{sent} reached {person} {count} times"
+
+
+@cache
+def _templates(config: Path, _text: str) -> notices.Templates:
+    """The templates of a configuration. Loading them tries all of them, which takes longer than a round."""
+    return notices.load(load(config), config)
 
 
 def list_all(results: Any) -> None:

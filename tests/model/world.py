@@ -115,8 +115,6 @@ class World:
         logs = LogSettings(self.postfix.log, "postfix", frozenset({"postfix"}), "mail")
         patch.setattr(log_reader, "settings_of", lambda _config_dir: logs)
         patch.setattr(release_check, "listener_filter", lambda _config_dir: "")
-        settings = LogSettings(self.postfix.log, "postfix", frozenset({"postfix"}), "mail")
-        patch.setattr(log_reader, "settings_of", lambda _config_dir: settings)
         patch.setattr(alone, "other_holders", lambda _policy: ["an access table"])
         patch.setattr(rows, "datetime", _clock_of(self))
         patch.setattr(session, "datetime", _clock_of(self))
