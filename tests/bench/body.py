@@ -27,7 +27,7 @@ CHUNK = 65_535
 RUNS = 5
 MEGABYTE = 1_000_000
 HIDDEN = frozenset((f"parent{number}", f"family{number}.example") for number in range(500))
-SEARCH = BodySearch(HIDDEN, has_parts=True, is_base64=False)
+SEARCH = BodySearch(HIDDEN, may_show=3, has_parts=True, is_base64=False)
 
 TEXT = b"Dear parents, the school is closed on Monday because of the snow.\r\n"
 HTML = b'<p class=3D"body">Dear parents, the school is closed =E2=80=93 ask the off=\r\nice.</p>\r\n'

@@ -20,10 +20,13 @@ from lab.waiting import until
 from live_postfix.office import NUMBERS, PARENTS, SENDER, Office, attached, letter, new_gateway
 from support.notice_factories import words
 from undisclosed import notices
+from undisclosed.incidents.records import ReleaseMode
 from undisclosed.notices import Dispatched, Dispatcher, DispatchStatus
+from undisclosed.policy import Action
 
 ADMINISTRATOR = "postmaster@council.test"
 OUTSIDE = "bounce-77@esp.example"
+WAYS: tuple[ReleaseMode, ...] = ("bcc", "split")
 
 
 @pytest.fixture
@@ -177,3 +180,57 @@ def test_the_notice_of_an_invitation(office: Office, action: str) -> None:
     assert "Please write an ordinary message instead" in words(message)
     assert "which of these" not in words(message)
     rewriting.journal.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "advice"),
+    [
+        ({"Content-Type": "text/calendar; method=REQUEST"}, "invitation", "write an ordinary message instead"),
+        ({"Content-Type": "multipart/signed; boundary=b"}, "signed", "would no longer be valid"),
+        ({"Content-Type": "application/ms-tnef"}, "outlook", "choose HTML or plain text"),
+        ({"Received": f"by scanner\n\tfor {', '.join(PARENTS)}; now"}, "other", "cannot be changed safely"),
+    ],
+    ids=["invitation", "signed", "outlook", "traces"],
+)
+def test_a_quarantined_message_that_cannot_be_hidden(
+    office: Office, fields: dict[str, str], kind: str, advice: str
+) -> None:
+    """Its notice offered to hide the addresses, and the release was then refused (walk as users, on Debian 13)."""
+    send(office, **fields)
+    tell(office)
+    [(_, message)] = received(office.gateway)
+    [incident] = office.journal.incidents.search()
+    [copy] = incident.copies
+    assert (copy.action, copy.obstacle_kind) == (Action.QUARANTINE, kind)
+    assert advice in words(message)
+    assert "which of these" not in words(message)
+    for way in WAYS:
+        request = office.ask(incident, "release", way)
+        office.round()
+        state, why = office.answer(request)
+        assert state == "refused"
+        assert str(copy.obstacle) in why
+
+
+def test_a_quarantined_message_that_can_be_hidden_is_offered_so(office: Office) -> None:
+    """Nothing is in the way of an ordinary letter."""
+    send(office)
+    tell(office)
+    [(_, message)] = received(office.gateway)
+    [incident] = office.journal.incidents.search()
+    assert (incident.leading.obstacle, incident.leading.waits) == (None, None)
+    assert "which of these" in words(message)
+
+
+def test_a_quarantined_message_that_cannot_be_released_offers_no_choice(office: Office) -> None:
+    """With VERP no release is possible: an administrator has to delete it."""
+    office.gateway.postfix.sendmail(["-V", "-i", "-f", SENDER, *PARENTS[:3]], letter(next(NUMBERS)))
+    until(lambda: office.on_hold() != [], what="the message on hold")
+    tell(office)
+    [(_, message)] = received(office.gateway)
+    [incident] = office.journal.incidents.search()
+    assert "VERP" in str(incident.leading.waits)
+    assert "An administrator must decide" in words(message)
+    request = office.ask(incident, "release", "unchanged")
+    office.round()
+    assert office.answer(request)[0] == "refused"

@@ -159,8 +159,8 @@ def test_a_list_in_a_trace_field_is_in_sight(office: Office, action: str) -> Non
 
 @pytest.mark.parametrize("action", HELD)
 def test_an_obstacle_that_only_the_steward_can_see_is_told(office: Office, action: str) -> None:
-    """Postfix expands an alias behind the milters: its member is hidden too, and the text names two of the hidden."""
-    body = f"Ask {PARENTS[3]} or x@elsewhere.example.\n".encode()
+    """Postfix expands an alias behind the milters: its member is hidden too, and the text names four of the hidden."""
+    body = f"Ask {', '.join(PARENTS[1:4])} or x@elsewhere.example.\n".encode()
     to = (*EVERYBODY, "families@council.test")
     visible = ",\n\t".join([*PARENTS[:3], *PARENTS[4:], "x@elsewhere.example"])
     with capture_logs() as lines:

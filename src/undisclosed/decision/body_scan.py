@@ -78,6 +78,8 @@ class BodySearch:
 
     hidden: frozenset[Key]
     """The outside addresses that its recipients must not see."""
+    may_show: int
+    """How many of them it may show: with more it repeats the list."""
     has_parts: bool
     is_base64: bool
 
@@ -102,7 +104,7 @@ class BodyScan:
         self.obstacle: Obstacle | None = None
         """The first obstacle that was found: the rest of the body changes nothing."""
         self._has_parts = search.has_parts
-        self._hidden = HiddenAddresses(search.hidden)
+        self._hidden = HiddenAddresses(search.hidden, search.may_show)
         self._text = TextStream(self._hidden.search)
         self._base64 = _Base64(self._take_decoded)
         self._decoded_begins_line = True

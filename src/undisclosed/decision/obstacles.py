@@ -68,28 +68,26 @@ TRACES: Final = frozenset(
     """.split()  # noqa: SIM905  a table of names reads better than a list of quoted ones
 )
 """Fields with identifiers and traces: a server on the way may name one recipient there, for whom it took the message.
-From two on they repeat the list."""
-
-A_LIST: Final = 2
-"""Hidden addresses in the body, or in the trace fields, that repeat the list. One is a contact, or the recipient who is
-answered."""
+Only more addresses than a text may show repeat the list."""
 
 
 REPEATING: Final = {"autocrypt-gossip": GOSSIP, "hp-outer": PROTECTED}
 """Fields that exist only to name the recipients once more (Autocrypt 1.1; RFC 9788)."""
 
 
-def header_obstacle(message: Message, edited: Collection[str], hidden: frozenset[Key]) -> Obstacle | None:
+def header_obstacle(
+    message: Message, edited: Collection[str], hidden: frozenset[Key], *, may_show: int
+) -> Obstacle | None:
     """The obstacle in the header of a message; None if there is none.
 
     The message is without the signatures that the rewrite deletes. `edited`: the names of the fields that it changes,
     deletes or adds, signatures included. `hidden`: the keys of the addresses
-    that it hides.
+    that it hides. `may_show`: how many of them the trace fields may show together.
     """
     return (
         _content_obstacle(message)
         or _signature_obstacle(message, edited)
-        or next(_repetitions(message, edited, hidden), None)
+        or next(_repetitions(message, edited, hidden, may_show), None)
     )
 
 
@@ -134,7 +132,9 @@ def _covered(signature: str) -> frozenset[str] | None:
     return None
 
 
-def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[Key]) -> Iterator[Obstacle]:
+def _repetitions(
+    message: Message, edited: Collection[str], hidden: frozenset[Key], may_show: int
+) -> Iterator[Obstacle]:
     """The other fields that show an address that the rewrite hides; of the trace fields, those that show a list."""
     skip = {*AUTHORS, *(name.casefold() for name in edited)} - TRACES
     traced: set[Key] = set()
@@ -147,7 +147,7 @@ def _repetitions(message: Message, edited: Collection[str], hidden: frozenset[Ke
         seen &= hidden
         if key in TRACES:
             traced |= seen
-            seen = traced if len(traced) >= A_LIST else set()
+            seen = traced if len(traced) > may_show else set()
         if seen:
             yield Obstacle(f"{name.strip()} repeats the recipients")
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from undisclosed.addresses.domains import MAX_NAME, to_ascii
 from undisclosed.addresses.encoded_words import decoded
-from undisclosed.decision.obstacles import A_LIST, Key
+from undisclosed.decision.obstacles import Key
 
 OVERLAP: Final = 2048
 """Bytes of a text without blanks that are searched twice: longer than any address, also if each of its characters is
@@ -96,18 +96,20 @@ _READINGS: Final[tuple[tuple[Callable[[bytes], object], Callable[[bytes], bytes]
 class HiddenAddresses:
     """The addresses that a message hides, and those of them that its body has shown so far."""
 
-    def __init__(self, hidden: frozenset[Key]) -> None:
+    def __init__(self, hidden: frozenset[Key], may_show: int) -> None:
+        """`may_show`: how many of them a body may show without repeating the list."""
         self._by_domain: dict[str, set[str]] = {}
         for local, domain in hidden:
             self._by_domain.setdefault(domain, set()).add(local)
         self._found: set[Key] = set()
-        self._is_searched = len(hidden) >= A_LIST
+        self._may_show = may_show
+        self._is_searched = len(hidden) > may_show
         self._at = _AT if all("." in domain for domain in self._by_domain) else _AT_ANY
 
     @property
     def are_listed(self) -> bool:
         """Whether the body repeats the list."""
-        return len(self._found) >= A_LIST
+        return len(self._found) > self._may_show
 
     def search(self, text: bytes) -> None:
         """Look for them in a text, which may be in quoted-printable, in all its readings."""

@@ -63,11 +63,12 @@ class Plan:
     """What the body must not contain. None if nothing has to be hidden."""
 
 
-def plan(policy: Policy, message: Message, *, split: bool = False) -> Plan:
+def plan(policy: Policy, message: Message, *, rule: str = "", split: bool = False) -> Plan:
     """The plan for a message whose header has no obstacle; that of its body is still to be searched for.
 
     The milter, `explain` and the steward ask here, for `rewrite` and `delay`, and with `split` for `split`: then To
-    changes too, in the message for each recipient. Raises Unsafe with the obstacle.
+    changes too, in the message for each recipient. `rule`: the name of the rule that acted, empty for none; it says
+    how many hidden addresses a text may show. Raises Unsafe with the obstacle.
     """
     edits = hide(policy, message)
     edited = {edit.name for edit in edits} | ({"To"} if split else set())
@@ -79,13 +80,24 @@ def plan(policy: Policy, message: Message, *, split: bool = False) -> Plan:
     hidden = _hidden(policy, message)
     authors = {name: _keys(message, name) for name in AUTHORS}
     outside = hidden - authors["from"] - authors["sender"]
-    if obstacle := header_obstacle(rest, tuple(dict.fromkeys(names)), outside):
-        raise Unsafe(obstacle)
+    may_show = policy.may_show(rule)
+    if found := header_obstacle(rest, tuple(dict.fromkeys(names)), outside, may_show=may_show):
+        raise Unsafe(found)
     for name, keys in authors.items():
         if len(keys & hidden) > 1:
             # Several hidden addresses in an author field: it repeats the list.
             raise Unsafe(Obstacle(f"{name.title()} repeats the recipients"))
-    return Plan((*edits, *removed), _body_search(policy, message, outside))
+    return Plan((*edits, *removed), _body_search(policy, message, outside, may_show))
+
+
+def obstacle(policy: Policy, message: Message, body: Iterable[bytes], *, rule: str = "") -> Obstacle | None:
+    """The obstacle for which one of the hidden forms, bcc or split, would be refused; None if both are possible."""
+    try:
+        plan(policy, message, rule=rule)
+        search = plan(policy, message, rule=rule, split=True).body  # the one of bcc is the same, or there is none
+    except Unsafe as unsafe:
+        return unsafe.obstacle
+    return None if search is None else search.obstacle(body)
 
 
 def signature_deletions(policy: Policy, message: Message, edited: Collection[str]) -> list[HeaderDeletion]:
@@ -114,10 +126,11 @@ def _is_ours(policy: Policy, signature: str) -> bool:
     return found is not None and policy.standing(domains.to_ascii(found[1])) is Standing.INTERNAL
 
 
-def _body_search(policy: Policy, message: Message, hidden: frozenset[Key]) -> BodySearch:
+def _body_search(policy: Policy, message: Message, hidden: frozenset[Key], may_show: int) -> BodySearch:
     """The search of the body for the addresses that count. Internal ones and partners' are in many signatures."""
     return BodySearch(
         hidden=frozenset(key for key in hidden if _counts(policy, *key)),
+        may_show=may_show,
         has_parts=any(is_composite(value.lower()) for value in message.values("content-type")),
         is_base64=any("base64" in value.lower() for value in message.values("content-transfer-encoding")),
     )

@@ -120,7 +120,7 @@ def _hiding(policy: Policy, message: Message, decision: Decision) -> Decision:
     """
     effect = decision.action.effect
     try:
-        plan = rewrite.plan(policy, message, split=effect.release_mode == "split")
+        plan = rewrite.plan(policy, message, rule=decision.rule or "", split=effect.release_mode == "split")
     except rewrite.Unsafe as unsafe:
         return _unsafe(policy, decision, unsafe.obstacle)
     return replace(decision, edits=plan.edits if effect.delivers else (), body=plan.body)

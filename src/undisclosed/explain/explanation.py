@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from undisclosed.decision import reply, rules
+from undisclosed.decision import reply, rewrite, rules
 from undisclosed.decision.edits import Edit, apply
 from undisclosed.decision.message import Field, key_of
 from undisclosed.decision.reference import identity, reference
@@ -30,7 +30,8 @@ class Explanation:
     rule: str | None
     reason: str
     obstacle: str | None
-    """The reason why the recipients cannot be hidden although the rule says so."""
+    """The reason why the recipients cannot be hidden although the rule says so; of a quarantine, why a release cannot
+    hide them."""
     reference: str | None
     """The reference of the incident, as in log and reply. None if it cannot be computed: no key, or no Message-ID."""
     count: int
@@ -57,7 +58,9 @@ def explain(policy: Policy, key: bytes | None, saved: SavedMessage) -> Explanati
     """Decide on a saved message as the milter would. `key` is the key of references; None if it cannot be read."""
     message = saved.message
     decision = rules.judge(policy, message, saved.body)
-    exposure = decision.exposure
+    obstacle, exposure = decision.obstacle, decision.exposure
+    if obstacle is None and decision.action is Action.QUARANTINE:
+        obstacle = rewrite.obstacle(policy, message, saved.body, rule=decision.rule or "")
     before, after = _rewritten(message.fields, decision.edits)
     name = None
     if key is not None and decision.acts and message.message_id:
@@ -70,7 +73,7 @@ def explain(policy: Policy, key: bytes | None, saved: SavedMessage) -> Explanati
         scope=decision.scope.value,
         rule=decision.rule,
         reason=decision.reason,
-        obstacle=decision.obstacle.text if decision.obstacle else None,
+        obstacle=obstacle.text if obstacle else None,
         reference=name,
         count=exposure.count,
         organisations=exposure.organisations,

@@ -9,7 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from undisclosed.decision.obstacles import Obstacle
 from undisclosed.incidents.records import (
+    ADOPTED,
     OPEN,
     STEWARD,
     AcceptedPart,
@@ -61,10 +63,11 @@ class Held:
         until: datetime | None = None,
         leaves: datetime | None = None,
         body_hash: str | None = None,
+        obstacle: Obstacle | None = None,
     ) -> bool:
         """Change a copy's state, with an event that names the state before. False if that was not as expected.
 
-        Size, times and hash change where they are given; a copy that is no longer open has no times.
+        Size, times, hash and obstacle change where they are given; a copy that is no longer open has no times.
         """
         table = tables.queue_copy
         with self._database.write() as connection:
@@ -74,6 +77,8 @@ class Held:
                 return False
             given = {"size": size, "until": until, "leaves": leaves, "body_hash": body_hash}
             values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+            if obstacle is not None:
+                values |= {"obstacle": obstacle.text, "obstacle_kind": obstacle.kind.value}
             values["state"] = state.value
             if state not in OPEN:
                 values |= {"until": None, "leaves": None}
@@ -144,7 +149,7 @@ class Held:
             if row is None or State(row.state) not in stoppable:
                 return False
             # The reason of a person who stopped it is not replaced by the failure of the release that they stopped.
-            waits = row.waits if actor == STEWARD and row.waits is not None else clean(why)
+            waits = row.waits if actor == STEWARD and row.waits not in (None, ADOPTED) else clean(why)
             connection.execute(sa.update(table).where(table.c.id == copy.id).values(waits=waits, leaves=None))
             _withdraw(connection, [copy.id])
             drop_due_notices(write, copy)

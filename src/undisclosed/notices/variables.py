@@ -128,7 +128,6 @@ GROUPS: Final = ("by hand", "gone", "held", "delayed", "visible", "hidden", "del
 def variables_of(policy: Policy, facts: Facts, now: datetime) -> dict[str, Value]:
     """The values of all `VARIABLES` for a notice about one message; instants in UTC."""
     incident, copies = facts.incident, _counted(facts.copies)
-    leading = copies[-1]
     return _common(policy) | {
         "reference": plain(incident.reference),
         "subject": _subject(incident),
@@ -137,7 +136,7 @@ def variables_of(policy: Policy, facts: Facts, now: datetime) -> dict[str, Value
         "count": incident.count,
         "organisations": incident.organisations,
         "named": incident.named,
-        "obstacle": leading.obstacle_kind.value if leading.obstacle_kind else "",
+        "obstacle": next((copy.obstacle_kind.value for copy in reversed(copies) if copy.obstacle_kind), ""),
         "waits": any(_waits(copy) for copy in copies),
         "choices": _choices(policy, copies),
         "release_mode": _release_mode(facts),

@@ -96,6 +96,13 @@ class Policy(Section):
         """The organisation's own words for replies: no setting, but files beside the configuration."""
         return self._own_replies
 
+    def may_show(self, rule: str) -> int:
+        """How many of the hidden addresses a text may show under the rule with this name.
+
+        Without such a rule (adopted mail, a rule that was renamed since) what the strictest one allows.
+        """
+        return min([one.may_show for one in self.rules if one.name == rule] or [one.may_show for one in self.rules])
+
     def with_own_replies(self, own_replies: OwnReplies) -> Self:
         """The same settings, and these words for replies."""
         policy = self.model_copy()

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
@@ -210,11 +210,17 @@ class RewriteSection(Section):
     when_unsafe: Literal[Action.QUARANTINE, Action.REJECT] = Field(
         default=Action.QUARANTINE,
         description="The action in place of `rewrite`, `split` or `delay` for a message whose recipients cannot be"
-        " hidden: it is signed or encrypted, an invitation, has `winmail.dat`, or shows two or more of the hidden"
-        " external addresses elsewhere, as in its text, an attached message or a text file. Compressed attachments"
-        " (PDF, office documents, archives) are not searched. The size of a message does not matter. DKIM signatures of"
+        " hidden: it is signed or encrypted, an invitation, has `winmail.dat`, or repeats the list: its text,"
+        " attached messages and text files show more than three of the hidden external addresses (or more than the"
+        " rule's `more_than_addresses`, if that is one or two; one for 0), or its trace fields (such as Received)"
+        " show so many, or another header field shows one. Compressed attachments (PDF, office documents, archives)"
+        " are not searched. The size of a message does not matter. DKIM signatures of"
         " internal domains are removed instead, so that a milter behind this one signs anew.",
     )
+
+
+MAY_SHOW: Final = 3
+"""Hidden addresses that a text may show, unless the rule allows fewer."""
 
 
 class Rule(Section):
@@ -271,6 +277,15 @@ class Rule(Section):
     def concerns(self, sender: str) -> bool:
         """Whether the rule applies to an envelope sender (an addr-spec; empty for the null sender)."""
         return sender in self._senders and sender not in self._but
+
+    @property
+    def may_show(self) -> int:
+        """How many of the hidden addresses a text may show: more would repeat the list.
+
+        A reply quotes the authors before it. One address is a contact, or the person who is answered: never a list.
+        """
+        limit = MAY_SHOW if self.more_than_addresses is None else self.more_than_addresses
+        return max(1, min(limit, MAY_SHOW))
 
     def covers(self, later: Rule) -> bool:
         """Whether this rule matches every message that a later rule could match.

@@ -148,8 +148,8 @@ def _rewriting(policy: Policy) -> list[str]:
         "External and partner addresses are removed from every counted field; all recipients still get the message."
         f" {kept}. If no address stays in To, its value is {to}.",
         "Instead, for `rewrite`, `split` and `delay` alike, a message whose recipients cannot be hidden (signed or"
-        " encrypted, an invitation, winmail.dat, or two or more of the addresses in its text, in an attached message or"
-        f" in a text file) {_effect(policy, Action(rewrite.when_unsafe))}.",
+        " encrypted, an invitation, winmail.dat, or more than three of the addresses, or than the rule allows, in its"
+        f" text, attached messages and text files) {_effect(policy, Action(rewrite.when_unsafe))}.",
         "The whole message is searched, whatever its size, but not inside compressed attachments (PDF and the like).",
     ]
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 
-from undisclosed.decision.queue_file import QueueFileError
 from undisclosed.incidents.records import OPEN, STEWARD, JournalError, NoticeKind, QueueCopy, State
 from undisclosed.journal.filing import CONFIRMATION_TIME
 from undisclosed.journal.journal import Journal
@@ -19,17 +18,10 @@ from undisclosed.steward.alone import BY_HAND, Alone, Answer, is_due, wants_rele
 from undisclosed.steward.comparison import SOON, History, StateChange, compare
 from undisclosed.steward.context import Context
 from undisclosed.steward.due_notices import DueNotices
-from undisclosed.steward.hold_queue import (
-    HoldQueue,
-    HoldQueueError,
-    Listing,
-    QueueEntry,
-    RootHalfGoneError,
-    UnreadableRow,
-)
+from undisclosed.steward.first_look import FirstLook
+from undisclosed.steward.hold_queue import HoldQueue, Listing, QueueEntry, UnreadableRow
 from undisclosed.steward.identity import why_other_message
 from undisclosed.steward.release import DELETING
-from undisclosed.steward.release_check import ReleaseCheck
 from undisclosed.steward.renamed import Renamed
 
 DEPARTED: Final[Mapping[State, NoticeKind]] = {
@@ -65,7 +57,7 @@ class Reconciler:
         self._adoption = Adoption(journal, queue, log)
         self._renamed = Renamed(journal, queue, log)
         self._alone = Alone(queue, log, monotonic)
-        self._check = ReleaseCheck()
+        self._first_look = FirstLook(queue, log)
         self._log = log
         self._unreadable: frozenset[UnreadableRow] = frozenset()
         self.missing_since: Mapping[int, datetime] = {}
@@ -84,7 +76,7 @@ class Reconciler:
         """Compare once; returns the time of the next round if something is expected to happen soon."""
         # The listing first: the milter records a message before Postfix holds it, so every listed one has a record.
         listing = self._queue.list()
-        self._check.forget()
+        self._first_look.begin_round()
         self._log_unreadable(listing)
         self.cleared, self._is_undecided = set(), False
         is_filed = self._file_inbox()
@@ -194,7 +186,7 @@ class Reconciler:
 
         A copy that the steward is to release stays pending until it is known whether it may: its first notice says so.
         """
-        leaves = None
+        leaves, obstacle = None, None
         # All before the state, and idempotent, so that a crash repeats it. No notice is sent before the copy is held.
         if wants_release(copy):
             answer = self._alone.answer(context.policy, copy)
@@ -203,17 +195,29 @@ class Reconciler:
                 return
             if isinstance(answer, str):
                 self._let_wait(copy, answer, now)
-            elif (obstacle := self._obstacle(context, copy)) is not None:
-                self._let_wait(copy, obstacle, now, is_error=True)
+            elif (refusal := self._refusal(context, copy)) is not None:
+                self._let_wait(copy, refusal, now, is_error=True)
             else:
                 leaves = self._ask_for_release(context, copy)
                 self.cleared.add(copy.id)
+        else:
+            findings = self._first_look.look(context.policy, copy, is_searched=copy.obstacle is not None)
+            obstacle = findings.obstacle
+            if findings.refusal is not None:
+                self._let_wait(copy, findings.refusal, now)
         # Adopted mail does not expire: it may be on hold for another reason, and longer than the steward knows. Other
         # mail that came while the clock was ahead would expire later by as much.
         arrived = min(entry.arrived, now)
         until = None if copy.adopted else arrived + timedelta(days=context.policy.hold.expire_days)
         self._journal.held.set_state(
-            copy.id, State.HELD, why=why, expected=copy.state, size=entry.size, until=until, leaves=leaves
+            copy.id,
+            State.HELD,
+            why=why,
+            expected=copy.state,
+            size=entry.size,
+            until=until,
+            leaves=leaves,
+            obstacle=obstacle,
         )
         reference = self._journal.incidents.get(copy.incident_id).reference
         self._log.info(
@@ -270,17 +274,9 @@ class Reconciler:
                 is_waiting |= now - copy.arrived < CONFIRMATION_TIME
         return is_waiting
 
-    def _obstacle(self, context: Context, copy: QueueCopy) -> str | None:
+    def _refusal(self, context: Context, copy: QueueCopy) -> str | None:
         """Why the steward cannot release a copy itself. Asked before the first notice, which says that it will."""
-        try:
-            files = self._queue.read_beginnings([copy.queue_id], 0)  # no text: the envelope decides
-        except RootHalfGoneError:
-            raise
-        except HoldQueueError:
-            return None  # it is gone since the listing: the next round finds that
-        except QueueFileError as error:
-            return f"it cannot be read ({error}): it can only be deleted"
-        return self._check.why_not_released(context.policy, files[copy.queue_id])
+        return self._first_look.look(context.policy, copy, is_searched=True).refusal
 
     def _ask_for_release(self, context: Context, copy: QueueCopy) -> datetime | None:
         """Ask for the release that the copy's rule wants; returns its time, if it is delayed."""

@@ -151,7 +151,7 @@ class JobRunner:
             return JobResult("refused", why)
         accepted = self._accepted_parts(copy) if copy.state is State.RELEASING else set()
         try:
-            parts = release_parts.parts(policy, held, job.mode, accepted)
+            parts = release_parts.parts(policy, held, job.mode, accepted, rule=copy.rule)
         except Unsafe as unsafe:
             why = (
                 f"it must not be rewritten ({unsafe}): delete it, and ask its sender to write it again;"

@@ -83,11 +83,12 @@ def chunks(text: bytes | memoryview) -> Iterator[bytes]:
 
 
 def parts(
-    policy: Policy, held: HeldMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = ()
+    policy: Policy, held: HeldMessage, mode: ReleaseMode, accepted: Collection[AcceptedPart] = (), *, rule: str = ""
 ) -> Iterator[ReleasePart]:
     """The parts that are still to be sent, one by one: none for recipients of a part that was `accepted` before.
 
-    Raises rewrite.Unsafe with the reason, before the first part, if the message must not be rewritten.
+    `rule` is that of `rewrite.plan`. Raises rewrite.Unsafe with the reason, before the first part, if the message must
+    not be rewritten.
     """
     queued = held.queued
     served = places_served(accepted)
@@ -97,7 +98,7 @@ def parts(
     if mode == "unchanged":
         return iter((_part(queued, mode, left, b"", queued.content),))
     is_split = mode == "split" and queued.redirect_to is None
-    hidden = _Hidden(policy, held, split=is_split)
+    hidden = _Hidden(policy, held, rule, split=is_split)
     if not is_split:
         return iter((_part(queued, mode, left, hidden.header, held.body),))
     return _split(policy, held, hidden, left)
@@ -115,19 +116,26 @@ def _part(
     return ReleasePart(records, tuple(recipients), header, body)
 
 
+def why_not_hidden(policy: Policy, held: HeldMessage, rule: str) -> Obstacle | None:
+    """The obstacle for which a release as bcc or split would be refused; None if there is none."""
+    if not held.is_whole_header:
+        return LONG_HEADER
+    return rewrite.obstacle(policy, held.message, chunks(held.body), rule=rule)
+
+
 # -- the modes ---------------------------------------------------------------------------------------------------------
 
 
 class _Hidden:
     """The headers of a message with its recipients hidden. Raises rewrite.Unsafe if they cannot or must not be."""
 
-    def __init__(self, policy: Policy, held: HeldMessage, *, split: bool) -> None:
+    def __init__(self, policy: Policy, held: HeldMessage, rule: str, *, split: bool) -> None:
         if not held.is_whole_header:
             raise rewrite.Unsafe(LONG_HEADER)
         self._policy = policy
         self._message = held.message
         self._bytes = {id(field): line for field, line in zip(held.message.fields, held.lines, strict=True)}
-        plan = rewrite.plan(policy, held.message, split=split)
+        plan = rewrite.plan(policy, held.message, rule=rule, split=split)
         if plan.body is not None and (obstacle := plan.body.obstacle(chunks(held.body))):
             raise rewrite.Unsafe(obstacle)
         self._edits = plan.edits

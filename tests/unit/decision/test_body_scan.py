@@ -29,9 +29,9 @@ from undisclosed.decision.repetition import STEP
 
 PARENTS = [f"parent{number}@family{number}.example" for number in range(12)]
 HIDDEN = frozenset((address.split("@")[0], address.split("@")[1]) for address in PARENTS)
-PARTS = BodySearch(HIDDEN, has_parts=True, is_base64=False)
-PLAIN = BodySearch(HIDDEN, has_parts=False, is_base64=False)
-BASE64 = BodySearch(HIDDEN, has_parts=False, is_base64=True)
+PARTS = BodySearch(HIDDEN, may_show=1, has_parts=True, is_base64=False)
+PLAIN = BodySearch(HIDDEN, may_show=1, has_parts=False, is_base64=False)
+BASE64 = BodySearch(HIDDEN, may_show=1, has_parts=False, is_base64=True)
 
 
 def text(said: Obstacle | str | None) -> str | None:
@@ -211,7 +211,7 @@ REPETITIONS = {
 @pytest.mark.parametrize(("body", "expected"), BODIES.values(), ids=BODIES)
 def test_obstacles_in_a_body_with_parts(body: bytes, expected: Obstacle | str | None) -> None:
     """Header lines of parts count anywhere, prose does not."""
-    assert text(BodySearch(frozenset(), has_parts=True, is_base64=False).obstacle([body])) == text(expected)
+    assert text(BodySearch(frozenset(), may_show=1, has_parts=True, is_base64=False).obstacle([body])) == text(expected)
 
 
 @pytest.mark.parametrize("name", REPETITIONS)

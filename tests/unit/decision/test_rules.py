@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,9 +184,55 @@ def test_internal_addresses_and_authors_are_no_list_in_a_body() -> None:
     assert search.hidden == {tuple(address.split("@")) for address in (*strangers(11), *letter.recipients)}
 
 
+@pytest.mark.parametrize("action", ["rewrite", "split", "delay"])
+@pytest.mark.parametrize(
+    ("limits", "may_show"),
+    [
+        ({"more_than_addresses": 10}, 3),
+        ({"more_than_addresses": 3}, 3),
+        ({"more_than_addresses": 2}, 2),
+        ({"more_than_addresses": 1}, 1),
+        ({"more_than_addresses": 0}, 1),
+        ({"more_than_addresses": None, "more_than_organisations": 1}, 3),
+        ({"more_than_addresses": 2, "more_than_organisations": 9}, 2),
+    ],
+)
+def test_a_text_repeats_the_list_from_so_many_addresses_on(
+    action: str, limits: dict[str, int | None], may_show: int
+) -> None:
+    """A reply quotes the authors before it; more addresses than the rule allows in To are no quotation.
+
+    The trace fields count together, like a text. One address is never a list, also where the rule allows none.
+    """
+    ours = policy(
+        rules=[{"name": "strict", "more_than_addresses": 50, "action": "reject"}, rule(action=action, **limits)]
+    )
+    shown = strangers(may_show + 1)
+
+    def of(text: Sequence[str], traces: Sequence[str]) -> Action:
+        received = [("Received", f"by scanner for <{address}>; now") for address in traces]
+        quoted = "".join(f"> On Monday <{address}> wrote:\n" for address in text)
+        return judge(ours, message(to=MANY, fields=received), [f"Dear all\n{quoted}".encode()]).action
+
+    assert of(shown[:may_show], shown[-may_show:]) is Action(action)
+    assert of(shown, ()) is Action.QUARANTINE
+    assert of((), shown) is Action.QUARANTINE
+
+
+def test_without_its_rule_a_text_shows_as_little_as_the_strictest_one_allows() -> None:
+    """A rule that was renamed while a message was held, or mail that no rule held."""
+    ours = policy(rules=[rule(), rule(name="five", more_than_addresses=5), rule(name="two", more_than_addresses=2)])
+    assert {name: ours.may_show(name) for name in ("two", "five", "gone", "")} == {
+        "two": 2,
+        "five": 3,
+        "gone": 2,
+        "": 2,
+    }
+
+
 def test_partners_are_no_list_in_a_body() -> None:
     """A text may name addresses that the policy does not count, also if they are recipients; but no rerouted one."""
-    ours = policy(rules=[rule(action="rewrite")], organisation={"partner_domains": ["nhs.test"]})
+    ours = policy(rules=[rule(action="rewrite", more_than_addresses=1)], organisation={"partner_domains": ["nhs.test"]})
     contacts = "ward@nhs.test, clinic@nhs.test, desk@nhs.test, duty@nhs.test"
     letter = message(to=f"{MANY}, {contacts}, a%x@nhs.test, b%x@nhs.test")
     assert judge(ours, letter, [f"For help write to {contacts}".encode()]).action is Action.REWRITE

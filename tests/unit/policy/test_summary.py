@@ -149,14 +149,14 @@ def test_rewriting_in_words() -> None:
     """Removed and kept addresses, the value of To, and the action for mail that must not be changed."""
     told = words(rules=[rule(action="rewrite")])
     assert "Internal addresses stay visible. If no address stays in To, its value is the author's own address" in told
-    assert "in an attached message or in a text file) is held until someone decides" in told
+    assert "attached messages and text files) is held until someone decides" in told
     assert "The whole message is searched, whatever its size" in told
     assert "Held mail is in Postfix's hold queue" in told
     told = words(
         rules=[rule(action="rewrite")], rewrite={"to": "parents:;", "keep_internal": False, "when_unsafe": "reject"}
     )
     assert "Internal addresses are removed too. If no address stays in To, its value is parents:;." in told
-    assert "in a text file) is refused (550 5.7.0), and the sender is told why." in told
+    assert "and text files) is refused (550 5.7.0), and the sender is told why." in told
     assert "hold queue" not in told
     assert "Rewriting" not in words()
 
