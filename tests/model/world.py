@@ -231,7 +231,12 @@ class World:
         self._is_dead = False
         self._life = life = ExitStack()
         queue = life.enter_context(SimulatedHoldQueue(self.postfix, self.step, self._next_answer))
-        queue.lock()
+        try:
+            queue.lock()
+        except Killed:  # at its start; the next work starts it again
+            self.event("killed")
+            self.stop()
+            return
         journal = Journal(self.policy.journal, KEY)
         life.callback(journal.close)
         self._watch(journal)
