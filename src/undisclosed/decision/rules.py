@@ -41,7 +41,7 @@ class Decision:
     exposure: Exposure = NOTHING_SHOWN
     reason: str = ""
     obstacle: Obstacle | None = None
-    """The reason why the recipients cannot be hidden: by the rule, or by a release of what it quarantines."""
+    """The reason why the recipients cannot be hidden although a rule says so."""
     edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
     body: BodySearch | None = None
@@ -95,8 +95,7 @@ def _by_rules(policy: Policy, message: Message) -> Decision:
     for rule in policy.rules:
         if _matches(rule, message, exposure):
             decision = Decision(scope, rule.action, rule.name, exposure, _because(rule, exposure))
-            may_be_hidden = rule.action.effect.hides or rule.action is Action.QUARANTINE
-            return _hiding(policy, message, decision) if may_be_hidden else decision
+            return _hiding(policy, message, decision) if rule.action.effect.hides else decision
     return Decision(scope, Action.ACCEPT, exposure=exposure, reason="no rule matches")
 
 
@@ -115,8 +114,7 @@ def _held_if_bounce_is_lost(message: Message, decision: Decision) -> Decision:
 def _hiding(policy: Policy, message: Message, decision: Decision) -> Decision:
     """The decision if the recipients can be hidden, else `rewrite.when_unsafe`.
 
-    The steward could not carry out the rest: a message that must not be rewritten would be held for ever. A quarantine
-    stays one, and has the obstacle: its notice must not offer a release that would be refused.
+    The steward could not carry out the rest: a message that must not be rewritten would be held for ever.
     """
     effect = decision.action.effect
     try:
@@ -127,7 +125,7 @@ def _hiding(policy: Policy, message: Message, decision: Decision) -> Decision:
 
 
 def _unsafe(policy: Policy, decision: Decision, obstacle: Obstacle) -> Decision:
-    action = Action(policy.rewrite.when_unsafe) if decision.action.effect.hides else decision.action
+    action = Action(policy.rewrite.when_unsafe)
     return replace(decision, action=action, obstacle=obstacle, edits=(), body=None)
 
 

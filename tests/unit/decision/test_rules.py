@@ -136,20 +136,7 @@ def test_an_obstacle_in_the_body_changes_the_action(action: str) -> None:
     assert after_body(ours, parts, first, None) == first
 
 
-@pytest.mark.parametrize("when_unsafe", ["quarantine", "reject"])
-def test_a_quarantine_has_the_obstacle_to_its_release(when_unsafe: str) -> None:
-    """Its notice must not offer "bcc", which would be refused; the action stays (users' walk, 14)."""
-    ours = policy(rules=[rule(action="quarantine")], rewrite={"when_unsafe": when_unsafe})
-    signed = decide(ours, message(to=MANY, content_type='multipart/signed; protocol="application/pkcs7-signature"'))
-    assert (signed.action, signed.body, bool(signed.obstacle)) == (Action.QUARANTINE, None, True)
-    parts = message(to=MANY, content_type="multipart/mixed; boundary=x", mime_version="1.0")
-    first = decide(ours, parts)
-    last = after_body(ours, parts, first, INVITATION)
-    assert (first.obstacle, first.edits, first.body is None) == (None, (), False)
-    assert (last.action, last.obstacle, last.edits) == (Action.QUARANTINE, INVITATION, ())
-
-
-@pytest.mark.parametrize("action", ["warn", "reject"])
+@pytest.mark.parametrize("action", ["warn", "quarantine", "reject"])
 def test_the_body_does_not_matter_to_other_actions(action: str) -> None:
     """It is not read: nothing is hidden."""
     decision = decide(policy(rules=[rule(action=action)]), message(to=MANY, content_type="multipart/signed"))

@@ -194,7 +194,7 @@ def _at_body(action: str) -> Session:
     return session
 
 
-@pytest.mark.parametrize("action", ["rewrite", "split", "delay", "quarantine"])
+@pytest.mark.parametrize("action", ["rewrite", "split", "delay"])
 def test_the_body_is_read_to_its_end_where_recipients_are_hidden(lines: Lines, action: str) -> None:
     """An invitation may be in the last part (hostile review, 3)."""
     session = _at_body(action)
@@ -208,7 +208,8 @@ def test_the_body_is_read_to_its_end_where_recipients_are_hidden(lines: Lines, a
 
 
 def test_no_more_of_a_body_is_read_than_matters(lines: Lines) -> None:
-    """An obstacle that was found needs no more of it."""
+    """A hold needs no body, and an obstacle that was found needs no more of it."""
+    assert _at_body("quarantine").body(b"anything") == Skip()
     session = _at_body("rewrite")
     assert session.body(b"--x\r\nContent-Type: text/calendar\r\n\r\n" + b"line\r\n" * 10_000) == Continue()
     assert session.body(b"line\r\n" * 10_000) == Skip()
