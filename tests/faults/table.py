@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+PROOFS_BEGIN, PROOFS_END = "<!-- proofs: begin -->", "<!-- proofs: end -->"
 HEAD = (
     "| Fault | Clients are told | The log | Postfix's log | Recovery | Over the limit | Lost | Untold | Twice | Test |",
     "|---|---|---|---|---|---:|---:|---:|---:|---|",
@@ -67,11 +68,21 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def page(text: str, rows: Mapping[str, Row]) -> str:
     """The page's text with these rows, by their tests, in place of those between the marks. Raises ValueError."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has no {BEGIN} and {END}")
-    table = "\n".join((*HEAD, *(row.line(test) for test, row in rows.items())))
+    return _between(text, BEGIN, END, (*HEAD, *(row.line(test) for test, row in rows.items())))
+
+
+def with_proofs(text: str, proofs: Mapping[str, Sequence[str]]) -> str:
+    """The page's text with the table of promises, each with its tests. Raises ValueError."""
+    lines = (f"| {promise} | {', '.join(f'`{test}`' for test in tests)} |" for promise, tests in proofs.items())
+    return _between(text, PROOFS_BEGIN, PROOFS_END, ("| Promise | Tests |", "|---|---|", *lines))
+
+
+def _between(text: str, begin: str, end: str, lines: Iterable[str]) -> str:
+    before, found, rest = text.partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not found or not also_found:
+        raise ValueError(f"{PAGE} has no {begin} and {end}")
+    table = "\n".join(lines)
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 

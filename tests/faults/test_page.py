@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from faults.table import PAGE, README, Row, named_in, page
+from pathlib import Path
+
+from faults.proofs import PROOFS
+from faults.table import PAGE, README, Row, named_in, page, with_proofs
 from faults.write_page import all_tests
 
 ROW = Row("It breaks", {250: 3, 0: 1}, {"worker_died": 2}, {}, "by itself", 0.24, 0, 0, 0, 0)
@@ -33,3 +36,11 @@ def test_rows_replace_rows() -> None:
         " | `test_x.py::test_it[a]` |\n<!-- faults: end -->\nAfter.\n"
     )
     assert named_in(new) == ["test_x.py::test_it[a]"]
+
+
+def test_each_promise_about_held_mail_names_tests_that_exist() -> None:
+    """Otherwise: `tests/faults/run`."""
+    tests = Path(__file__).parents[1]
+    named = [test.split("::") for several in PROOFS.values() for test in several]
+    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in (tests / file).read_text()] == []
+    assert with_proofs(PAGE.read_text(), PROOFS) == PAGE.read_text()

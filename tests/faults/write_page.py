@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.table import PAGE, README, Row, page, with_number
+from faults.proofs import PROOFS
+from faults.table import PAGE, README, Row, page, with_number, with_proofs
 
 HERE = Path(__file__).parent
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     # The page's own test is left out: it passes only after the page is written.
     status = pytest.main([str(HERE), f"--ignore={HERE / 'test_page.py'}", *arguments], plugins=[collector])
     if status == pytest.ExitCode.OK and set(collector.rows) == set(all_tests()):
-        PAGE.write_text(page(PAGE.read_text(), collector.rows))
+        PAGE.write_text(with_proofs(page(PAGE.read_text(), collector.rows), PROOFS))
         README.write_text(with_number(README.read_text(), len(collector.rows)))
         print(f"{len(collector.rows)} faults written to {PAGE}")
     else:
