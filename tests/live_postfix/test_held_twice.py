@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -206,19 +206,21 @@ def moved(path: Path) -> Iterator[Path]:
     """The log under another name: Postfix goes on writing into it, and the steward does not find it."""
     other = path.with_name("elsewhere.log")
     path.rename(other)
-    yield other
-    other.replace(path)
+    try:
+        yield other
+    finally:
+        other.replace(path)
 
 
 def test_a_log_that_comes_late_delays_the_release(office: Office) -> None:
     """A logger that buffers: nothing is decided meanwhile, nobody is told, and then it goes on by itself."""
     postfix = office.gateway.postfix
     clock = Clock()
-    with office.steward(monotonic=clock) as steward:
-        steward.round(datetime.now(UTC))  # the log is known
-        log = postfix.maillog.read_bytes()
+    log = postfix.maillog.read_bytes()
+    with ExitStack() as running:
         with moved(postfix.maillog) as written:
-            postfix.maillog.touch()
+            postfix.maillog.touch()  # the logger goes on in the file that was moved, and the steward has never seen it
+            steward = running.enter_context(office.steward(monotonic=clock))
             message_id = send(office)
             until(lambda: b"milter-hold" in written.read_bytes()[len(log) :], what="the line")
             rounds(steward, clock, seconds=DEADLINE / 2)
