@@ -77,7 +77,12 @@ class RealSide:
         self._postfix.wait_for_log(mark)
         lines = self._postfix.log_lines()
         new, self._read = lines[self._read :], len(lines)
-        return [re.sub(r"^.*? postfix/(\w+)\[\d+\]", r"\1", line) for line in new]
+        # Postfix 3.10 logs the milter's reason, older versions a text of their own.
+        told = [
+            re.sub(r"(: milter-hold: \S+ from \S+: ).*; from=<", r"\1milter triggers HOLD action; from=<", line)
+            for line in new
+        ]
+        return [re.sub(r"^.*? postfix/(\w+)\[\d+\]", r"\1", line) for line in told]
 
     def delivered(self) -> Sequence[tuple[str, ...]]:
         """See Side."""
