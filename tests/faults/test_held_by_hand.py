@@ -58,7 +58,7 @@ def words(state: Callable[[Held], Sent]) -> str:
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 @pytest.mark.parametrize("option", ["-h", "-H", "-r", "-d", "-d ALL"])
 def test_postsuper(held: Held, state: Callable[[Held], Sent], option: str) -> None:
-    """What the person wanted happens, once; the journal says so, and the sender is told."""
+    """The wish of the person is carried out once; the journal says so, and the sender is told."""
     sent = state(held)
     other = held.send("rewrite")
     verb, *everything = option.split()

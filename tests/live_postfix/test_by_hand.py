@@ -1,4 +1,4 @@
-"""What a person does with postsuper(1), renamed queue files, and a milter behind ours that refuses: a real Postfix."""
+"""Acts of a person with postsuper(1), renamed queue files, and a milter behind ours that refuses: a real Postfix."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ MUST_REACH: Final = (
     "listener: no answer",
     "sendmail failed",
 )
-"""What a long run must have reached: otherwise it proves nothing about it."""
+"""The events that a long run must have reached: it proves nothing about those it did not."""
 
 MAINTENANCE: Final = ("the steward is restarted", "another steward", "queue ids change their form")
 
@@ -73,14 +73,14 @@ troubles = st.one_of(
     st.tuples(st.just("sendmail fails"), st.integers(1, 3)),
     st.tuples(st.just("the listing"), st.sampled_from(LISTINGS)),
 )
-"""What breaks while the steward works."""
+"""The faults while the steward works."""
 
 
 class Machine(RuleBasedStateMachine):
     """One gateway, its people, and whatever breaks."""
 
     counted: ClassVar[Counter[str]] = Counter()
-    """What the sequences of this process have reached."""
+    """The events that the sequences of this process have reached."""
     template: ClassVar[Path | None] = None
 
     def __init__(self) -> None:

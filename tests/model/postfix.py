@@ -77,7 +77,7 @@ class SimulatedPostfix:
     removed: list[File] = field(default_factory=list)
     """The files that postsuper deleted."""
     released: list[tuple[bytes, tuple[str, ...], bool]] = field(default_factory=list)
-    """What the private listener took: content, recipients, and whether its answer arrived."""
+    """The messages that the private listener took: content, recipients, and whether its answer arrived."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1_000_000))
 
     def __post_init__(self) -> None:

@@ -146,7 +146,7 @@ class Sums:
 
 
 def expected_addressee(letter: Letter) -> str:
-    """Who is told (DESIGN, "Who is told")."""
+    """The people who are told of a letter, read anew from the rule in docs/notices.md."""
     if not letter.sender or letter.sign.startswith(("List-Id", "Auto-Submitted")):
         return ADMINISTRATOR
     return letter.sender if letter.sender.endswith("@council.test") else "clerk@council.test"

@@ -131,7 +131,7 @@ def show_one(journal: Journal, incident: Incident, output: Output) -> None:
 
 
 class End(NamedTuple):
-    """Who saw the list of an incident; and when, and by whom, it ended, if it was held."""
+    """The columns on who saw the list of an incident, and on the end of its hold: time and person."""
 
     shown: Shown
     event: Event | None
@@ -324,6 +324,6 @@ def _event_table(incident: Incident, events: Iterable[Event]) -> Table:
 
 
 def _deed(event: Event) -> str:
-    """What was done; of a notice also which one it is, and who got it."""
+    """The act of an event; of a notice also its kind and its addressee."""
     kind, addressee = event.detail.get("kind"), event.detail.get("to")
     return event.what + (f": {kind}" if kind else "") + (f", to the {addressee}" if addressee else "")

@@ -74,7 +74,7 @@ _NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabc
 
 @dataclass(frozen=True, slots=True)
 class BodySearch:
-    """What is searched for in the body of a message, and what its header says of the body."""
+    """The addresses to search for in the body of a message, and the facts of its header about the body."""
 
     hidden: frozenset[Key]
     """The outside addresses that its recipients must not see."""
@@ -113,7 +113,7 @@ class BodyScan:
         self._rest = b""
         self._begins_line = True
         self._is_composite = self._is_encoded = False
-        """What the header of the part under way has said so far."""
+        """The facts read so far in the header of the part under way."""
 
     def feed(self, piece: bytes) -> None:
         """The next piece of the body."""

@@ -60,7 +60,7 @@ class Plan:
     edits: tuple[Edit, ...]
     """The header edits, in the order in which they are applied."""
     body: BodySearch | None
-    """What the body must not contain. None if nothing has to be hidden."""
+    """The search for what the body must not contain. None if nothing has to be hidden."""
 
 
 def plan(policy: Policy, message: Message, *, rule: str = "", split: bool = False) -> Plan:

@@ -45,7 +45,7 @@ class Decision:
     edits: tuple[Edit, ...] = ()
     """The header edits of a rewrite, in the order in which they are applied."""
     body: BodySearch | None = None
-    """What decides in the body: see `after_body`. None if nothing in it does."""
+    """The search of the body that decides: see `after_body`. None if nothing in it does."""
 
     @property
     def acts(self) -> bool:

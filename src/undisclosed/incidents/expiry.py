@@ -57,7 +57,7 @@ class Seen:
 
     @classmethod
     def of(cls, copy: QueueCopy) -> Self:
-        """What the journal has of a copy."""
+        """The values that the journal has of a copy."""
         return cls(copy.seen_seconds, copy.seen_at_reminder, copy.seen_at_until)
 
     @property

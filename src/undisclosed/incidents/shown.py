@@ -32,7 +32,7 @@ class _Seen(NamedTuple):
 
 
 def shown(copies: Iterable[QueueCopy], parts: Mapping[int, Collection[AcceptedPart]]) -> Shown:
-    """Who saw the list of an incident, by its copies and the parts of their releases.
+    """The recipients who saw the list of an incident, by its copies and the parts of their releases.
 
     A repeat has the recipients of the copy that it repeats: they are counted once. Where nothing says what became of a
     copy, its recipients may have seen the list.

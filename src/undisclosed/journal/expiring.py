@@ -1,4 +1,4 @@
-"""What the steward keeps about held copies whose time is nearly over."""
+"""Records about held copies whose time is nearly over."""
 
 from __future__ import annotations
 

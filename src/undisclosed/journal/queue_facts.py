@@ -1,4 +1,4 @@
-"""What the steward found out about copies in Postfix's queue and log."""
+"""Findings of the steward about copies, from Postfix's queue and log."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Addressee:
 
 
 def addressee(policy: Policy, sender: str, author: str | None, login: str, automatic: str | None) -> Addressee:
-    """Who is told about a message: the first of envelope sender, author and login at which a person of ours reads mail.
+    """The addressee of notices about a message: the first of sender, author and login with a person of ours behind it.
 
     `author`: the one internal address in From. `automatic`: the sign by which the message is automatic, which nobody
     may answer (RFC 3834). `login`: the SASL login name, often an address.

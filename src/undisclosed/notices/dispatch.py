@@ -299,7 +299,7 @@ def _with_days_named(owed: Sequence[_Owed], kinds: Collection[NoticeKind]) -> li
 
 
 def _addressee(policy: Policy, notice: Notice, facts: Facts, now: datetime) -> Addressee:
-    """Who is told in this notice."""
+    """The addressee of this notice."""
     to_administrator = Addressee("administrator", policy.administrator)
     if notice.addressee == "administrator":
         return to_administrator

@@ -1,4 +1,4 @@
-"""Which notices are true now, and which the policy silences."""
+"""The notices that are true now, and those that the policy silences."""
 
 from __future__ import annotations
 

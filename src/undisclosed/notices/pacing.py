@@ -47,7 +47,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[T]):
-    """What to send to one person now."""
+    """The messages to send to one person now."""
 
     single: tuple[T, ...] = ()
     summary: tuple[T, ...] = ()
@@ -57,7 +57,7 @@ class Plan(Generic[T]):
 
 
 def plan(owed: Sequence[T], told: Iterable[Told], now: datetime) -> Plan[T]:
-    """What to send now of what is owed to one person, the oldest first. What is not sent stays owed."""
+    """The messages to send now of all that is owed to one person, the oldest first. The rest stays owed."""
     recent = [one for one in told if now - PERIOD < one.at <= now]
     may_sum_up = not any(one.is_summary for one in recent)
     late = [one for one in owed if now - one.due > LATE]

@@ -45,7 +45,7 @@ def parse_line(line: str) -> LogLine | None:
 
 
 class What(StrEnum):
-    """What a line says about a queue file."""
+    """The fact that a line states about a queue file."""
 
     BEGUN = "begun"
     """A message with this queue id comes in: all that was said of the queue id before is about another one."""
@@ -108,7 +108,7 @@ _SUMMARISED: Final = {
 
 @dataclass(slots=True)
 class QueueFile:
-    """What the log says of one queue file: the number of the last line of each kind."""
+    """The history of one queue file in the log: the number of the last line of each kind."""
 
     at: dict[What, int] = field(default_factory=dict)
     new_id: str | None = None
@@ -120,7 +120,7 @@ class QueueFile:
 
 
 class Fate(NamedTuple):
-    """What became of a message that left the hold queue, as far as the log says."""
+    """The end of a message that left the hold queue, as far as the log says."""
 
     kind: What
     new_id: str | None = None
@@ -208,7 +208,7 @@ class LogEvents:
     # -- the answers
 
     def of(self, queue_id: str) -> QueueFile:
-        """What was said of a queue file; without lines if nothing was."""
+        """The history of a queue file; without lines if the log has none."""
         return self._kept.get(queue_id) or self._files.get(queue_id) or QueueFile()
 
     def is_held_by_milter(self, queue_id: str) -> bool:
@@ -228,7 +228,7 @@ class LogEvents:
         return self.of(queue_id).has(What.REFUSED, What.DISCARDED)
 
     def fate(self, queue_id: str, *, was_held: bool = True) -> Fate | None:
-        """What became of a message that has left the hold queue; None if the log does not say.
+        """The end of a message that has left the hold queue; None if the log does not say.
 
         `was_held`: it was seen on hold. Otherwise an act without queue ids may have been on others.
         """

@@ -46,7 +46,7 @@ MAX_ENTRIES: Final = 200_000
 JOURNAL_TIMEOUT: Final = 20.0
 _CHUNK: Final = 1024 * 1024
 _ROTATED: Final = re.compile(r"[.-]\d[\d-]*")
-"""What logrotate and `postfix logrotate` put behind the name; a packed file has more behind it."""
+"""The endings that logrotate and `postfix logrotate` add to the name; a packed file has more behind it."""
 
 _FACILITIES: Final = {"mail": 2, "user": 1, "daemon": 3} | {f"local{number}": 16 + number for number in range(8)}
 
@@ -318,7 +318,7 @@ class MailLog:
 
     @property
     def events(self) -> LogEvents:
-        """What was read. Without lines as long as no mark was seen."""
+        """The events read so far. Without lines as long as no mark was seen."""
         return self._chosen.events if self._chosen is not None else _NOTHING
 
     @property

@@ -1,4 +1,4 @@
-"""What else can put mail on hold in a Postfix configuration: tables with HOLD, policy services, other milters.
+"""Other things that can put mail on hold in a Postfix configuration: tables with HOLD, policy services, other milters.
 
 Values in, values out: `tables.py` reads the tables that `holders` names. Sources: access(5), header_checks(5),
 SMTPD_POLICY_README, MILTER_README, DATABASE_README.
@@ -115,7 +115,7 @@ def _has_hold(text: str | None) -> bool:
 
 
 def findings(found: Iterable[Holder], texts: Mapping[str, str | None]) -> Iterator[Finding]:
-    """What an administrator should know about them."""
+    """The findings that an administrator should know."""
     for holder in found:
         if holder.kind is Kind.MILTER:
             continue  # the milters behind ours do not see what ours has put on hold

@@ -42,14 +42,14 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is known about a copy that is not on hold: an interrupted steward may have left records, the log lines."""
+    """The facts known about a copy that is not on hold: an interrupted steward may have left records, the log lines."""
 
     accepted: Collection[AcceptedPart] = ()
     """The parts of its release that Postfix accepted."""
     deleting: State | None = None
     """The state after its deletion, if a deletion was begun."""
     fate: Fate | None = None
-    """What the log says."""
+    """The history of its queue file in the log."""
     is_refused: bool = False
     """Whether the log says that a milter refused it: it was never queued."""
 

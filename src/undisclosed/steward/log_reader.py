@@ -67,7 +67,7 @@ class LogReader:
 
     @property
     def events(self) -> LogEvents:
-        """What the log says: nothing as long as it cannot be read."""
+        """The events of the log: none as long as it cannot be read."""
         return self._mail_log.events if self._mail_log is not None else _NOTHING
 
     @property

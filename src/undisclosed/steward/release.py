@@ -60,7 +60,7 @@ class Job:
     request_id: int = 0
     """The request that it carries out; 0 for an expiry."""
     remark: str = ""
-    """What the answer adds."""
+    """The addition to the answer."""
 
 
 class JobResult(NamedTuple):

@@ -105,7 +105,7 @@ def test_every_form_says_who_saw_the_list(journal: Journal, form: Form) -> None:
     [(State.EXPIRED, "steward"), (State.DELETED_BY_HAND, "hand"), (State.RELEASED_BY_HAND, "hand"), (State.GONE, "")],
 )
 def test_the_steward_did_not_do_what_it_only_recorded(journal: Journal, state: State, expected: str) -> None:
-    """What was done past it, was done by hand; or nobody knows."""
+    """Acts past the steward are by hand, or nobody knows."""
     copy = journal.filing.record(transaction())
     journal.held.set_state(copy.id, State.HELD)
     journal.held.set_state(copy.id, state)

@@ -50,7 +50,7 @@ def test_a_day_begins_at_midnight_of_this_hosts_clock() -> None:
 
 @pytest.mark.usefixtures("in_london")
 def test_people_read_local_times_with_their_offset_and_programs_utc() -> None:
-    """What a table shows can be typed into --since; a spreadsheet reads the other form as a time (users' walk, 29)."""
+    """A table's time can be typed into --since; a spreadsheet reads the other form as a time (users' walk, 29)."""
     winter, summer = datetime(2026, 1, 1, 12, 5, 9, tzinfo=UTC), datetime(2026, 7, 1, 12, 5, 9, tzinfo=UTC)
     assert [local_time(moment) for moment in (winter, summer, None)] == [
         "2026-01-01 12:05+00:00",

@@ -155,6 +155,6 @@ def test_a_file_that_cannot_be_read_leaves_no_text_open(end: bytes) -> None:
 
 
 def test_one_file_twice_is_refused() -> None:
-    """Which of the two is on hold cannot be known."""
+    """Nothing tells which of the two is on hold."""
     with pytest.raises(QueueFileError):
         parsed(PRINTED * 2)

@@ -1,4 +1,4 @@
-"""Who is told about a message: the sender, or the administrator where no sender can be."""
+"""The addressee of notices about a message: the sender, or the administrator where no sender can be."""
 
 from __future__ import annotations
 

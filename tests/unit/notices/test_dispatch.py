@@ -216,7 +216,7 @@ def test_the_administrator_is_told_where_no_sender_can_be(
 
 
 def test_one_digest_a_day(journal: Journal, box: Box) -> None:
-    """What comes later waits for the next one, also over a restart; the log names it at once, and only once."""
+    """Later mail waits for the next one, also over a restart; the log names it at once, and only once."""
     add_several(journal, 2, automatic=Automatic.NULL_SENDER)
     dispatch(dispatcher(journal, box))
     add_several(journal, 3, due=SENT + HOUR, first=2, automatic=Automatic.NULL_SENDER)

@@ -85,7 +85,7 @@ def test_what_is_owed_for_more_than_a_day_goes_as_one_summary(
     sent=st.lists(st.tuples(st.integers(-10, 90), st.booleans()), max_size=30),
 )
 def test_nobody_gets_more_and_nothing_is_lost(ages: list[int], sent: list[tuple[int, bool]]) -> None:
-    """What is neither sent nor summed up stays owed, with a time at which it is planned again."""
+    """A notice that is neither sent nor summed up stays owed, with a time at which it is planned again."""
     owes = sorted((Owed(NOW - age * MINUTE) for age in ages), key=lambda one: one.due)
     before = [Told(NOW - age * MINUTE, is_summary) for age, is_summary in sent]
     found = plan(owes, before, NOW)

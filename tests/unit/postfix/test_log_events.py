@@ -22,7 +22,7 @@ REMOVED = f"postfix/qmgr[746]: {ID}: removed"
 
 
 def events(*lines: str, keep: tuple[str, ...] = ()) -> LogEvents:
-    """What these lines of a file say."""
+    """The events in these lines of a file."""
     found = LogEvents()
     found.keep(keep)
     found.add(parsed for line in lines if (parsed := parse_line(f"{STAMP} {line}")) is not None)

@@ -30,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def able(main: dict[str, str], directory: Path, services: dict[str, dict[str, str]] | None = None) -> list[str]:
-    """What can put mail on hold under these settings."""
+    """The things that can put mail on hold under these settings."""
     config = postfix_config({name: value.replace("DIR", str(directory)) for name, value in main.items()}, services)
     found = other_holds.holders(config, OURS)
     return [

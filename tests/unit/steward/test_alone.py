@@ -20,7 +20,7 @@ OF_ALL = ("postsuper", "Placed on hold: 0 messages")
 
 
 def events(*lines: tuple[str, str]) -> LogEvents:
-    """What these lines say."""
+    """The events in these lines."""
     found = LogEvents()
     found.add(LogLine("postfix", program, "1", text) for program, text in lines)
     return found
