@@ -8,6 +8,8 @@
   `gateway(document={...})` is a whole configuration; `socket="inet:PORT@127.0.0.1"` another socket. Returns a
   running `lab.gateway.Gateway`: `.send(...)`, `.sink`, `.milter`, `.postfix`, `.configure(...)`, `.settle()`.
   All of them end with the test.
+- `standing`: a gateway that holds messages with too many addresses, attached once for all tests of a file.
+- `office`: the steward's side of it (`office.Office`), with nothing held and nothing delivered.
 
 The milter runs as `nobody`, as it runs without rights in production, unless nobody may read the checkout.
 """
@@ -25,6 +27,7 @@ from lab import milter, toml
 from lab.gateway import Gateway
 from lab.postfix import PrivatePostfix
 from lab.sink import Sink
+from live_postfix.office import Office, attached, emptied, new_gateway
 from support.postfix_directories import SIGNING, directory
 
 
@@ -97,3 +100,21 @@ def gateway(postfix: PrivatePostfix, sink: Sink) -> Iterator[StartGateway]:
             return stack.enter_context(gateway)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
+    """A gateway that holds messages with too many addresses; it stays attached for all tests of a file."""
+    gateway = new_gateway(installed_postfix, outside)
+    with attached(gateway):
+        gateway.configure(gateway.policy("quarantine"))
+        gateway.milter.reload()
+        yield gateway
+
+
+@pytest.fixture
+def office(standing: Gateway) -> Iterator[Office]:
+    """The steward's side of `standing`, with nothing held and nothing delivered."""
+    standing.configure(standing.policy("quarantine"))
+    with emptied(standing) as office:
+        yield office

@@ -11,34 +11,15 @@ from typing import Any
 
 import pytest
 
-from lab.gateway import Gateway
-from lab.postfix import PrivatePostfix
-from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
+from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
 from support.factories import transaction
 from undisclosed.incidents.records import Incident, State, parts_for
 
 DELAY = timedelta(seconds=30)
 
 EVERYBODY = (*PARENTS[:3], COLLEAGUE)
-
-
-@pytest.fixture(scope="module")
-def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds messages with too many addresses."""
-    gateway = new_gateway(installed_postfix, outside)
-    gateway.configure(gateway.policy("quarantine"))
-    with attached(gateway):
-        yield gateway
-
-
-@pytest.fixture
-def office(standing: Gateway) -> Iterator[Office]:
-    """The gateway with nothing held."""
-    with emptied(standing) as office:
-        yield office
 
 
 @contextmanager

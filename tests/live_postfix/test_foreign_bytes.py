@@ -13,12 +13,9 @@ from socket import create_server
 import pytest
 from structlog.testing import capture_logs
 
-from lab.gateway import Gateway
-from lab.postfix import PrivatePostfix
-from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
+from live_postfix.office import COLLEAGUE, NUMBERS, PARENTS, SENDER, Office, letter
 from undisclosed import log
 from undisclosed.incidents.records import Incident, State
 from undisclosed.steward.adoption import Adoption
@@ -26,23 +23,6 @@ from undisclosed.steward.hold_queue import HoldQueue
 
 CUT_SEQUENCE = b"451 4.2.0 bo\xe2\x82 voll"
 """A reply that was cut within a character: `postqueue -j` of Postfix 3.7 prints these bytes as they are (3.10: `?`)."""
-
-
-@pytest.fixture(scope="module")
-def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds what shows too many."""
-    gateway = new_gateway(installed_postfix, outside)
-    with attached(gateway):
-        gateway.configure(gateway.policy("quarantine"))
-        gateway.milter.reload()
-        yield gateway
-
-
-@pytest.fixture
-def office(standing: Gateway) -> Iterator[Office]:
-    """A gateway with nothing held and nothing delivered."""
-    with emptied(standing) as office:
-        yield office
 
 
 @contextmanager

@@ -16,13 +16,12 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from lab.waiting import until
 from live_postfix.office import NUMBERS, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
-from live_postfix.policy_service import AT_DATA, AT_END, AT_RCPT, policy_service
+from live_postfix.policy_service import HELD_AT, other_holds
 from undisclosed.incidents.records import Incident, State
 from undisclosed.steward.alone import BY_HAND, BY_OTHERS
 from undisclosed.steward.log_reader import ASK_AGAIN, DEADLINE
 from undisclosed.steward.rounds import Steward
 
-HELD_AT = {f"{stage.casefold()}@council.test": stage for stage in (AT_RCPT, AT_DATA, AT_END)}
 DELAY = timedelta(minutes=5)
 
 
@@ -40,22 +39,7 @@ class Clock:
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
     """A gateway with everything that can put mail on hold, attached once for all tests of this file."""
     gateway = new_gateway(installed_postfix, outside)
-    directory = installed_postfix.config_dir
-    with attached(gateway), policy_service(HELD_AT) as service:
-        for name, line in (
-            ("access", "/^suspect@/ HOLD account under investigation"),
-            ("header", "/^Subject: HOLD/ HOLD by header_checks"),
-            ("body", "/^HOLD/ HOLD by body_checks"),
-        ):
-            (directory / name).write_text(line + "\n")
-        installed_postfix.set(
-            smtpd_sender_restrictions=f"check_sender_access regexp:{directory}/access",
-            smtpd_recipient_restrictions=service,
-            smtpd_data_restrictions=service,
-            smtpd_end_of_data_restrictions=service,
-            header_checks=f"regexp:{directory}/header",
-            body_checks=f"regexp:{directory}/body",
-        )
+    with attached(gateway), other_holds(installed_postfix):
         yield gateway
 
 

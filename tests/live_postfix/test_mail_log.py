@@ -13,13 +13,11 @@ from lab.postfix import PrivatePostfix
 from lab.sink import Sink
 from lab.waiting import until
 from live_postfix.office import NUMBERS, PARENTS, SENDER, letter
-from live_postfix.policy_service import AT_DATA, AT_END, AT_RCPT, policy_service
+from live_postfix.policy_service import HELD_AT, other_holds
 from undisclosed.postfix.log_events import Fate, LogEvents, What
 from undisclosed.postfix.mail_log import MailLog, read_settings
 from undisclosed.postfix.postconf import Postconf
 from undisclosed.steward.hold_queue import HoldQueue
-
-HELD_AT = {f"{stage.casefold()}@council.test": stage for stage in (AT_RCPT, AT_DATA, AT_END)}
 
 
 class Watched:
@@ -56,28 +54,13 @@ class Watched:
 @pytest.fixture(scope="module")
 def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Watched]:
     """Postfix with everything that can put mail on hold, attached once for all tests of this file."""
-    directory = installed_postfix.config_dir
     with (
         Gateway(installed_postfix, outside, user=milter.unprivileged_user()) as gateway,
-        policy_service(HELD_AT) as service,
-        HoldQueue(directory) as queue,
+        other_holds(installed_postfix),
+        HoldQueue(installed_postfix.config_dir) as queue,
     ):
         gateway.configure(gateway.policy("quarantine"))
         gateway.milter.reload()
-        for name, line in (
-            ("access", "/^suspect@/ HOLD account under investigation"),
-            ("header", "/^Subject: HOLD/ HOLD by header_checks"),
-            ("body", "/^HOLD/ HOLD by body_checks"),
-        ):
-            (directory / name).write_text(line + "\n")
-        installed_postfix.set(
-            smtpd_sender_restrictions=f"check_sender_access regexp:{directory}/access",
-            smtpd_recipient_restrictions=service,
-            smtpd_data_restrictions=service,
-            smtpd_end_of_data_restrictions=service,
-            header_checks=f"regexp:{directory}/header",
-            body_checks=f"regexp:{directory}/body",
-        )
         yield Watched(gateway, queue)
         installed_postfix.wait_until_idle()
         installed_postfix.empty()

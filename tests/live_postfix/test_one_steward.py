@@ -10,29 +10,10 @@ from typing import IO
 import pytest
 
 from lab import milter, processes
-from lab.gateway import Gateway
-from lab.postfix import PrivatePostfix
-from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, PARENTS, Office, attached, emptied, new_gateway
+from live_postfix.office import COLLEAGUE, PARENTS, Office
 from undisclosed.incidents.records import State
-
-
-@pytest.fixture(scope="module")
-def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds messages with too many addresses."""
-    gateway = new_gateway(installed_postfix, outside)
-    gateway.configure(gateway.policy("quarantine"))
-    with attached(gateway):
-        yield gateway
-
-
-@pytest.fixture
-def office(standing: Gateway) -> Iterator[Office]:
-    """The gateway with nothing held."""
-    with emptied(standing) as office:
-        yield office
 
 
 def second_steward(office: Office) -> subprocess.CompletedProcess[str]:

@@ -44,14 +44,6 @@ def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gatew
 
 
 @pytest.fixture
-def office(standing: Gateway) -> Iterator[Office]:
-    """A gateway with nothing held and nothing delivered."""
-    standing.configure(standing.policy("quarantine"))
-    with emptied(standing) as office:
-        yield office
-
-
-@pytest.fixture
 def office_under(standing: Gateway, request: pytest.FixtureRequest) -> Iterator[Office]:
     """The same under another action."""
     standing.configure(standing.policy(request.param, hold={"delay": "1s"}))

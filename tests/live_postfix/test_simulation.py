@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from lab.gateway import Gateway
-from lab.postfix import PrivatePostfix
-from lab.sink import Sink
 from lab.waiting import until
-from live_postfix.office import attached, letter, new_gateway
+from live_postfix.office import letter
 from model.hold_queue import SimulatedHoldQueue
 from model.operations import OPERATIONS, PEOPLE, Side
 from model.postfix import SimulatedPostfix
@@ -141,16 +139,6 @@ class SimulatedSide:
 def message(number: int, many: bool) -> bytes:
     """A letter that shows too many addresses, or few."""
     return letter(number, **({} if many else {"To": PEOPLE[0], "Cc": PEOPLE[2]}))
-
-
-@pytest.fixture(scope="module")
-def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds messages with too many addresses."""
-    gateway = new_gateway(installed_postfix, outside)
-    with attached(gateway):
-        gateway.configure(gateway.policy("quarantine"))
-        gateway.milter.reload()
-        yield gateway
 
 
 @pytest.fixture

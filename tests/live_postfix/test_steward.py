@@ -18,11 +18,9 @@ from structlog.testing import capture_logs
 
 from lab import milter, processes
 from lab.gateway import Gateway
-from lab.postfix import PrivatePostfix
-from lab.sink import Sink
 from lab.steward import Steward
 from lab.waiting import until
-from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, attached, emptied, letter, new_gateway
+from live_postfix.office import COLLEAGUE, PARENTS, SENDER, Office, emptied, letter
 from support.factories import transaction
 from undisclosed import log
 from undisclosed.incidents.records import Incident, ReleaseMode, State
@@ -31,24 +29,6 @@ from undisclosed.steward.due_notices import DueNotices
 from undisclosed.steward.hold_queue import HoldQueue
 from undisclosed.steward.release import JobRunner
 from undisclosed.steward.requests import Requests
-
-
-@pytest.fixture(scope="module")
-def standing(installed_postfix: PrivatePostfix, outside: Sink) -> Iterator[Gateway]:
-    """A gateway that holds messages with too many addresses; it stays attached for all tests of this file."""
-    gateway = new_gateway(installed_postfix, outside)
-    with attached(gateway):
-        gateway.configure(gateway.policy("quarantine"))
-        gateway.milter.reload()
-        yield gateway
-
-
-@pytest.fixture
-def office(standing: Gateway) -> Iterator[Office]:
-    """A gateway with nothing held and nothing delivered."""
-    standing.configure(standing.policy("quarantine"))
-    with emptied(standing) as office:
-        yield office
 
 
 @pytest.fixture
